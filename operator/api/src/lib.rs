@@ -1,0 +1,17 @@
+//! Nouns. What a set, a machine, a slot, an epoch and a record *are*, and how they are written down: the custom resource,
+//! the EC2 tags, the objects in the bucket and the agent's wire format. Nothing here decides and nothing here does I/O.
+
+pub mod bucket;
+pub mod conditions;
+pub mod defaults;
+pub mod gtid;
+pub mod launch;
+pub mod names;
+pub mod records;
+pub mod set;
+pub mod settings;
+pub mod tags;
+pub mod wire;
+
+pub use gtid::GtidSet;
+pub use names::*;
