@@ -1,1 +1,3 @@
 //! drover-local
+
+pub mod machine;
