@@ -6,9 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{
-    ClientToken, ImageId, Incarnation, Realm, ResourceKey, SecurityGroupId, Slot, SubnetId, Zone,
-};
+use crate::{ClientToken, ImageId, Incarnation, Realm, ResourceKey, SecurityGroupId, Slot, SubnetId, Zone};
 
 /// RunInstances for one machine, every parameter frozen. IdempotentParameterMismatch is what EC2 answers to the same token
 /// with any other parameter (AWS.md, Idempotency).

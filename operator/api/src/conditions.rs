@@ -1,0 +1,37 @@
+//! Conditions: what a person and a GitOps tool read first. `Ready` is always there; `Reconciling` and `Stalled` only while true.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum ConditionType {
+    Ready,
+    Reconciling,
+    Stalled,
+    /// The settings or the machine's description changed; only new machines get them.
+    ChangePending,
+    /// The leader's mysqld or machine died and the set stays closed.
+    PrimaryLost,
+    Suspended,
+}
+
+/// One fact about a set. A reason is CamelCase and stable; a Stalled message begins with what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Condition {
+    #[serde(rename = "type")]
+    pub kind: ConditionType,
+    pub status: bool,
+    pub reason: String,
+    pub message: String,
+}
+
+impl Condition {
+    pub fn new(kind: ConditionType, status: bool, reason: &str, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            status,
+            reason: reason.into(),
+            message: message.into(),
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! From a manifest and the operator's defaults to a whole description, with the origin of each value.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ResourceKey,
+    set::{
+        DataVolumeSpec, DeletionPolicy, Durability, ImageSelector, MachineSpec, MySQLReplicaSetSpec, NetworkSelector,
+        VolumeType, ZoneSpread,
+    },
+};
+
+/// What an installation shares, in the shape of the spec.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Defaults {
+    #[serde(default)]
+    pub machine: MachineSpec,
+}
+
+/// A set with nothing left open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResolvedSet {
+    pub key: ResourceKey,
+    pub members: u8,
+    pub read_replicas: u16,
+    pub version: String,
+    pub image: ImageSelector,
+    pub instance_types: Vec<String>,
+    pub subnets: NetworkSelector,
+    pub security_groups: NetworkSelector,
+    pub instance_profile: String,
+    pub zone_spread: ZoneSpread,
+    pub tags: BTreeMap<String, String>,
+    pub data_volume: ResolvedVolume,
+    pub settings: BTreeMap<String, String>,
+    pub durability: Durability,
+    pub deletion_policy: DeletionPolicy,
+    pub paused: bool,
+    /// By field path, in the manifest's words.
+    pub origins: BTreeMap<String, Origin>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResolvedVolume {
+    pub size_gib: u32,
+    pub volume_type: VolumeType,
+    pub iops: Option<u32>,
+    pub throughput_mibps: Option<u32>,
+    pub kms_key_id: Option<String>,
+}
+
+/// Where a value came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Origin {
+    Manifest,
+    Operator,
+    BuiltIn,
+}
+
+/// A value that neither the manifest nor the operator's configuration gives.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field} is set neither in the manifest nor in the operator's defaults: set it in one of them")]
+pub struct Missing {
+    pub field: &'static str,
+}
+
+/// Where no size is asked for.
+pub const DATA_VOLUME_GIB: u32 = 20;
+
+/// Fills in what a manifest leaves out. The spec is taken to be valid.
+pub fn resolve(key: ResourceKey, spec: &MySQLReplicaSetSpec, defaults: &Defaults) -> Result<ResolvedSet, Missing> {
+    let mut origins = BTreeMap::new();
+    let mut pick = Picker { origins: &mut origins };
+    let (own, shared) = (&spec.machine, &defaults.machine);
+    let none = DataVolumeSpec::default();
+    let (own_volume, shared_volume) = (
+        own.data_volume.as_ref().unwrap_or(&none),
+        shared.data_volume.as_ref().unwrap_or(&none),
+    );
+    let image = pick.required("spec.machine.image", &own.image, &shared.image)?;
+    let instance_types = pick.required(
+        "spec.machine.instanceTypes",
+        &own.instance_types,
+        &shared.instance_types,
+    )?;
+    let subnets = pick.required("spec.machine.subnets", &own.subnets, &shared.subnets)?;
+    let security_groups = pick.required(
+        "spec.machine.securityGroups",
+        &own.security_groups,
+        &shared.security_groups,
+    )?;
+    let instance_profile = pick.required(
+        "spec.machine.instanceProfile",
+        &own.instance_profile,
+        &shared.instance_profile,
+    )?;
+    let zone_spread = pick.or(
+        "spec.machine.zoneSpread",
+        &own.zone_spread,
+        &shared.zone_spread,
+        ZoneSpread::default(),
+    );
+    let tags = pick.or("spec.machine.tags", &own.tags, &shared.tags, BTreeMap::new());
+    let volume = "spec.machine.dataVolume";
+    let data_volume = ResolvedVolume {
+        size_gib: pick.or(
+            &format!("{volume}.sizeGiB"),
+            &own_volume.size_gib,
+            &shared_volume.size_gib,
+            DATA_VOLUME_GIB,
+        ),
+        volume_type: pick.or(
+            &format!("{volume}.type"),
+            &own_volume.volume_type,
+            &shared_volume.volume_type,
+            VolumeType::default(),
+        ),
+        iops: pick.optional(&format!("{volume}.iops"), &own_volume.iops, &shared_volume.iops),
+        throughput_mibps: pick.optional(
+            &format!("{volume}.throughputMiBps"),
+            &own_volume.throughput_mibps,
+            &shared_volume.throughput_mibps,
+        ),
+        kms_key_id: pick.optional(
+            &format!("{volume}.kmsKeyId"),
+            &own_volume.kms_key_id,
+            &shared_volume.kms_key_id,
+        ),
+    };
+    Ok(ResolvedSet {
+        key,
+        members: spec.members,
+        read_replicas: spec.read_replicas,
+        version: spec.version.clone(),
+        image,
+        instance_types,
+        subnets,
+        security_groups,
+        instance_profile,
+        zone_spread,
+        tags,
+        data_volume,
+        settings: spec.mysql.settings.clone(),
+        durability: spec.mysql.durability,
+        deletion_policy: spec.deletion_policy,
+        paused: spec.paused,
+        origins,
+    })
+}
+
+struct Picker<'a> {
+    origins: &'a mut BTreeMap<String, Origin>,
+}
+
+impl Picker<'_> {
+    fn optional<T: Clone>(&mut self, field: &str, own: &Option<T>, shared: &Option<T>) -> Option<T> {
+        let (value, origin) = match (own, shared) {
+            (Some(value), _) => (value, Origin::Manifest),
+            (None, Some(value)) => (value, Origin::Operator),
+            (None, None) => return None,
+        };
+        self.origins.insert(field.to_owned(), origin);
+        Some(value.clone())
+    }
+
+    fn or<T: Clone>(&mut self, field: &str, own: &Option<T>, shared: &Option<T>, built_in: T) -> T {
+        self.optional(field, own, shared).unwrap_or_else(|| {
+            self.origins.insert(field.to_owned(), Origin::BuiltIn);
+            built_in
+        })
+    }
+
+    fn required<T: Clone>(&mut self, field: &'static str, own: &Option<T>, shared: &Option<T>) -> Result<T, Missing> {
+        self.optional(field, own, shared).ok_or(Missing { field })
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Origin::Manifest => "manifest",
+            Origin::Operator => "operator's defaults",
+            Origin::BuiltIn => "built in",
+        })
+    }
+}

@@ -1,0 +1,130 @@
+//! Machines as we need them: found by tags, launched once, ended by id.
+
+use std::{collections::BTreeMap, future::Future, net::Ipv4Addr};
+
+use drover_api::{
+    ClientToken, ImageId, InstanceId, Millis, Realm, SecurityGroupId, SubnetId, VolumeId, Zone, launch::LaunchRequest,
+};
+
+use crate::error::Result;
+
+/// One machine as the cloud describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    pub id: InstanceId,
+    pub state: MachineState,
+    pub zone: Zone,
+    pub subnet: Option<SubnetId>,
+    pub private_ip: Option<Ipv4Addr>,
+    pub instance_type: String,
+    pub image: ImageId,
+    pub token: Option<ClientToken>,
+    pub launched: Millis,
+    pub tags: BTreeMap<String, String>,
+    /// Attached volumes by id, the root volume included.
+    pub volumes: Vec<VolumeId>,
+}
+
+/// EC2's instance states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MachineState {
+    Pending,
+    Running,
+    Stopping,
+    Stopped,
+    ShuttingDown,
+    /// Seen as terminated: the one proof that it is gone.
+    Terminated,
+}
+
+/// How a machine is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopMode {
+    /// The operating system shuts down.
+    Graceful,
+    /// Force and SkipOsShutdown: power off. Force alone still tries a graceful stop first (EC2 documentation, "Force stop").
+    PowerOff,
+}
+
+/// What a selector by tags found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    pub id: ImageId,
+    pub name: String,
+    /// `x86_64` or `arm64`.
+    pub architecture: String,
+    /// RFC 3339, as EC2 gives it; sorts by time.
+    pub created: String,
+    pub available: bool,
+    pub tags: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subnet {
+    pub id: SubnetId,
+    pub zone: Zone,
+    pub vpc: String,
+    pub free_addresses: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceType {
+    pub name: String,
+    pub architecture: String,
+    pub vcpus: u32,
+    pub memory_mib: u32,
+}
+
+/// Selects by ids or by tags, both within what the account may see.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Selector {
+    Ids(Vec<String>),
+    /// All of these tags.
+    Tags(BTreeMap<String, String>),
+}
+
+/// EC2 instances and what a launch refers to. Every call has a deadline of its own and is made once: retrying is the
+/// caller's, who knows what a lost reply means.
+pub trait Machines: Send + Sync {
+    /// Every machine that carries the realm's tag, in every state, all pages: one DescribeInstances per 1,000 machines.
+    /// Fails as a whole when any page fails: a part of a fleet is not a fleet.
+    fn list(&self, realm: &Realm) -> impl Future<Output = Result<Vec<Machine>>> + Send;
+
+    /// One machine by id. `NotFound` proves nothing by itself.
+    fn get(&self, id: &InstanceId) -> impl Future<Output = Result<Machine>> + Send;
+
+    /// Machines launched with this token, in every state; empty when none is visible.
+    fn find_by_token(&self, token: &ClientToken) -> impl Future<Output = Result<Vec<Machine>>> + Send;
+
+    /// RunInstances for one machine, sent exactly once. Idempotent per token and zone.
+    fn launch(&self, request: &LaunchRequest) -> impl Future<Output = Result<Machine>> + Send;
+
+    /// Sets or clears termination protection.
+    fn protect(&self, id: &InstanceId, protection: Protection) -> impl Future<Output = Result<()>> + Send;
+
+    fn stop(&self, id: &InstanceId, mode: StopMode) -> impl Future<Output = Result<()>> + Send;
+
+    fn terminate(&self, id: &InstanceId) -> impl Future<Output = Result<()>> + Send;
+
+    /// CreateTags: adds and overwrites.
+    fn tag(&self, id: &InstanceId, tags: &BTreeMap<String, String>) -> impl Future<Output = Result<()>> + Send;
+
+    /// Images by id, or by tags and owners (`self`, account ids).
+    fn images(&self, selector: &Selector, owners: &[String]) -> impl Future<Output = Result<Vec<Image>>> + Send;
+
+    fn subnets(&self, selector: &Selector) -> impl Future<Output = Result<Vec<Subnet>>> + Send;
+
+    fn security_groups(&self, selector: &Selector) -> impl Future<Output = Result<Vec<SecurityGroupId>>> + Send;
+
+    /// Describes the types asked for; a name that EC2 does not know is `Invalid`.
+    fn instance_types(&self, names: &[String]) -> impl Future<Output = Result<Vec<InstanceType>>> + Send;
+
+    /// Would this launch be allowed (DryRun)? Changes nothing.
+    fn may_launch(&self, request: &LaunchRequest) -> impl Future<Output = Result<()>> + Send;
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protection {
+    On,
+    Off,
+}
