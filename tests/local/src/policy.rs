@@ -1,0 +1,128 @@
+//! What a machine's role may do: read binaries, and of its own set the bundles and the register. Nothing else, anywhere.
+//!
+//! This is the policy that an instance profile of one set has on AWS. It speaks of sets, not of slots: role credentials do
+//! not say which slot a machine fills, so machines of a set can read each other's bundles there, and here.
+
+use std::collections::BTreeMap;
+
+use drover_api::{
+    Realm,
+    bucket::{IncarnationKeys, RealmKeys},
+    tags::{self, TagVerdict},
+};
+
+/// Where a set's objects lie: the realm's prefix, and the prefix of one life of one set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetScope {
+    binaries: String,
+    keys: IncarnationKeys,
+}
+
+impl SetScope {
+    /// Reads the identity tags of a machine. `None` where it has none that Drover understands: such a machine may read nothing.
+    pub fn from_tags(tags: &BTreeMap<String, String>) -> Option<Self> {
+        let realm = Realm::new(tags.get(tags::REALM)?).ok()?;
+        let TagVerdict::Ours { identity, .. } = tags::read(&realm, tags) else {
+            return None;
+        };
+        let keys = RealmKeys::new("", &realm);
+        let binaries = keys.current().as_str().strip_suffix("current")?.to_owned();
+        Some(Self {
+            binaries,
+            keys: keys.set(&identity.key).of(&identity.incarnation),
+        })
+    }
+}
+
+/// Whether a machine of `set` may call `operation` (as S3 names it) on `key` of the installation's bucket.
+pub fn machine_may(operation: &str, key: &str, set: Option<&SetScope>) -> bool {
+    let Some(scope) = set else { return false };
+    if !matches!(operation, "GetObject" | "HeadObject") || key.split('/').any(|part| part == "..") {
+        return false;
+    }
+    let is_bundle = || {
+        let slot = key
+            .strip_prefix(&scope.keys.slots_prefix())
+            .and_then(|rest| rest.strip_suffix("/bundle.json"));
+        slot.is_some_and(|slot| !slot.contains('/'))
+    };
+    key.starts_with(&scope.binaries) || key == scope.keys.register().as_str() || is_bundle()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scope(realm: &str, name: &str) -> Option<SetScope> {
+        let tags = [
+            ("drover:schema", "1"),
+            ("drover:realm", realm),
+            ("drover:kind", "mysqlreplicaset"),
+            ("drover:ns", "default"),
+            ("drover:name", name),
+            ("drover:inc", "abc12345"),
+            ("drover:slot", "m0"),
+            ("drover:attempt", "1"),
+        ];
+        SetScope::from_tags(&tags.map(|(key, value)| (key.into(), value.into())).into())
+    }
+
+    #[test]
+    fn a_machine_reads_binaries_and_its_own_set_and_nothing_else() {
+        let set = "realms/r/mysqlreplicaset/default/orders/abc12345";
+        for (operation, key, allowed) in [
+            ("GetObject", "realms/r/bin/current", true),
+            ("GetObject", "realms/r/bin/0123/drover", true),
+            ("HeadObject", "realms/r/bin/current", true),
+            ("GetObject", &format!("{set}/register.json"), true),
+            ("HeadObject", &format!("{set}/slots/m0/bundle.json"), true),
+            ("PutObject", &format!("{set}/register.json"), false),
+            ("PutObject", "realms/r/bin/current", false),
+            ("DeleteObject", &format!("{set}/register.json"), false),
+            ("GetObject", &format!("{set}/ca.json"), false),
+            ("GetObject", &format!("{set}/slots/m0.json"), false),
+            ("GetObject", &format!("{set}/slots/m0/x/bundle.json"), false),
+            ("GetObject", &format!("{set}/journal/1.json"), false),
+            (
+                "GetObject",
+                "realms/r/mysqlreplicaset/default/orders/incarnation.json",
+                false,
+            ),
+            (
+                "GetObject",
+                "realms/r/mysqlreplicaset/default/orders/zzz99999/register.json",
+                false,
+            ),
+            (
+                "GetObject",
+                "realms/r/mysqlreplicaset/default/other/abc12345/slots/m0/bundle.json",
+                false,
+            ),
+            ("GetObject", "realms/other/bin/current", false),
+            ("GetObject", "realms/r/lock.json", false),
+            ("GetObject", "realms/r/bin/../lock.json", false),
+            ("ListObjectsV2", "", false),
+            ("ListObjectsV2", "realms/r/bin/", false),
+        ] {
+            assert_eq!(
+                machine_may(operation, key, scope("r", "orders").as_ref()),
+                allowed,
+                "{operation} {key}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_machine_without_identity_reads_nothing() {
+        assert!(!machine_may(
+            "GetObject",
+            "realms/r/bin/current",
+            scope("", "orders").as_ref()
+        ));
+        assert!(!machine_may(
+            "GetObject",
+            "realms/r/bin/current",
+            scope("a/b", "orders").as_ref()
+        ));
+    }
+}

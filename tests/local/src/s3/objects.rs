@@ -1,0 +1,532 @@
+//! The bucket: `s3s-fs` keeps the objects, and this thin layer gives it the promises of S3 that others build on and that
+//! its 0.14 does not keep, because its conditional PUT looks first and writes later, renames the body into place before the
+//! checksum is known, and lets a GET pair one write's body with another write's ETag.
+//!
+//! A body is first written, and its checksum verified, under a staging name. Then, under the lock of its key, the condition
+//! is checked and the object moved into place by renames. The order of the renames makes any crash whole: the stored ETag
+//! is removed first, and an object without one has the MD5 of its content, which for a PUT is the same ETag.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use s3s::{S3, S3ErrorCode, S3Request, S3Response, S3Result, dto::*, s3_error};
+use s3s_fs::FileSystem;
+use tokio::sync::{Mutex, MutexGuard};
+
+/// The largest object taken in one PUT or part: an operator's binary is some 100 MB, a runaway body must not fill the disk.
+pub const OBJECT_BYTES_MAX: i64 = 1 << 30;
+
+/// How long a write waits for the lock of its key before it answers 409, which tells the client to try again.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// Keys share locks by hash, so that the number of locks is fixed. Two keys on one lock only wait for each other.
+const LOCKS: usize = 256;
+
+/// Where bodies lie until they are whole. The dot makes it no valid bucket name: no request can name it.
+const STAGING: &str = ".staging";
+
+/// Objects in a directory, with the conditional writes of S3.
+#[derive(Debug)]
+pub struct Objects {
+    inner: FileSystem,
+    root: PathBuf,
+    locks: Vec<Mutex<()>>,
+    staged: AtomicU64,
+}
+
+/// The objects' directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("the bucket directory {path} cannot be prepared: {source}")]
+    Directory { path: PathBuf, source: io::Error },
+    #[error("the bucket directory {path} cannot be opened: {message}")]
+    Open { path: PathBuf, message: String },
+}
+
+impl Objects {
+    /// Opens the directory, with `bucket` in it. What an interrupted write staged is removed.
+    pub fn open(root: &Path, bucket: &str) -> Result<Self, OpenError> {
+        let failed = |source| OpenError::Directory {
+            path: root.into(),
+            source,
+        };
+        let staging = root.join(STAGING);
+        if staging.exists() {
+            fs::remove_dir_all(&staging).map_err(failed)?;
+        }
+        fs::create_dir_all(&staging).map_err(failed)?;
+        let inner = FileSystem::new(root).map_err(|error| OpenError::Open {
+            path: root.into(),
+            message: format!("{error:?}"),
+        })?;
+        let root = root.canonicalize().map_err(failed)?;
+        fs::create_dir_all(root.join(bucket)).map_err(failed)?;
+        let staged_prefix = format!(".bucket-{}.object-", URL_SAFE_NO_PAD.encode(STAGING));
+        for entry in fs::read_dir(&root).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if entry.file_name().to_string_lossy().starts_with(&staged_prefix) {
+                fs::remove_file(entry.path()).map_err(failed)?;
+            }
+        }
+        let locks = (0..LOCKS).map(|_| Mutex::new(())).collect();
+        Ok(Self {
+            inner,
+            root,
+            locks,
+            staged: AtomicU64::new(0),
+        })
+    }
+
+    async fn lock(&self, bucket: &str, key: &str) -> S3Result<MutexGuard<'_, ()>> {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let mut hasher = DefaultHasher::new();
+        (bucket, key).hash(&mut hasher);
+        let lock = &self.locks[(hasher.finish() % LOCKS as u64) as usize];
+        tokio::time::timeout(LOCK_WAIT, lock.lock())
+            .await
+            .map_err(|_| s3_error!(ConditionalRequestConflict, "another write of this key is under way"))
+    }
+
+    fn require_bucket(&self, bucket: &str) -> S3Result<()> {
+        if self.root.join(bucket).is_dir() {
+            Ok(())
+        } else {
+            Err(s3_error!(NoSuchBucket))
+        }
+    }
+
+    /// The ETag of what the key holds now; `None` where it holds nothing. Under the key's lock when a write depends on it.
+    async fn etag(&self, bucket: &str, key: &str) -> S3Result<Option<ETag>> {
+        let input = HeadObjectInput {
+            bucket: bucket.into(),
+            key: key.into(),
+            ..Default::default()
+        };
+        match self.inner.head_object(request(input)).await {
+            Ok(head) => Ok(head.output.e_tag),
+            Err(error) if *error.code() == S3ErrorCode::NoSuchKey => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The paths of `s3s-fs` 0.14: the body, then its attributes, then its ETag and checksums.
+    fn files(&self, bucket: &str, key: &str) -> [PathBuf; 3] {
+        let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
+        let stem = format!(".bucket-{}.object-{}", encode(bucket), encode(key));
+        [
+            self.root.join(bucket).join(key),
+            self.root.join(format!("{stem}.metadata.json")),
+            self.root.join(format!("{stem}.internal.json")),
+        ]
+    }
+
+    fn publish(&self, staged: &str, bucket: &str, key: &str) -> io::Result<()> {
+        let (from, to) = (self.files(STAGING, staged), self.files(bucket, key));
+        remove_if_there(&to[2])?;
+        if let Some(parent) = to[0].parent() {
+            fs::create_dir_all(parent)?;
+        }
+        from.iter().zip(&to).try_for_each(|(from, to)| fs::rename(from, to))
+    }
+
+    fn discard(&self, staged: &str) {
+        for path in self.files(STAGING, staged) {
+            if let Err(error) = remove_if_there(&path) {
+                tracing::warn!(path = %path.display(), %error, "a staged body stays until the next start");
+            }
+        }
+    }
+}
+
+/// Whether a write may go ahead over what its key holds. `before` is what the key held when the request arrived.
+///
+/// 412 where the condition does not hold, 404 where `If-Match` names a key that holds nothing, and 409 where the object was
+/// deleted while the request was under way (S3 User Guide, "How to prevent object overwrites with conditional writes").
+fn check_condition(
+    if_match: Option<&ETagCondition>,
+    if_none_match: Option<&ETagCondition>,
+    before: Option<&ETag>,
+    now: Option<&ETag>,
+) -> S3Result<()> {
+    match (if_match, if_none_match) {
+        (None, None) => Ok(()),
+        (Some(_), Some(_)) => Err(s3_error!(NotImplemented, "If-Match together with If-None-Match")),
+        (None, Some(ETagCondition::ETag(_))) => Err(s3_error!(NotImplemented, "If-None-Match of a write takes only *")),
+        (None, Some(ETagCondition::Any)) if now.is_none() => Ok(()),
+        (Some(condition), None) => match (now, before) {
+            (Some(now), _) if matches(condition, now) => Ok(()),
+            (None, Some(_)) => Err(s3_error!(
+                ConditionalRequestConflict,
+                "the object was deleted during this request"
+            )),
+            (None, None) => Err(s3_error!(NoSuchKey)),
+            (Some(_), _) => Err(precondition_failed()),
+        },
+        (None, Some(ETagCondition::Any)) => Err(precondition_failed()),
+    }
+}
+
+fn matches(condition: &ETagCondition, etag: &ETag) -> bool {
+    match condition {
+        ETagCondition::Any => true,
+        ETagCondition::ETag(wanted) => wanted.strong_cmp(etag),
+    }
+}
+
+fn precondition_failed() -> s3s::S3Error {
+    s3_error!(
+        PreconditionFailed,
+        "At least one of the pre-conditions you specified did not hold"
+    )
+}
+
+/// The conditions of a read: RFC 9110, section 13.
+fn check_read(
+    if_match: Option<&ETagCondition>,
+    if_none_match: Option<&ETagCondition>,
+    now: Option<&ETag>,
+) -> S3Result<()> {
+    let Some(now) = now else {
+        return Err(s3_error!(NoSuchKey));
+    };
+    if if_match.is_some_and(|condition| !matches(condition, now)) {
+        return Err(precondition_failed());
+    }
+    if if_none_match.is_some_and(|condition| matches(condition, now)) {
+        return Err(s3_error!(NotModified));
+    }
+    Ok(())
+}
+
+fn request<T>(input: T) -> S3Request<T> {
+    S3Request {
+        input,
+        method: http::Method::GET,
+        uri: http::Uri::default(),
+        headers: http::HeaderMap::new(),
+        extensions: http::Extensions::new(),
+        credentials: None,
+        region: None,
+        service: None,
+        trailing_headers: None,
+    }
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// A key that `s3s-fs` would store as a directory, or outside its bucket, is refused rather than stored as something else.
+fn require_plain(key: &str) -> S3Result<()> {
+    if key
+        .split('/')
+        .any(|part| part.is_empty() || part == "." || part == "..")
+    {
+        return Err(s3_error!(
+            NotImplemented,
+            "keys with an empty, '.' or '..' part are not kept here"
+        ));
+    }
+    Ok(())
+}
+
+fn require_size(length: Option<i64>) -> S3Result<()> {
+    match length {
+        Some(length) if length > OBJECT_BYTES_MAX => Err(s3_error!(EntityTooLarge)),
+        _ => Ok(()),
+    }
+}
+
+#[async_trait::async_trait]
+impl S3 for Objects {
+    async fn put_object(&self, mut req: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
+        let (bucket, key) = (req.input.bucket.clone(), req.input.key.clone());
+        let (if_match, if_none_match) = (req.input.if_match.take(), req.input.if_none_match.take());
+        self.require_bucket(&bucket)?;
+        require_plain(&key)?;
+        require_size(req.input.content_length)?;
+        let before = self.etag(&bucket, &key).await?;
+        check_condition(
+            if_match.as_ref(),
+            if_none_match.as_ref(),
+            before.as_ref(),
+            before.as_ref(),
+        )?;
+
+        let staged = self.staged.fetch_add(1, Ordering::Relaxed).to_string();
+        req.input.bucket = STAGING.into();
+        req.input.key.clone_from(&staged);
+        let written = async {
+            let written = self.inner.put_object(req).await?;
+            let _key = self.lock(&bucket, &key).await?;
+            let now = self.etag(&bucket, &key).await?;
+            check_condition(if_match.as_ref(), if_none_match.as_ref(), before.as_ref(), now.as_ref())?;
+            self.publish(&staged, &bucket, &key)
+                .map_err(s3s::S3Error::internal_error)?;
+            Ok(written)
+        };
+        let written = written.await;
+        if written.is_err() {
+            self.discard(&staged);
+        }
+        written
+    }
+
+    async fn complete_multipart_upload(
+        &self,
+        mut req: S3Request<CompleteMultipartUploadInput>,
+    ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
+        let (bucket, key) = (req.input.bucket.clone(), req.input.key.clone());
+        let (if_match, if_none_match) = (req.input.if_match.take(), req.input.if_none_match.take());
+        self.require_bucket(&bucket)?;
+        let _key = self.lock(&bucket, &key).await?;
+        let now = self.etag(&bucket, &key).await?;
+        check_condition(if_match.as_ref(), if_none_match.as_ref(), now.as_ref(), now.as_ref())?;
+        self.inner.complete_multipart_upload(req).await
+    }
+
+    async fn get_object(&self, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
+        self.require_bucket(&req.input.bucket)?;
+        require_plain(&req.input.key)?;
+        // The body is an open file when the lock is given back, so that a later rename does not change what is read.
+        let _key = self.lock(&req.input.bucket, &req.input.key).await?;
+        let now = self.etag(&req.input.bucket, &req.input.key).await?;
+        check_read(
+            req.input.if_match.as_ref(),
+            req.input.if_none_match.as_ref(),
+            now.as_ref(),
+        )?;
+        self.inner.get_object(req).await
+    }
+
+    async fn head_object(&self, req: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
+        self.require_bucket(&req.input.bucket)?;
+        require_plain(&req.input.key)?;
+        let _key = self.lock(&req.input.bucket, &req.input.key).await?;
+        let now = self.etag(&req.input.bucket, &req.input.key).await?;
+        check_read(
+            req.input.if_match.as_ref(),
+            req.input.if_none_match.as_ref(),
+            now.as_ref(),
+        )?;
+        self.inner.head_object(req).await
+    }
+
+    async fn delete_object(&self, req: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
+        self.require_bucket(&req.input.bucket)?;
+        require_plain(&req.input.key)?;
+        if req.input.if_match.is_some() {
+            return Err(s3_error!(NotImplemented, "conditional deletes are not kept here"));
+        }
+        let _key = self.lock(&req.input.bucket, &req.input.key).await?;
+        self.inner.delete_object(req).await
+    }
+
+    async fn delete_objects(&self, req: S3Request<DeleteObjectsInput>) -> S3Result<S3Response<DeleteObjectsOutput>> {
+        let (bucket, quiet) = (req.input.bucket, req.input.delete.quiet == Some(true));
+        let mut deleted = Vec::new();
+        for object in req.input.delete.objects {
+            let input = DeleteObjectInput {
+                bucket: bucket.clone(),
+                key: object.key.clone(),
+                ..Default::default()
+            };
+            self.delete_object(request(input)).await?;
+            deleted.push(DeletedObject {
+                key: Some(object.key),
+                ..Default::default()
+            });
+        }
+        let deleted = (!quiet).then_some(deleted);
+        Ok(S3Response::new(DeleteObjectsOutput {
+            deleted,
+            ..Default::default()
+        }))
+    }
+
+    async fn create_multipart_upload(
+        &self,
+        req: S3Request<CreateMultipartUploadInput>,
+    ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
+        self.require_bucket(&req.input.bucket)?;
+        require_plain(&req.input.key)?;
+        self.inner.create_multipart_upload(req).await
+    }
+
+    async fn upload_part(&self, req: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {
+        require_size(req.input.content_length)?;
+        self.inner.upload_part(req).await
+    }
+
+    async fn list_parts(&self, req: S3Request<ListPartsInput>) -> S3Result<S3Response<ListPartsOutput>> {
+        self.inner.list_parts(req).await
+    }
+
+    async fn abort_multipart_upload(
+        &self,
+        req: S3Request<AbortMultipartUploadInput>,
+    ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
+        self.inner.abort_multipart_upload(req).await
+    }
+
+    async fn list_objects(&self, req: S3Request<ListObjectsInput>) -> S3Result<S3Response<ListObjectsOutput>> {
+        self.inner.list_objects(req).await
+    }
+
+    async fn list_objects_v2(&self, req: S3Request<ListObjectsV2Input>) -> S3Result<S3Response<ListObjectsV2Output>> {
+        self.inner.list_objects_v2(req).await
+    }
+
+    async fn list_buckets(&self, req: S3Request<ListBucketsInput>) -> S3Result<S3Response<ListBucketsOutput>> {
+        self.inner.list_buckets(req).await
+    }
+
+    async fn head_bucket(&self, req: S3Request<HeadBucketInput>) -> S3Result<S3Response<HeadBucketOutput>> {
+        self.inner.head_bucket(req).await
+    }
+
+    async fn create_bucket(&self, req: S3Request<CreateBucketInput>) -> S3Result<S3Response<CreateBucketOutput>> {
+        self.inner.create_bucket(req).await
+    }
+
+    async fn get_bucket_location(
+        &self,
+        req: S3Request<GetBucketLocationInput>,
+    ) -> S3Result<S3Response<GetBucketLocationOutput>> {
+        self.inner.get_bucket_location(req).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_goes_ahead_only_as_s3_documents() {
+        let (a, b) = (ETag::Strong("a".into()), ETag::Strong("b".into()));
+        let is_a = ETagCondition::ETag(a.clone());
+        let any = ETagCondition::Any;
+        let (none, create, swap) = ((None, None), (None, Some(&any)), (Some(&is_a), None));
+        for (name, (if_match, if_none_match), before, now, expected) in [
+            ("no condition, new", none, None, None, None),
+            ("no condition, over another", none, Some(&a), Some(&b), None),
+            ("create, nothing there", create, None, None, None),
+            (
+                "create, already there",
+                create,
+                Some(&a),
+                Some(&a),
+                Some(S3ErrorCode::PreconditionFailed),
+            ),
+            (
+                "create, another came first",
+                create,
+                None,
+                Some(&b),
+                Some(S3ErrorCode::PreconditionFailed),
+            ),
+            ("swap, the same", swap, Some(&a), Some(&a), None),
+            (
+                "swap, changed before",
+                swap,
+                Some(&b),
+                Some(&b),
+                Some(S3ErrorCode::PreconditionFailed),
+            ),
+            (
+                "swap, changed meanwhile",
+                swap,
+                Some(&a),
+                Some(&b),
+                Some(S3ErrorCode::PreconditionFailed),
+            ),
+            ("swap, never there", swap, None, None, Some(S3ErrorCode::NoSuchKey)),
+            (
+                "swap, deleted meanwhile",
+                swap,
+                Some(&a),
+                None,
+                Some(S3ErrorCode::ConditionalRequestConflict),
+            ),
+        ] {
+            let got = check_condition(if_match, if_none_match, before, now)
+                .err()
+                .map(|error| error.code().clone());
+            assert_eq!(got, expected, "{name}");
+        }
+    }
+
+    fn put(key: &str, body: &'static str) -> S3Request<PutObjectInput> {
+        let blob = StreamingBlob::wrap(futures::stream::iter([Ok::<_, io::Error>(body.into())]));
+        let input = PutObjectInput {
+            bucket: "b".into(),
+            key: key.into(),
+            body: Some(blob),
+            ..Default::default()
+        };
+        request(input)
+    }
+
+    #[tokio::test]
+    async fn a_crash_between_the_renames_leaves_a_body_and_an_etag_that_belong_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let objects = Objects::open(dir.path(), "b").unwrap();
+        let first = objects.put_object(put("k", "one")).await.unwrap().output.e_tag;
+        assert_eq!(objects.etag("b", "k").await.unwrap(), first);
+        let files = objects.files("b", "k");
+        assert!(
+            files.iter().all(|file| file.exists()),
+            "s3s-fs keeps its files elsewhere now: {files:?}"
+        );
+
+        // As `publish` leaves them when it is killed after its first step, and after its second.
+        fs::remove_file(&files[2]).unwrap();
+        assert_eq!(
+            objects.etag("b", "k").await.unwrap(),
+            first,
+            "the old body still has its ETag"
+        );
+        fs::write(&files[0], "two").unwrap();
+        let second = objects.etag("b", "k").await.unwrap();
+        assert_ne!(second, first);
+        assert_eq!(
+            objects.put_object(put("other", "two")).await.unwrap().output.e_tag,
+            second,
+            "the new body has its own"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_body_with_a_wrong_checksum_leaves_the_object_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let objects = Objects::open(dir.path(), "b").unwrap();
+        let first = objects.put_object(put("k", "one")).await.unwrap().output.e_tag;
+        let mut bad = put("k", "two");
+        bad.input.content_md5 = Some("AAAAAAAAAAAAAAAAAAAAAA==".into());
+        let error = objects.put_object(bad).await.expect_err("a wrong checksum");
+        assert_eq!(*error.code(), S3ErrorCode::BadDigest);
+        assert_eq!(objects.etag("b", "k").await.unwrap(), first);
+        assert_eq!(
+            fs::read_dir(dir.path().join(STAGING)).unwrap().count(),
+            0,
+            "nothing stays staged"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_write_to_a_bucket_that_is_not_there_creates_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let objects = Objects::open(dir.path(), "other").unwrap();
+        let error = objects.put_object(put("k", "one")).await.expect_err("no such bucket");
+        assert_eq!(*error.code(), S3ErrorCode::NoSuchBucket);
+        assert!(!dir.path().join("b").exists());
+    }
+}
