@@ -8,6 +8,7 @@ pub mod gtid;
 pub mod launch;
 pub mod names;
 pub mod records;
+pub mod secrets;
 pub mod set;
 pub mod settings;
 pub mod tags;

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     BuildId, Claim, Epoch, GtidSet, Incarnation, InstanceId, Millis, Slot, VolumeId, VoterId, WriteId,
     launch::{LaunchRequest, VolumeRequest},
+    tags::SpecHash,
+    wire::MysqlOrder,
 };
 
 /// Which operator process may act: a lease and a fencing number. `lock.json`.
@@ -65,8 +67,20 @@ pub struct SlotRecord {
     pub volume: Option<VolumeId>,
     /// The agent reported a voter id on this volume: from now on it is never formatted again.
     pub formatted: Option<VoterId>,
+    /// The launch inputs of this attempt, and what mysqld is configured with: a later change reaches later attempts only.
+    pub spec: SpecHash,
+    pub mysql: MysqlOrder,
+    /// A voter that came back with another life or volume, and what the leader had then: it counts again once it has that.
+    pub catch_up: Option<CatchUp>,
     /// The slot is to end (scaled in, or deleted) and nothing may be launched into it again under this record.
     pub retired: bool,
+}
+
+/// What a returning voter must reach before it may acknowledge again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CatchUp {
+    pub voter: Voter,
+    pub target: GtidSet,
 }
 
 /// Who leads. `register.json`.
@@ -87,8 +101,10 @@ pub struct Register {
     pub k: u8,
     /// gtid_executed of the leader when it was activated; only in ACTIVE.
     pub base: Option<GtidSet>,
-    /// The epoch was opened to clients at least once.
+    /// Set before the order to open is given: while false, nobody was ever let in.
     pub opened: bool,
+    /// The last marker that was acknowledged by k voters of this configuration, or the one to open with.
+    pub marker: u64,
     /// What the last ACTIVE epoch was, while FENCING.
     pub last_active: Option<LastActive>,
 }

@@ -92,6 +92,8 @@ pub struct LeaderOrder {
     pub open: bool,
     /// For `drover mysql`.
     pub admin: Credential,
+    /// Lets others copy data from here; it is copied along, so every seeded node is a donor by the same account.
+    pub clone: Credential,
     /// Write another marker when it differs from the last acknowledged one: proves the quorum after a change of voters.
     pub marker: u64,
 }
@@ -101,6 +103,8 @@ pub struct ReplicaOrder {
     pub source: Source,
     /// Where to copy from when this machine has no data: a donor that is not the primary where there is one.
     pub donor: Option<Source>,
+    /// The donor's clone account.
+    pub clone: Credential,
     pub credential: Credential,
     /// A voter that acknowledges (semi-sync on), or a learner.
     pub acknowledges: bool,
@@ -198,6 +202,8 @@ pub struct Voting {
     pub voter_id: VoterId,
     pub generation: u64,
     pub life: u64,
+    /// Minted with the voter id and written to auto.cnf, so that it is known before mysqld first starts.
+    pub server_uuid: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
