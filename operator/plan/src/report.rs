@@ -1,0 +1,52 @@
+//! How a set is, computed from what was observed: the words, the table and the conditions that people read.
+
+use std::net::Ipv4Addr;
+
+use drover_api::{
+    Epoch, InstanceId, ResourceKey, Slot, Zone,
+    conditions::{Condition, ConditionType},
+    tags::Role,
+};
+use serde::{Deserialize, Serialize};
+
+/// One set as it was seen in one pass.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SetReport {
+    pub key: ResourceKey,
+    pub generation: i64,
+    /// A sentence, most important first: what a person wants to know at three in the morning.
+    pub verdict: String,
+    pub ready: bool,
+    pub primary: Option<Slot>,
+    pub epoch: Option<Epoch>,
+    pub members: Vec<MemberReport>,
+    pub conditions: Vec<Condition>,
+    /// What is awaited, a line each.
+    pub awaiting: Vec<String>,
+}
+
+/// One slot's row of the table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MemberReport {
+    pub slot: Slot,
+    pub instance: Option<InstanceId>,
+    pub zone: Option<Zone>,
+    pub address: Option<Ipv4Addr>,
+    /// What it does now, by its own report.
+    pub role: Option<Role>,
+    pub epoch: Option<Epoch>,
+    /// gtid_executed.
+    pub position: Option<String>,
+    pub lag_ms: Option<u64>,
+    /// Age of the report that this row is made of, milliseconds.
+    pub report_age_ms: Option<u64>,
+    /// In words: what it is doing or waiting for.
+    pub state: String,
+    pub ready: bool,
+}
+
+impl SetReport {
+    pub fn condition(&self, kind: ConditionType) -> Option<&Condition> {
+        self.conditions.iter().find(|condition| condition.kind == kind)
+    }
+}
