@@ -108,6 +108,9 @@ pub struct ReplicaOrder {
     pub credential: Credential,
     /// A voter that acknowledges (semi-sync on), or a learner.
     pub acknowledges: bool,
+    /// The accounts that may copy from here by CLONE, exactly these: of every slot whose order names this one as its donor.
+    #[serde(default)]
+    pub guests: Vec<Account>,
 }
 
 /// A replication account and what it is for.
@@ -310,9 +313,8 @@ pub struct Problem {
 impl Wanted {
     /// SHA-256 of the canonical JSON, hex: field order is the declaration's, maps are sorted.
     pub fn digest(&self) -> String {
-        use sha2::{Digest, Sha256};
         let json = serde_json::to_vec(self).expect("orders have string keys only, so they always serialise");
-        hex::encode(Sha256::digest(json))
+        crate::digest::sha256_hex(&json)
     }
 }
 
