@@ -2,6 +2,7 @@
 //! Beside them the reference model that stands in for a cloud in tests, and a wrapper that makes any cloud misbehave.
 
 pub mod capacity;
+pub mod ec2;
 pub mod error;
 pub mod lanes;
 pub mod machines;

@@ -1,0 +1,95 @@
+//! What can be wrong with the cloud, on demand. Nothing of it is set in a new account.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use drover_api::Millis;
+use serde::{Deserialize, Serialize};
+
+use super::{ApiError, Ec2};
+
+/// The faults that are on now. Changing one takes effect with the next call.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Faults {
+    /// A fresh instance, volume, network interface or security group is missing from lists and NotFound by id for this long
+    /// ("Eventual consistency in the Amazon EC2 API").
+    pub visibility_lag: Duration,
+    pub throttling: Throttling,
+    /// Launches and starts that match any of these get InsufficientInstanceCapacity.
+    pub no_capacity: Vec<NoCapacity>,
+    /// Zones whose control plane is out: launches there, and every describe that names nothing or names something there, fail.
+    pub zone_outages: BTreeSet<String>,
+    /// Subnets, by id, that have no free address left.
+    pub full_subnets: BTreeSet<String>,
+    pub credentials: Credentials,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Throttling {
+    #[default]
+    Off,
+    /// The token buckets of "Request throttling for the Amazon EC2 API".
+    Buckets,
+}
+
+/// Whether the operator's credentials hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Credentials {
+    #[default]
+    Valid,
+    /// The keys are unknown: AuthFailure.
+    Revoked,
+    /// The keys are good and the policy allows nothing: UnauthorizedOperation.
+    Unauthorized,
+}
+
+/// None matches every zone or every type.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoCapacity {
+    pub zone: Option<String>,
+    pub instance_type: Option<String>,
+}
+
+impl NoCapacity {
+    fn matches(&self, zone: &str, instance_type: &str) -> bool {
+        self.zone.as_deref().is_none_or(|it| it == zone)
+            && self.instance_type.as_deref().is_none_or(|it| it == instance_type)
+    }
+}
+
+impl Ec2 {
+    /// Whether something made at `created` is known to the front end that answers this call.
+    pub(super) fn visible(&self, created: Millis) -> bool {
+        self.faults.visibility_lag.is_zero() || self.now.since(created) >= self.faults.visibility_lag
+    }
+
+    pub(super) fn require_zone(&self, zone: &str) -> Result<(), ApiError> {
+        if self.faults.zone_outages.contains(zone) {
+            Err(unavailable())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// A describe that names nothing asks every zone, and fails when one is out.
+    pub(super) fn require_all_zones(&self) -> Result<(), ApiError> {
+        if self.faults.zone_outages.is_empty() {
+            Ok(())
+        } else {
+            Err(unavailable())
+        }
+    }
+
+    pub(super) fn require_capacity(&self, zone: &str, instance_type: &str) -> Result<(), ApiError> {
+        if self.faults.no_capacity.iter().any(|it| it.matches(zone, instance_type)) {
+            let message = format!(
+                "We currently do not have sufficient {instance_type} capacity in the Availability Zone you requested ({zone})."
+            );
+            return Err(ApiError::new("InsufficientInstanceCapacity", message));
+        }
+        Ok(())
+    }
+}
+
+fn unavailable() -> ApiError {
+    ApiError::new("Unavailable", "The server is overloaded and can't handle the request.")
+}
