@@ -6,17 +6,33 @@
 //! Everything made in the kernel carries a name derived from the instance's directory, so [`sweep`] finds all of it, and nothing
 //! else, after a crash too. Machines die with the process that started them: a parent-death signal kills each one's PID 1.
 //!
-//! The surface of [`Hypervisor`], all of it async but `open`'s arguments:
-//! `open(Config, Arc<dyn Metadata>) -> (Hypervisor, mpsc::Receiver<HostEvent>)`, `gateway() -> Ipv4Addr` (where machines reach the
-//! endpoints), `boot(&MachineSpec)` (launch and start), `stop(id, Stop)`, `reboot(id)`, `terminate(id)`, `exec(id, argv, limit)`,
-//! `create_volume(id, bytes)`, `attach(volume, instance)`, `detach(volume, instance)`, `delete_volume(id)`, `freeze(id)`, `thaw(id)`,
-//! `cut(Cut)`, `heal(Cut)`, `stall_volume(id)`, `resume_volume(id)`, `fill_volume(id)`, `empty_volume(id)`, `close()`.
-//!
 //! Needs root, and from the host: iproute2, util-linux, nftables (for network faults), e2fsprogs in the image, overlayfs, loop devices.
 
+mod boot;
+mod cgroups;
+mod command;
+mod console;
+mod enter;
+mod faults;
+mod host;
+mod hypervisor;
+mod image;
+mod imds;
+mod names;
+mod network;
+mod pace;
 mod spec;
+mod stall;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod volumes;
 
+pub use enter::entrance_to;
+pub use hypervisor::Hypervisor;
+pub use image::Images;
 pub use spec::{
-    Config, Cut, Direction, Error, HostEvent, Image, Limits, MachineSpec, Metadata, MetadataView, Output, Result,
-    RoleCredentials, RoleView, Stop, Subnet, Swept,
+    Config, Cut, Direction, Error, HostEvent, Image, Limits, MachineSpec, Metadata, MetadataView, Output, Result, RoleCredentials, RoleView,
+    Stop, Subnet, Swept,
 };
+pub use sweep::sweep;

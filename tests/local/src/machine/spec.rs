@@ -40,7 +40,7 @@ pub struct Subnet {
     pub prefix: u8,
 }
 
-/// The layers of a root file system, lowest last, as overlayfs takes them. [`Image::base`] and its variants come from a built image.
+/// The layers of a root file system, lowest last, as overlayfs takes them. [`super::Images`] makes them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
     pub layers: Vec<PathBuf>,
@@ -63,6 +63,8 @@ pub struct MachineSpec {
     pub hostname: String,
     /// The cgroup's limit in bytes; `None`: no limit but the host's memory.
     pub memory_max: Option<u64>,
+    /// HttpPutResponseHopLimit: 1 to 64.
+    pub metadata_hop_limit: u8,
     /// Data volumes that are attached when it boots.
     pub volumes: Vec<VolumeId>,
 }
@@ -121,10 +123,8 @@ pub struct Swept {
     pub processes: usize,
     pub namespaces: usize,
     pub links: usize,
-    pub mounts: usize,
     pub loop_devices: usize,
     pub cgroups: usize,
-    pub tables: usize,
 }
 
 /// What a machine may read about itself. Asked at every request, so that tags and credentials are always the present ones.
@@ -244,6 +244,17 @@ impl std::fmt::Debug for RoleCredentials {
             .field("access_key_id", &self.access_key_id)
             .field("expiration", &self.expiration)
             .finish_non_exhaustive()
+    }
+}
+
+impl Image {
+    /// overlayfs separates layers by colons and options by commas, so no path may hold one.
+    pub(super) fn overlay(&self) -> std::result::Result<String, &'static str> {
+        let layers: Option<Vec<&str>> = self.layers.iter().map(|layer| layer.to_str()).collect();
+        match layers {
+            Some(layers) if !layers.is_empty() && !layers.iter().any(|layer| layer.contains([':', ','])) => Ok(layers.join(":")),
+            _ => Err("the paths of its image must be UTF-8 without colons and commas"),
+        }
     }
 }
 

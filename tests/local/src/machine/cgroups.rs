@@ -1,0 +1,249 @@
+//! A cgroup for each machine: its limit, its freezer, and the list of everything that lives in it. Works on a host with cgroup v2 alone
+//! and on one where the controllers are still v1 (cgroup2 beside them without controllers): systemd needs only a v2 hierarchy, so the
+//! machine's namespace is cut there, and memory and freezer are used wherever they are.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::pace::Pace;
+use super::spec::{Error, Result};
+
+/// Where the host mounts what we use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Hierarchies {
+    unified: PathBuf,
+    /// `None`: the controller is in `unified`.
+    memory: Option<PathBuf>,
+    freezer: Option<PathBuf>,
+}
+
+/// One cgroup by its path below the roots: `drover-<tag>/<instance>`.
+#[derive(Clone, Debug)]
+pub(super) struct Cgroup {
+    hierarchies: Hierarchies,
+    path: PathBuf,
+}
+
+impl Hierarchies {
+    /// From `/proc/self/mounts`.
+    pub(super) fn of_host() -> Result<Hierarchies> {
+        let mounts = fs::read_to_string("/proc/self/mounts")
+            .map_err(|source| Error::Io { what: "cannot read /proc/self/mounts".into(), source })?;
+        Hierarchies::parse(&mounts).ok_or_else(|| {
+            Error::Unfit("it mounts no cgroup2 file system; systemd in a machine needs one (mount -t cgroup2 cgroup2 DIR)".into())
+        })
+    }
+
+    fn parse(mounts: &str) -> Option<Hierarchies> {
+        let mut found = (None, None, None);
+        for line in mounts.lines() {
+            let fields: Vec<&str> = line.split(' ').collect();
+            let [_, path, kind, options, ..] = fields[..] else { continue };
+            let has = |name| options.split(',').any(|option| option == name);
+            match kind {
+                "cgroup2" if found.0.is_none() => found.0 = Some(PathBuf::from(path)),
+                "cgroup" if has("memory") => found.1 = Some(PathBuf::from(path)),
+                "cgroup" if has("freezer") => found.2 = Some(PathBuf::from(path)),
+                _ => {}
+            }
+        }
+        Some(Hierarchies { unified: found.0?, memory: found.1, freezer: found.2 })
+    }
+
+    /// The v2 cgroup of a process below the root, from its `/proc/<pid>/cgroup`.
+    pub(super) fn own_of(&self, cgroups: &str) -> PathBuf {
+        let own = cgroups.lines().find_map(|line| line.strip_prefix("0::/"));
+        self.unified.join(own.unwrap_or_default())
+    }
+
+    pub(super) fn cgroup(&self, path: impl Into<PathBuf>) -> Cgroup {
+        Cgroup { hierarchies: self.clone(), path: path.into() }
+    }
+}
+
+impl Cgroup {
+    pub(super) fn create(&self, memory_max: Option<u64>) -> Result<()> {
+        for dir in self.dirs() {
+            fs::create_dir_all(&dir).map_err(io_error("cannot make", &dir))?;
+        }
+        let Some(bytes) = memory_max else { return Ok(()) };
+        if let Some(root) = &self.hierarchies.memory {
+            return write(&root.join(&self.path).join("memory.limit_in_bytes"), &bytes.to_string());
+        }
+        // Each level above must hand the controller down.
+        let mut above = self.hierarchies.unified.clone();
+        for part in self.path.iter() {
+            write(&above.join("cgroup.subtree_control"), "+memory")?;
+            above.push(part);
+        }
+        write(&above.join("memory.max"), &bytes.to_string())
+    }
+
+    /// The files into which a process writes its id to enter.
+    pub(super) fn doors(&self) -> Vec<PathBuf> {
+        self.dirs().into_iter().map(|dir| dir.join("cgroup.procs")).collect()
+    }
+
+    /// The same for a process that joins later: on v2 a cgroup with children admits none (systemd has made some), so it goes to `beside`.
+    pub(super) fn doors_beside(&self, beside: &Path) -> Vec<PathBuf> {
+        let mut doors = self.doors();
+        doors[0] = beside.join("cgroup.procs");
+        doors
+    }
+
+    pub(super) fn freeze(&self) -> Result<()> {
+        match &self.hierarchies.freezer {
+            Some(root) => write(&root.join(&self.path).join("freezer.state"), "FROZEN"),
+            None => write(&self.hierarchies.unified.join(&self.path).join("cgroup.freeze"), "1"),
+        }
+    }
+
+    pub(super) fn thaw(&self) -> Result<()> {
+        match &self.hierarchies.freezer {
+            Some(root) => write(&root.join(&self.path).join("freezer.state"), "THAWED"),
+            None => write(&self.hierarchies.unified.join(&self.path).join("cgroup.freeze"), "0"),
+        }
+    }
+
+    pub(super) fn exists(&self) -> bool {
+        self.dirs().iter().any(|dir| dir.exists())
+    }
+
+    /// Cgroups directly below, by name, in any hierarchy.
+    pub(super) fn children(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.dirs().iter().flat_map(|dir| subdirs(dir)).filter_map(|dir| Some(dir.file_name()?.to_str()?.to_owned())).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// The same cgroup's child.
+    pub(super) fn child(&self, name: &str) -> Cgroup {
+        Cgroup { hierarchies: self.hierarchies.clone(), path: self.path.join(name) }
+    }
+
+    /// Everything that lives in it or below.
+    pub(super) fn processes(&self) -> Vec<i32> {
+        let mut pids: Vec<i32> = self.dirs().iter().flat_map(|dir| processes_below(dir)).collect();
+        pids.sort_unstable();
+        pids.dedup();
+        pids
+    }
+
+    /// SIGKILL to everything, once. A process that is not there any more is what is wanted, and root may kill every other.
+    pub(super) fn signal_all(&self) {
+        for pid in self.processes() {
+            if let Err(errno) = kill(Pid::from_raw(pid), Signal::SIGKILL) {
+                tracing::debug!(pid, %errno, "not killed");
+            }
+        }
+    }
+
+    /// SIGKILL to everything, until nothing is left. Returns how many processes were there at first.
+    pub(super) async fn kill(&self, limit: Duration) -> Result<usize> {
+        let killed = self.processes().len();
+        if self.exists() {
+            // A frozen process of the v1 freezer dies only when it is thawed.
+            self.thaw()?;
+        }
+        let mut pace = Pace::new(limit);
+        loop {
+            let left = self.processes();
+            if left.is_empty() {
+                return Ok(killed);
+            }
+            self.signal_all();
+            pace.wait(|| format!("killing every process in {}", self.path.display())).await?;
+        }
+    }
+
+    /// Removes the cgroup and all below it; a cgroup whose last process is just being reaped is tried again. Returns how many it removed.
+    pub(super) async fn remove(&self, limit: Duration) -> Result<usize> {
+        let mut pace = Pace::new(limit);
+        let mut removed = 0;
+        for dir in self.dirs() {
+            loop {
+                match remove_tree(&dir, &mut removed) {
+                    Ok(()) => break,
+                    Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                        pace.wait(|| format!("removing {}", dir.display())).await?;
+                    }
+                    Err(source) => return Err(io_error("cannot remove", &dir)(source)),
+                }
+            }
+        }
+        Ok(removed)
+    }
+
+    fn dirs(&self) -> Vec<PathBuf> {
+        let roots = [Some(&self.hierarchies.unified), self.hierarchies.memory.as_ref(), self.hierarchies.freezer.as_ref()];
+        roots.into_iter().flatten().map(|root| root.join(&self.path)).collect()
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).map_err(io_error("cannot write", path))
+}
+
+fn io_error(what: &str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let what = format!("{what} {}", path.display());
+    move |source| Error::Io { what, source }
+}
+
+fn subdirs(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+}
+
+fn processes_below(dir: &Path) -> Vec<i32> {
+    let own = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+    let mut pids: Vec<i32> = own.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect();
+    for child in subdirs(dir) {
+        pids.extend(processes_below(&child));
+    }
+    pids
+}
+
+fn remove_tree(dir: &Path, removed: &mut usize) -> io::Result<()> {
+    for child in subdirs(dir) {
+        remove_tree(&child, removed)?;
+    }
+    match fs::remove_dir(dir) {
+        Ok(()) => {
+            *removed += 1;
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hierarchies_are_found_on_hosts_of_both_kinds() {
+        let pure = "cgroup2 /sys/fs/cgroup cgroup2 rw,nosuid,nsdelegate 0 0\n";
+        assert_eq!(
+            Hierarchies::parse(pure),
+            Some(Hierarchies { unified: "/sys/fs/cgroup".into(), memory: None, freezer: None })
+        );
+        let hybrid = "cgroup /sys/fs/cgroup/cpu,cpuacct cgroup rw,cpu,cpuacct 0 0\ncgroup /c/memory cgroup rw,memory 0 0\n\
+                      cgroup /c/freezer cgroup rw,relatime,freezer 0 0\ncgroup2 /c/unified cgroup2 rw 0 0\n";
+        assert_eq!(
+            Hierarchies::parse(hybrid),
+            Some(Hierarchies {
+                unified: "/c/unified".into(),
+                memory: Some("/c/memory".into()),
+                freezer: Some("/c/freezer".into())
+            })
+        );
+        assert_eq!(Hierarchies::parse("cgroup /c/memory cgroup rw,memory 0 0\n"), None);
+    }
+}

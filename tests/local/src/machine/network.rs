@@ -1,0 +1,204 @@
+//! The machines' network: one bridge, a namespace for each machine, one cable between them, and cuts.
+//!
+//! The bridge has a namespace of its own, the switch. No firewall of the host (a container engine's, for example) sees the traffic there,
+//! nothing is forwarded by the host, and a cut is a rule of nftables' bridge family in that namespace: by the port a packet comes from or
+//! leaves by, so it can be truly one way.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use drover_api::InstanceId;
+use serde::Deserialize;
+
+use super::command;
+use super::names::{INTERFACE, Names, port};
+use super::spec::{Cut, Direction, Error, MachineSpec, Result, Subnet};
+
+/// Where the metadata service answers, inside each machine: on its loopback interface, so that no cut reaches it.
+pub(super) const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+
+/// The table in the switch's namespace.
+const TABLE: &str = "cuts";
+
+#[derive(Debug)]
+pub(super) struct Network {
+    names: Names,
+    range: Subnet,
+    limit: Duration,
+}
+
+impl Network {
+    pub(super) fn new(names: Names, range: Subnet, limit: Duration) -> Network {
+        Network { names, range, limit }
+    }
+
+    /// The host's own address in the network: its first.
+    pub(super) fn gateway(&self) -> Ipv4Addr {
+        self.range.host(1)
+    }
+
+    /// Makes the switch and the host's cable into it. Refuses a range that the host already routes elsewhere.
+    pub(super) async fn open(&self) -> Result<()> {
+        let routes = command::run(&["ip", "-j", "-4", "route", "show", "table", "all"], self.limit).await?;
+        refuse_collision(&self.range, &routes)?;
+        let (switch, link) = (self.names.switch(), self.names.host_link());
+        command::run(&["ip", "netns", "add", &switch], self.limit).await?;
+        let inside = format!(
+            "link set lo up\nlink add bridge type bridge stp_state 0 forward_delay 0\nlink set bridge up\n\
+             link add host type veth peer name {link} netns {own}\nlink set host master bridge up\n",
+            own = std::process::id(),
+        );
+        command::run_with(&["ip", "-n", &switch, "-batch", "-"], &inside, self.limit).await?;
+        let outside = format!("addr add {}/{} dev {link}\nlink set {link} up\n", self.gateway(), self.range.prefix);
+        command::run_with(&["ip", "-batch", "-"], &outside, self.limit).await?;
+        Ok(())
+    }
+
+    /// Makes the machine's namespace with its addresses. The whole network is on its link, so that zones need no router.
+    pub(super) async fn plug(&self, spec: &MachineSpec, secondary: &BTreeSet<Ipv4Addr>) -> Result<()> {
+        let namespace = self.names.namespace(&spec.id);
+        command::run(&["ip", "netns", "add", &namespace], self.limit).await?;
+        let port = port(&spec.id);
+        let cable = format!(
+            "link add {port} type veth peer name {INTERFACE} address {} netns {namespace}\nlink set {port} master bridge up\n",
+            spec.mac
+        );
+        command::run_with(&["ip", "-n", &self.names.switch(), "-batch", "-"], &cable, self.limit).await?;
+        let mut inside = format!(
+            "link set lo up\naddr add {METADATA}/32 dev lo\naddr add {ip}/{prefix} dev {INTERFACE}\nlink set {INTERFACE} up\n\
+             route replace {range} dev {INTERFACE} src {ip}\n",
+            ip = spec.private_ip,
+            prefix = spec.subnet.prefix,
+            range = self.range,
+        );
+        for address in secondary {
+            writeln!(inside, "addr add {address}/32 dev {INTERFACE}").expect("a String takes every write");
+        }
+        command::run_with(&["ip", "-n", &namespace, "-batch", "-"], &inside, self.limit).await?;
+        Ok(())
+    }
+
+    /// Takes the machine's namespace away; what is not there is no error.
+    pub(super) async fn unplug(&self, instance: &InstanceId) -> Result<()> {
+        let namespace = self.names.namespace(instance);
+        // The namespace outlives its name while a socket is open in it, its cable would too.
+        let switch = self.names.switch();
+        command::output(&["ip", "-n", &switch, "link", "del", &port(instance)], "", self.limit).await?;
+        if std::path::Path::new("/run/netns").join(&namespace).exists() {
+            command::run(&["ip", "netns", "del", &namespace], self.limit).await?;
+        }
+        Ok(())
+    }
+
+    /// Moves a secondary address to or from a machine that runs, and makes its neighbours forget where it was.
+    pub(super) async fn address(&self, instance: &InstanceId, verb: &str, address: Ipv4Addr, others: &[InstanceId]) -> Result<()> {
+        let address_32 = format!("{address}/32");
+        let namespace = self.names.namespace(instance);
+        command::run(&["ip", "-n", &namespace, "addr", verb, &address_32, "dev", INTERFACE], self.limit).await?;
+        let address = address.to_string();
+        for other in others.iter().filter(|other| *other != instance) {
+            let namespace = self.names.namespace(other);
+            command::run(&["ip", "-n", &namespace, "neigh", "flush", "to", &address], self.limit).await?;
+        }
+        command::run(&["ip", "neigh", "flush", "to", &address, "dev", &self.names.host_link()], self.limit).await?;
+        Ok(())
+    }
+
+    /// Makes the cuts in force exactly these, in one transaction.
+    pub(super) async fn cut(&self, cuts: &BTreeSet<Cut>) -> Result<()> {
+        let namespace = format!("--net=/run/netns/{}", self.names.switch());
+        let missing = |error| match error {
+            Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => missing_nft(),
+            Error::Command { stderr, .. } if stderr.contains("failed to execute nft") => missing_nft(),
+            error => error,
+        };
+        command::run_with(&["nsenter", &namespace, "nft", "-f", "-"], &ruleset(cuts), self.limit).await.map_err(missing)?;
+        Ok(())
+    }
+}
+
+fn missing_nft() -> Error {
+    Error::Unfit("a cut of the network needs nft (apt-get install nftables)".into())
+}
+
+/// IPv4 and IPv6 are dropped and ARP is not. `forward` sees traffic between ports, `output` and `input` that of the bridge itself; the
+/// host is behind a port of its own, so `forward` sees all of it.
+fn ruleset(cuts: &BTreeSet<Cut>) -> String {
+    let mut rules = String::new();
+    for cut in cuts {
+        let own = port(&cut.machine);
+        let from_peer = cut.peer.as_ref().map(|peer| format!("iifname \"{}\" ", port(peer))).unwrap_or_default();
+        let to_peer = cut.peer.as_ref().map(|peer| format!("oifname \"{}\" ", port(peer))).unwrap_or_default();
+        if cut.direction != Direction::Receive {
+            writeln!(rules, "    iifname \"{own}\" {to_peer}ether type {{ ip, ip6 }} drop").expect("a String takes every write");
+        }
+        if cut.direction != Direction::Send {
+            writeln!(rules, "    oifname \"{own}\" {from_peer}ether type {{ ip, ip6 }} drop").expect("a String takes every write");
+        }
+    }
+    format!(
+        "table bridge {TABLE} {{}}\ndelete table bridge {TABLE}\ntable bridge {TABLE} {{\n  chain forward {{\n    type filter hook forward \
+         priority 0; policy accept;\n{rules}  }}\n}}\n"
+    )
+}
+
+#[derive(Deserialize)]
+struct Route {
+    dst: String,
+    #[serde(default)]
+    dev: String,
+}
+
+/// `routes`: the JSON of `ip -j route`.
+fn refuse_collision(range: &Subnet, routes: &str) -> Result<()> {
+    let routes: Vec<Route> = serde_json::from_str(routes)
+        .map_err(|error| Error::Io { what: "cannot read the host's routes".into(), source: error.into() })?;
+    for route in routes {
+        let (address, prefix) = route.dst.split_once('/').unwrap_or((&route.dst, "32"));
+        // `default` and other words are no networks; a shorter prefix than 8 is a default route in parts.
+        let (Ok(address), Ok(prefix)) = (address.parse(), prefix.parse::<u8>()) else { continue };
+        if prefix >= 8 && range.overlaps(&Subnet { address, prefix }) {
+            return Err(Error::Unfit(format!(
+                "the machines' network {range} collides with the host's route to {} by {}; choose another range",
+                route.dst, route.dev
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn instance(id: &str) -> InstanceId {
+        InstanceId::new(id).unwrap()
+    }
+
+    #[test]
+    fn a_range_that_the_host_routes_elsewhere_is_refused_by_name() {
+        let range = Subnet { address: Ipv4Addr::new(10, 77, 0, 0), prefix: 16 };
+        let free = r#"[{"dst":"default","dev":"eth0"},{"dst":"0.0.0.0/1","dev":"tun0"},{"dst":"10.78.0.0/16","dev":"x"}]"#;
+        refuse_collision(&range, free).unwrap();
+        for taken in ["10.77.16.0/20", "10.0.0.0/8", "10.77.3.4"] {
+            let routes = format!(r#"[{{"dst":"{taken}","dev":"tun0"}}]"#);
+            let error = refuse_collision(&range, &routes).unwrap_err().to_string();
+            assert!(error.contains(taken) && error.contains("tun0"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_cut_names_the_port_and_the_direction_and_spares_arp() {
+        let (a, b) = (instance("i-0a"), instance("i-0b"));
+        let rules = |direction, peer: Option<&InstanceId>| {
+            let text = ruleset(&BTreeSet::from([Cut { machine: a.clone(), direction, peer: peer.cloned() }]));
+            text.lines().filter(|line| line.contains("drop")).map(|line| line.trim().to_owned()).collect::<Vec<_>>()
+        };
+        let (pa, pb) = (port(&a), port(&b));
+        assert_eq!(rules(Direction::Send, None), [format!("iifname \"{pa}\" ether type {{ ip, ip6 }} drop")]);
+        assert_eq!(rules(Direction::Receive, Some(&b)), [format!("oifname \"{pa}\" iifname \"{pb}\" ether type {{ ip, ip6 }} drop")]);
+        assert_eq!(rules(Direction::Both, None).len(), 2);
+    }
+}

@@ -1,0 +1,184 @@
+//! Real machines, as root, each test in a directory and a range of its own.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use drover_api::{InstanceId, VolumeId};
+use tempfile::TempDir;
+use tokio::sync::{OnceCell, mpsc};
+
+use super::pace::Pace;
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One instance of the hypervisor and what is needed to ask things of it.
+struct World {
+    host: Hypervisor,
+    events: mpsc::Receiver<HostEvent>,
+    images: Images,
+    range: Subnet,
+    dir: TempDir,
+}
+
+/// User data that leaves a trace of having run.
+const USER_DATA: &str = "#!/bin/sh\necho first boot >>/root/user-data-ran\n";
+
+struct TestMetadata {
+    range: Subnet,
+}
+
+impl Metadata for TestMetadata {
+    fn view(&self, instance: &InstanceId) -> Option<MetadataView> {
+        Some(MetadataView {
+            instance_id: instance.clone(),
+            image_id: "ami-0test".into(),
+            instance_type: "t3.small".into(),
+            reservation_id: "r-0test".into(),
+            account_id: "000000000000".into(),
+            region: "us-east-1".into(),
+            zone: "us-east-1b".into(),
+            zone_id: "use1-az2".into(),
+            private_ip: address(self.range, instance),
+            secondary_ips: Vec::new(),
+            mac: mac(instance),
+            hostname: hostname(self.range, instance),
+            interface_id: "eni-0test".into(),
+            vpc_id: "vpc-0test".into(),
+            vpc_cidr: self.range.to_string(),
+            subnet_id: "subnet-0test".into(),
+            subnet_cidr: self.range.to_string(),
+            security_groups: vec![("sg-0test".into(), "default".into())],
+            launched_at: "2026-01-01T00:00:00Z".into(),
+            tags: Some(BTreeMap::from([("drover:slot".into(), "m0".into())])),
+            user_data: Some(USER_DATA.into()),
+            tokens_required: true,
+            role: Some(RoleView {
+                profile_arn: "arn:aws:iam::000000000000:instance-profile/machine".into(),
+                profile_id: "AIPATEST".into(),
+                role_name: "machine".into(),
+                credentials: RoleCredentials {
+                    access_key_id: "ASIATEST".into(),
+                    secret_access_key: "secret".into(),
+                    token: "session".into(),
+                    last_updated: "2026-01-01T00:00:00Z".into(),
+                    expiration: "2026-01-01T06:00:00Z".into(),
+                },
+            }),
+        })
+    }
+}
+
+fn number(instance: &InstanceId) -> u32 {
+    instance.as_str().trim_start_matches("i-").parse().unwrap()
+}
+
+fn address(range: Subnet, instance: &InstanceId) -> Ipv4Addr {
+    range.host(10 + number(instance))
+}
+
+fn mac(instance: &InstanceId) -> String {
+    format!("02:00:00:00:00:{:02x}", number(instance))
+}
+
+fn hostname(range: Subnet, instance: &InstanceId) -> String {
+    format!("ip-{}.ec2.internal", address(range, instance).to_string().replace('.', "-"))
+}
+
+fn instance(n: u32) -> InstanceId {
+    InstanceId::new(format!("i-{n:02}")).unwrap()
+}
+
+fn volume(name: &str) -> VolumeId {
+    VolumeId::new(format!("vol-{name}")).unwrap()
+}
+
+/// Built once for all tests, and kept between runs in the target directory.
+async fn images() -> Images {
+    static IMAGES: OnceCell<Images> = OnceCell::const_new();
+    let cache = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/machine-image");
+    IMAGES.get_or_init(async || Images::build(&cache).await.unwrap()).await.clone()
+}
+
+fn config(dir: &Path, range: Subnet) -> Config {
+    let limits = Limits { graceful_stop: Duration::from_secs(20), ..Limits::default() };
+    Config { dir: dir.to_owned(), network: range, limits }
+}
+
+/// A range that no other test of this process has.
+fn free_range() -> Subnet {
+    static NEXT: AtomicU8 = AtomicU8::new(0);
+    let n = NEXT.fetch_add(1, Ordering::SeqCst);
+    Subnet { address: Ipv4Addr::new(10, 213, n, 0), prefix: 24 }
+}
+
+impl World {
+    async fn new() -> World {
+        let (dir, range, images) = (tempfile::tempdir().unwrap(), free_range(), images().await);
+        let (host, events) = Hypervisor::open(config(dir.path(), range), Arc::new(TestMetadata { range })).await.unwrap();
+        World { host, events, images, range, dir }
+    }
+
+    fn spec(&self, n: u32) -> MachineSpec {
+        let id = instance(n);
+        MachineSpec {
+            image: self.images.base.clone(),
+            private_ip: address(self.range, &id),
+            subnet: self.range,
+            mac: mac(&id),
+            hostname: hostname(self.range, &id),
+            memory_max: None,
+            metadata_hop_limit: 1,
+            volumes: Vec::new(),
+            id,
+        }
+    }
+
+    async fn boot(&self, n: u32) -> InstanceId {
+        self.host.boot(&self.spec(n)).await.unwrap();
+        instance(n)
+    }
+
+    /// Standard output of a shell command inside that must succeed.
+    async fn sh(&self, id: &InstanceId, script: &str) -> String {
+        let done = self.host.exec(id, &["sh", "-euc", script], PATIENCE).await.unwrap();
+        let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+        assert_eq!(done.status, Some(0), "{script}: {out}{err}");
+        out.trim().to_owned()
+    }
+
+    async fn succeeds(&self, id: &InstanceId, script: &str) -> bool {
+        self.host.exec(id, &["sh", "-euc", script], PATIENCE).await.unwrap().status == Some(0)
+    }
+
+    async fn until(&self, id: &InstanceId, script: &str) {
+        let mut pace = Pace::new(PATIENCE);
+        while !self.succeeds(id, script).await {
+            if let Err(late) = pace.wait(|| script.to_owned()).await {
+                let console = std::fs::read_to_string(self.host.console(id)).unwrap_or_default();
+                let log = self.host.exec(id, &["tail", "-n", "40", "/var/log/cloud-init.log"], PATIENCE).await.unwrap();
+                panic!("{late}\n{console}\n{}", String::from_utf8_lossy(&log.stdout));
+            }
+        }
+    }
+
+    async fn close(self) {
+        self.host.close().await.unwrap();
+        let again = self.host.close().await.unwrap();
+        assert_eq!(again, Swept::default(), "closing twice removes nothing more");
+        drop(self.dir);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_boots_runs_user_data_and_knows_itself() {
+    let world = World::new().await;
+    let id = world.boot(1).await;
+    world.until(&id, "test -e /root/user-data-ran").await;
+    assert_eq!(world.sh(&id, "hostname").await, hostname(world.range, &id).split('.').next().unwrap());
+    world.close().await;
+}
