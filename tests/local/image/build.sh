@@ -83,8 +83,9 @@ apt=(chroot "$root" apt-get -qq -y -o Acquire::Retries=3 -o Acquire::Check-Valid
     mysql-server-core mysql-client-core curl ca-certificates openssl e2fsprogs >&2
 rm "$root/usr/sbin/policy-rc.d" "$root/etc/dpkg/dpkg.cfg.d/trim"
 
-# cloud-init as on an AMI: the Ec2 data source and no other, found by the platform's uuid and asked by IMDSv2. The network is the
-# host's work, as a container's is.
+# cloud-init as on an AMI: the Ec2 data source and no other, found by the platform's uuid and asked by IMDSv2. The network is the host's
+# work, as a container's is: without a DHCP client cloud-init goes on at once where it would wait 30 s for a lease.
+rm -f "$root/usr/sbin/dhcpcd"
 echo 'policy: enabled' >"$root/etc/cloud/ds-identify.cfg"
 cat >"$root/etc/cloud/cloud.cfg.d/90-ec2.cfg" <<'CLOUD'
 datasource_list: [ Ec2 ]
