@@ -4,6 +4,8 @@
 pub mod capacity;
 pub mod ec2;
 pub mod error;
+pub mod fake;
+pub mod flaky;
 pub mod lanes;
 pub mod machines;
 pub mod objects;

@@ -81,7 +81,7 @@ impl Run for StopInstances {
             &self.instance_ids,
             "stopped",
             "disableApiStop",
-            |it| it.disable_api_stop,
+            |it| it.disable_api_stop && it.state == InstanceStateName::Running,
             |ec2, id| {
                 ec2.begin_stop(id, power_off);
             },
@@ -103,7 +103,7 @@ impl Run for TerminateInstances {
             &self.instance_ids,
             "terminated",
             "disableApiTermination",
-            |it| it.disable_api_termination && it.state != InstanceStateName::Terminated,
+            |it| it.disable_api_termination && !is_ending(it),
             |ec2, id| ec2.begin_termination(id, power_off),
         )
     }
@@ -129,6 +129,14 @@ impl Run for RebootInstances {
         }
         Ok(())
     }
+}
+
+/// Ending it again is no news, whatever protects it by now.
+fn is_ending(instance: &Instance) -> bool {
+    matches!(
+        instance.state,
+        InstanceStateName::ShuttingDown | InstanceStateName::Terminated
+    )
 }
 
 fn count(ids: &[String]) -> u32 {

@@ -66,7 +66,7 @@ impl Log {
         self.entries.iter().skip(skip)
     }
 
-    pub(super) fn push(&mut self, entry: LogEntry) {
+    pub(crate) fn push(&mut self, entry: LogEntry) {
         if self.entries.len() == LOG_MAX {
             self.entries.pop_front();
             self.dropped += 1;

@@ -71,6 +71,8 @@ pub struct Ec2 {
     volume_tokens: BTreeMap<String, VolumeToken>,
     faults: Faults,
     buckets: Buckets,
+    /// Not kept: a log of a day would be written again with every change.
+    #[serde(skip)]
     log: Log,
     due: BTreeMap<Millis, Vec<Due>>,
     /// What [`Ec2::advance`] will hand out. Bounded by the changes made since it was last called.
@@ -181,6 +183,14 @@ impl Ec2 {
         let mut subnets: Vec<&Subnet> = self.subnets.values().collect();
         subnets.sort_by_key(|subnet| self.zone_index(&subnet.zone));
         subnets
+    }
+
+    pub fn image(&self, image_id: &str) -> Option<&Image> {
+        self.images.get(image_id)
+    }
+
+    pub fn group(&self, group_id: &str) -> Option<&SecurityGroup> {
+        self.groups.get(group_id)
     }
 
     /// The group made for machines.

@@ -305,7 +305,7 @@ impl Ec2 {
     }
 
     /// Zone ids as AWS writes them, made from the region and the order of its zones: `use1-az1`.
-    pub(super) fn zone_id(&self, zone: &str) -> String {
+    pub fn zone_id(&self, zone: &str) -> String {
         let region: String = self
             .account
             .region
