@@ -108,9 +108,6 @@ pub struct ReplicaOrder {
     pub credential: Credential,
     /// A voter that acknowledges (semi-sync on), or a learner.
     pub acknowledges: bool,
-    /// The accounts that may copy from here by CLONE, exactly these: of every slot whose order names this one as its donor.
-    #[serde(default)]
-    pub guests: Vec<Account>,
 }
 
 /// A replication account and what it is for.
