@@ -1,0 +1,122 @@
+#!/usr/bin/env bash
+# The contract suite: boto3 and the AWS command line against drover-local's endpoint, then against moto.
+#
+#   tests/contract/run.sh [drover|moto ...] [-- pytest arguments]
+#
+# Needs python3 with venv and pip (Debian: python3-venv), and for drover a built target/debug/drover-local.
+# CONTRACT_VENV says where the Python environment is kept, DROVER_LOCAL which binary is on trial.
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+venv=${CONTRACT_VENV:-$root/target/contract-venv}
+drover_local=${DROVER_LOCAL:-$root/target/debug/drover-local}
+work=$root/target/contract
+server=
+declare -a targets=() arguments=() summary=()
+
+# --- The Python environment, made once per requirements.txt ---
+
+prepare_venv() {
+    local wanted
+    wanted=$(sha256sum <"$here/requirements.txt")
+    [[ $(cat "$venv/made-from" 2>/dev/null) == "$wanted" ]] && return
+    echo "contract: making the Python environment in $venv"
+    rm -rf "$venv"
+    python3 -m venv "$venv" || { echo "contract: python3 cannot make a venv (Debian: apt-get install python3-venv)" >&2; exit 1; }
+    "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt"
+    echo "$wanted" >"$venv/made-from"
+}
+
+# --- The endpoint on trial. It dies with this script, however this script ends. ---
+
+start() {
+    setpriv --pdeathsig TERM "$@" >"$work/server.log" 2>&1 &
+    server=$!
+}
+
+# Polls a command for half a minute; the server must not end meanwhile.
+await() {
+    local end=$((SECONDS + 30))
+    until "$@" >"$work/await.log" 2>&1; do
+        if ! kill -0 "$server" 2>/dev/null || ((SECONDS > end)); then
+            echo "contract: the endpoint did not come up:" >&2
+            tail -n 20 "$work/server.log" "$work/await.log" >&2
+            return 1
+        fi
+        sleep 0.1
+    done
+}
+
+stop() {
+    [[ -n $server ]] || return 0
+    kill "$server" 2>/dev/null || true
+    wait "$server" || true
+    server=
+}
+
+sweep() {
+    stop
+    [[ -d $work/drover && -x $drover_local ]] && "$drover_local" --dir "$work/drover" down >/dev/null || true
+    rm -rf "$work"
+}
+
+up_drover() {
+    start "$drover_local" --dir "$work/drover" up --no-machines --ec2-port 0 --s3-port 0 --speed 30
+    await "$drover_local" --dir "$work/drover" env
+    local exports
+    exports=$("$drover_local" --dir "$work/drover" env)
+    eval "$exports"
+    export DROVER_LOCAL=$drover_local DROVER_LOCAL_DIR=$work/drover
+}
+
+up_moto() {
+    local port
+    port=$("$venv/bin/python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+    start "$venv/bin/moto_server" --host 127.0.0.1 --port "$port"
+    export AWS_ENDPOINT_URL=http://127.0.0.1:$port AWS_REGION=eu-central-1 AWS_DEFAULT_REGION=eu-central-1
+    export AWS_ACCESS_KEY_ID=contract AWS_SECRET_ACCESS_KEY=contract
+    await "$venv/bin/python" -c 'import boto3; boto3.client("ec2").describe_vpcs()'
+}
+
+# --- One trial ---
+
+try() {
+    local target=$1 status=0
+    mkdir -p "$work"
+    (
+        trap stop EXIT
+        trap 'exit 130' INT TERM HUP
+        # Nothing of the user's own AWS settings reaches a trial.
+        unset AWS_PROFILE AWS_SESSION_TOKEN "${!AWS_ENDPOINT_URL@}"
+        export AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null AWS_EC2_METADATA_DISABLED=true
+        "up_$target"
+        "$venv/bin/python" -B -m pytest "$here" -q -p no:cacheprovider --target "$target" "${arguments[@]}" | tee "$work/report"
+    ) || status=$?
+    summary+=("contract: $target: $(tail -n 1 "$work/report" 2>/dev/null || echo 'not tried')")
+    return "$status"
+}
+
+while (($#)); do
+    case $1 in
+        drover | moto) targets+=("$1") ;;
+        --) shift && arguments=("$@") && break ;;
+        *) sed -n '2,7s/^# \{0,1\}//p' "$0" >&2 && exit 2 ;;
+    esac
+    shift
+done
+((${#targets[@]})) || targets=(drover moto)
+
+mkdir -p "$root/target"
+exec 9>"$root/target/contract.lock"
+flock --nonblock 9 || { echo "contract: another run is under way in this checkout" >&2; exit 1; }
+trap sweep EXIT
+trap 'exit 130' INT TERM HUP
+sweep
+prepare_venv
+failed=0
+for target in "${targets[@]}"; do
+    try "$target" || failed=1
+done
+printf '%s\n' "${summary[@]}"
+exit "$failed"

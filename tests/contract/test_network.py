@@ -1,0 +1,278 @@
+"""The network an account has: DescribeVpcs, DescribeSubnets, DescribeAvailabilityZones; and its security groups."""
+
+import ipaddress
+
+import pytest
+from cloud import BAD_PAGE_SIZE, BAD_PAGE_TOKEN, differs, refused, spec, tags, unique, where, where_named
+
+NO_GROUP = "sg-0123456789abcdef0"
+
+
+def test_there_are_three_zones_with_a_subnet_each(cloud, ec2):
+    zones = ec2.describe_availability_zones()["AvailabilityZones"]
+    assert len(cloud.zones) == 3
+    for zone in zones:
+        assert zone["State"] == "available" and zone["RegionName"] == cloud.region
+        assert zone["ZoneName"].startswith(cloud.region)
+        assert zone["ZoneId"] and zone["ZoneType"] == "availability-zone"
+    assert set(cloud.subnets) >= set(cloud.zones)
+
+
+@pytest.mark.parametrize("name", ["zone-name", "zone-id", "state", "region-name", "zone-type"])
+def test_zone_filters(cloud, ec2, name):
+    [zone] = ec2.describe_availability_zones(ZoneNames=[cloud.zones[1]])["AvailabilityZones"]
+    field = {"zone-name": "ZoneName", "zone-id": "ZoneId", "state": "State", "region-name": "RegionName"}
+    value = zone[field.get(name, "ZoneType")]
+    found = [
+        it["ZoneName"]
+        for it in ec2.describe_availability_zones(Filters=[where_named(name, value)])["AvailabilityZones"]
+    ]
+    assert found == [cloud.zones[1]] if name in ("zone-name", "zone-id") else cloud.zones[1] in found
+
+
+@differs("unknown zones and filters are ignored")
+@pytest.mark.parametrize("asked", [{"ZoneNames": ["nowhere-1a"]}, {"Filters": where(no_such="x")}], ids=str)
+def test_unknown_zones_and_filters_are_refused(ec2, asked):
+    with refused("InvalidParameterValue", "InvalidZone.NotFound"):
+        ec2.describe_availability_zones(**asked)
+
+
+def test_a_zone_by_its_id(cloud, ec2):
+    [zone] = ec2.describe_availability_zones(ZoneNames=[cloud.zones[2]])["AvailabilityZones"]
+    found = ec2.describe_availability_zones(ZoneIds=[zone["ZoneId"]])["AvailabilityZones"]
+    assert [it["ZoneName"] for it in found] == [cloud.zones[2]]
+
+
+def test_the_vpc(cloud, ec2):
+    [vpc] = ec2.describe_vpcs(VpcIds=[cloud.vpc])["Vpcs"]
+    assert vpc["State"] == "available" and vpc["IsDefault"] is True
+    network = ipaddress.ip_network(vpc["CidrBlock"])
+    for subnet in cloud.subnets.values():
+        assert ipaddress.ip_network(subnet["CidrBlock"]).subnet_of(network)
+
+
+VPC_FILTERS = {
+    "vpc-id": "VpcId",
+    "cidr": "CidrBlock",
+    "state": "State",
+    "is-default": "IsDefault",
+    "isDefault": "IsDefault",
+    "owner-id": "OwnerId",
+}
+
+
+@pytest.mark.parametrize("name", VPC_FILTERS)
+def test_vpc_filters(cloud, ec2, name):
+    [vpc] = ec2.describe_vpcs(VpcIds=[cloud.vpc])["Vpcs"]
+    value = vpc[VPC_FILTERS[name]]
+    asked = [where_named(name, "true" if value is True else value)]
+    assert cloud.vpc in [it["VpcId"] for it in ec2.describe_vpcs(Filters=asked)["Vpcs"]]
+    assert ec2.describe_vpcs(Filters=[where_named(name, "nothing-like-it")])["Vpcs"] == []
+
+
+def test_a_subnet(cloud):
+    subnet = cloud.subnet
+    size = ipaddress.ip_network(subnet["CidrBlock"]).num_addresses
+    assert subnet["State"] == "available" and subnet["VpcId"] == cloud.vpc
+    # Five addresses of each subnet are AWS's own.
+    assert 0 < subnet["AvailableIpAddressCount"] <= size - 5
+    assert len(subnet["OwnerId"]) == 12
+    assert subnet["SubnetArn"].endswith(f"subnet/{subnet['SubnetId']}")
+
+
+@differs("a terminated instance keeps its interface and address")
+def test_free_addresses_are_counted(cloud, ec2, yard):
+    def free():
+        [subnet] = ec2.describe_subnets(SubnetIds=[cloud.subnets[cloud.zones[2]]["SubnetId"]])["Subnets"]
+        return subnet["AvailableIpAddressCount"]
+
+    before = free()
+    instance = yard.run(SubnetId=cloud.subnets[cloud.zones[2]]["SubnetId"])
+    assert free() == before - 1
+    ec2.terminate_instances(InstanceIds=[instance])
+    cloud.wait("instance_terminated", instance)
+    cloud.until(lambda: free() == before, "the address is free again")
+
+
+SUBNET_FILTERS = {
+    "subnet-id": ("SubnetId", True),
+    "availability-zone": ("AvailabilityZone", True),
+    "availabilityZone": ("AvailabilityZone", True),
+    "cidr-block": ("CidrBlock", True),
+    "cidrBlock": ("CidrBlock", True),
+    "vpc-id": ("VpcId", False),
+    "state": ("State", False),
+    "availability-zone-id": ("AvailabilityZoneId", True),
+    "subnet-arn": ("SubnetArn", True),
+}
+UNKNOWN_TO_MOTO = {"subnet-arn"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[differs("filter not known")] if n in UNKNOWN_TO_MOTO else []) for n in SUBNET_FILTERS],
+)
+def test_subnet_filters(cloud, ec2, name):
+    field, only = SUBNET_FILTERS[name]
+    found = [it["SubnetId"] for it in ec2.describe_subnets(Filters=[where_named(name, cloud.subnet[field])])["Subnets"]]
+    assert found == [cloud.subnet["SubnetId"]] if only else cloud.subnet["SubnetId"] in found
+    assert ec2.describe_subnets(Filters=[where_named(name, "nothing-like-it")])["Subnets"] == []
+
+
+def test_subnets_and_vpcs_are_found_by_tag(cloud, ec2):
+    name = unique()
+    ids = {"subnets": cloud.subnet["SubnetId"], "vpcs": cloud.vpc}
+    ec2.create_tags(Resources=list(ids.values()), Tags=tags({"contract": name}))
+    wanted = [where_named("tag:contract", name)]
+    assert [it["SubnetId"] for it in ec2.describe_subnets(Filters=wanted)["Subnets"]] == [ids["subnets"]]
+    assert [it["VpcId"] for it in ec2.describe_vpcs(Filters=wanted)["Vpcs"]] == [ids["vpcs"]]
+    ec2.delete_tags(Resources=list(ids.values()), Tags=[{"Key": "contract"}])
+
+
+REFUSED = [
+    ("describe_vpcs", {"VpcIds": ["vpc-0123456789abcdef0"]}, ["InvalidVpcID.NotFound"], None),
+    ("describe_vpcs", {"VpcIds": ["vpc-xyz"]}, ["InvalidVpcID.Malformed", "InvalidVpcID.NotFound"], None),
+    ("describe_vpcs", {"Filters": where(no_such="x")}, ["InvalidParameterValue"], "filter not known"),
+    ("describe_vpcs", {"DryRun": True}, ["DryRunOperation"], None),
+    ("describe_subnets", {"SubnetIds": ["subnet-0123456789abcdef0"]}, ["InvalidSubnetID.NotFound"], None),
+    ("describe_subnets", {"Filters": where(no_such="x")}, ["InvalidParameterValue"], "filter not known"),
+    ("describe_subnets", {"DryRun": True}, ["DryRunOperation"], None),
+    ("describe_availability_zones", {"DryRun": True}, ["DryRunOperation"], None),
+    ("describe_security_groups", {"GroupIds": [NO_GROUP]}, ["InvalidGroup.NotFound"], None),
+    ("describe_security_groups", {"GroupNames": ["no-such-group"]}, ["InvalidGroup.NotFound"], None),
+    ("describe_security_groups", {"Filters": where(no_such="x")}, ["InvalidParameterValue"], "filter not known"),
+    ("describe_security_groups", {"DryRun": True}, ["DryRunOperation"], "DryRun is ignored"),
+] + [
+    (describe, asked, codes, "not paginated")
+    for describe in ("describe_vpcs", "describe_subnets", "describe_security_groups")
+    for asked, codes in [({"MaxResults": 4}, BAD_PAGE_SIZE), ({"NextToken": "made-up"}, BAD_PAGE_TOKEN)]
+]
+
+
+@pytest.mark.parametrize(
+    ("describe", "asked", "codes"),
+    [pytest.param(d, a, c, marks=[differs(why)] if why else [], id=f"{d}-{a}") for d, a, c, why in REFUSED],
+)
+def test_describe_is_refused(ec2, describe, asked, codes):
+    with refused(*codes):
+        getattr(ec2, describe)(**asked)
+
+
+# Security groups
+
+
+def test_a_new_group(cloud, ec2, yard):
+    name = unique()
+    answer = ec2.create_security_group(
+        GroupName=name,
+        Description="for the contract",
+        VpcId=cloud.vpc,
+        TagSpecifications=[spec("security-group", {"a": "b"})],
+    )
+    yard.groups.append(answer["GroupId"])
+    assert answer["GroupId"].startswith("sg-")
+    [group] = ec2.describe_security_groups(GroupIds=[answer["GroupId"]])["SecurityGroups"]
+    assert (group["GroupName"], group["Description"], group["VpcId"]) == (name, "for the contract", cloud.vpc)
+    assert group["Tags"] == tags({"a": "b"}) and len(group["OwnerId"]) == 12
+    assert group["IpPermissions"] == []
+    # A new group lets everything out and nothing in.
+    [out] = group["IpPermissionsEgress"]
+    assert (out["IpProtocol"], [it["CidrIp"] for it in out["IpRanges"]]) == ("-1", ["0.0.0.0/0"])
+
+
+@differs("the answer does not show the tags")
+def test_the_answer_shows_the_tags(cloud, ec2, yard):
+    asked = {"GroupName": unique(), "Description": "contract", "VpcId": cloud.vpc}
+    answer = ec2.create_security_group(**asked, TagSpecifications=[spec("security-group", {"a": "b"})])
+    yard.groups.append(answer["GroupId"])
+    assert answer["Tags"] == tags({"a": "b"})
+
+
+def test_a_name_is_taken_once_in_a_vpc(yard):
+    name = unique()
+    yard.group(GroupName=name)
+    with refused("InvalidGroup.Duplicate"):
+        yard.group(GroupName=name)
+
+
+GROUP_REFUSED = [
+    ({"VpcId": "vpc-0123456789abcdef0"}, ["InvalidVpcID.NotFound"], "VPCs are not looked up"),
+    ({"GroupName": "n" * 256}, ["InvalidParameterValue"], "names are unchecked"),
+    ({"GroupName": "sg-mine"}, ["InvalidParameterValue"], "names are unchecked"),
+    ({"GroupName": "default"}, ["InvalidGroup.Duplicate", "InvalidGroup.Reserved", "InvalidParameterValue"], None),
+    ({"Description": "no *"}, ["InvalidParameterValue"], "descriptions are unchecked"),
+    ({"Description": "d" * 256}, ["InvalidParameterValue"], "descriptions are unchecked"),
+    ({"DryRun": True}, ["DryRunOperation"], None),
+]
+
+
+@pytest.mark.parametrize(
+    ("asked", "codes"),
+    [pytest.param(a, c, marks=[differs(why)] if why else [], id=str(a)[:40]) for a, c, why in GROUP_REFUSED],
+)
+def test_create_is_refused(yard, asked, codes):
+    with refused(*codes):
+        yard.group(**asked)
+
+
+def test_deleting_a_group(ec2, yard):
+    group = yard.group()
+    with refused("DryRunOperation", status=412):
+        ec2.delete_security_group(GroupId=group, DryRun=True)
+    ec2.delete_security_group(GroupId=group)
+    yard.groups.remove(group)
+    for call in (ec2.delete_security_group, lambda GroupId: ec2.describe_security_groups(GroupIds=[GroupId])):
+        with refused("InvalidGroup.NotFound"):
+            call(GroupId=group)
+
+
+@differs("a group in use is deleted")
+def test_a_group_in_use_is_not_deleted(cloud, ec2, yard):
+    group = yard.group()
+    instance = yard.run(SecurityGroupIds=[group])
+    with refused("DependencyViolation"):
+        ec2.delete_security_group(GroupId=group)
+    ec2.terminate_instances(InstanceIds=[instance])
+    cloud.wait("instance_terminated", instance)
+    ec2.delete_security_group(GroupId=group)
+    yard.groups.remove(group)
+
+
+@differs("the default group is deleted")
+def test_the_default_group_is_not_deleted(cloud, ec2):
+    with refused("CannotDelete"):
+        ec2.delete_security_group(GroupId=cloud.group)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "mine"),
+    [
+        ("group-id", "ID", True),
+        ("group-name", "NAME", True),
+        ("group-name", "contract-*", True),
+        ("description", "unlike any", True),
+        ("vpc-id", "VPC", True),
+        ("tag:contract", "NAME", True),
+        ("tag-key", "contract", True),
+        ("group-name", "default", False),
+        ("description", "unlike", False),
+    ],
+)
+def test_group_filters(cloud, ec2, yard, name, value, mine):
+    unlike = unique()
+    specification = [spec("security-group", {"contract": unlike})]
+    group = yard.group(GroupName=unlike, Description="unlike any", TagSpecifications=specification)
+    value = {"ID": group, "NAME": unlike, "VPC": cloud.vpc}.get(value, value)
+    found = [it["GroupId"] for it in ec2.describe_security_groups(Filters=[where_named(name, value)])["SecurityGroups"]]
+    assert (group in found) is mine
+
+
+@differs("not paginated")
+def test_group_pages(ec2, yard):
+    mine = {yard.group(Description="for pages") for _ in range(6)}
+    wanted = [where_named("description", "for pages")]
+    pages = list(
+        ec2.get_paginator("describe_security_groups").paginate(Filters=wanted, PaginationConfig={"PageSize": 5})
+    )
+    assert [len(page["SecurityGroups"]) for page in pages] == [5, 1]
+    assert {it["GroupId"] for page in pages for it in page["SecurityGroups"]} == mine
