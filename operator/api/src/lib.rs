@@ -3,15 +3,19 @@
 
 pub mod bucket;
 pub mod conditions;
+pub mod crd;
 pub mod defaults;
+pub mod digest;
 pub mod gtid;
 pub mod launch;
+pub mod manifest;
 pub mod names;
 pub mod records;
 pub mod secrets;
 pub mod set;
 pub mod settings;
 pub mod tags;
+pub mod validate;
 pub mod wire;
 
 pub use gtid::GtidSet;

@@ -168,9 +168,6 @@ impl Action {
 
     /// Looks only: changes nothing anywhere.
     pub fn is_look_up(&self) -> bool {
-        matches!(
-            self,
-            Action::FindByToken { .. } | Action::LookUpMachine { .. } | Action::LookUpVolume { .. }
-        )
+        matches!(self, Action::FindByToken { .. } | Action::LookUpMachine { .. } | Action::LookUpVolume { .. })
     }
 }

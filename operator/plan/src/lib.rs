@@ -2,10 +2,91 @@
 //! environment, no randomness, no logging. `plan(&Observed) -> Plan` says what is to be done, what is awaited, and how the
 //! sets are; executing a plan never decides anything (law 5).
 
+use std::collections::BTreeSet;
+
+use drover_api::ResourceKey;
+
 pub mod actions;
+mod launches;
+mod leadership;
 pub mod observed;
+mod orders;
+mod pending;
+mod placement;
+mod publish;
+mod rebuild;
 pub mod report;
+mod set;
+mod slots;
+mod spec;
+mod summary;
+mod view;
+mod volumes;
 
 pub use actions::{Action, Plan, Planned, Waiting};
 pub use observed::Observed;
 pub use report::SetReport;
+pub use spec::spec_hash;
+
+use observed::{Intent, Phase, Seen, VolumePhase};
+use set::Wish;
+
+/// Decides the whole realm. A pure function: the same observation gives the same plan.
+pub fn plan(observed: &Observed) -> Plan {
+    let mut plan = Plan::default();
+    for key in keys(observed) {
+        let wish = wish(observed, key);
+        let (actions, report) = set::plan_set(observed, key, wish);
+        if matches!(wish, Wish::Unclaimed) {
+            plan.unclaimed.extend(unclaimed(observed, key));
+        }
+        if !actions.is_empty() {
+            plan.actions.insert(key.clone(), actions);
+        }
+        plan.reports.insert(key.clone(), report);
+    }
+    for hands_off in &observed.fleet.hands_off {
+        plan.unclaimed.push(format!("{}: {}; hands off", hands_off.id, hands_off.reason));
+    }
+    if let Some(why) = &observed.fleet.failing {
+        plan.waiting.push(Waiting { slot: None, reason: "FleetUnknown".into(), message: why.clone() });
+    }
+    plan
+}
+
+/// Every set that anything names.
+fn keys(observed: &Observed) -> BTreeSet<&ResourceKey> {
+    let fleet = &observed.fleet;
+    let machines =
+        fleet.machines.values().filter(|machine| machine.phase != Phase::Terminated).map(|machine| &machine.key);
+    let volumes =
+        fleet.volumes.values().filter(|volume| volume.phase != VolumePhase::Deleted).map(|volume| &volume.key);
+    let recorded = observed
+        .records
+        .iter()
+        .filter(|(_, records)| !matches!(records, Seen::Known(records) if records.incarnation.is_none()));
+    observed
+        .intents
+        .keys()
+        .chain(&observed.deletions)
+        .chain(recorded.map(|(key, _)| key))
+        .chain(machines)
+        .chain(volumes)
+        .collect()
+}
+
+/// A declared set is kept, whatever else is asked: deleting what a manifest still declares would bring it back at once.
+fn wish<'a>(observed: &'a Observed, key: &ResourceKey) -> Wish<'a> {
+    match observed.intents.get(key) {
+        Some(Intent { set: Ok(set), generation }) => Wish::Keep { set, generation: *generation },
+        Some(Intent { set: Err(missing), generation }) => Wish::Broken { missing, generation: *generation },
+        None if observed.deletions.contains(key) => Wish::Delete,
+        None => Wish::Unclaimed,
+    }
+}
+
+fn unclaimed(observed: &Observed, key: &ResourceKey) -> Vec<String> {
+    let machines =
+        observed.fleet.machines.values().filter(|machine| machine.key == *key && machine.phase < Phase::ShuttingDown);
+    machines.map(|machine| format!("{} ({key} {}): no manifest declares {key}", machine.id, machine.slot)).collect()
+}

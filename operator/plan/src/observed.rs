@@ -248,10 +248,6 @@ impl<T> Seen<T> {
 impl Agent {
     /// The last report, while the agent answers.
     pub fn live(&self) -> Option<&Report> {
-        if self.unreachable.is_some() {
-            None
-        } else {
-            self.report.as_ref()
-        }
+        if self.unreachable.is_some() { None } else { self.report.as_ref() }
     }
 }

@@ -1,0 +1,298 @@
+//! Who leads and who votes: the register's next step. Bootstrap, the re-opening of a set of one, and the return of a voter
+//! with another life. Failover is not here: a set of three or five whose leader died stays closed.
+
+use drover_api::{
+    Claim, Epoch, GtidSet, Slot,
+    records::{CatchUp, LastActive, Register, RegisterState, SlotRecord, Voter},
+    wire::{LeaderPhase, Promise, Report, RunningRole, ServerReport, ThreadReport},
+};
+
+use crate::{
+    actions::Action,
+    orders,
+    view::{Out, View, voter},
+};
+
+/// The register of a set that has never had one: epoch 1, FENCING, and m0 is to lead first.
+pub fn first_register(view: &View<'_>) -> Register {
+    Register {
+        write_id: view.life.write_id.clone(),
+        version: 1,
+        epoch: Epoch(1),
+        state: RegisterState::Fencing,
+        claim: Claim::new(format!("bootstrap-{}", view.incarnation())).expect("an incarnation is letters and digits"),
+        leader: Slot::Member(0),
+        voters: Vec::new(),
+        joining: None,
+        k: view.life.members / 2,
+        base: None,
+        opened: false,
+        marker: 1,
+        last_active: None,
+    }
+}
+
+/// Why the leader of an ACTIVE epoch cannot lead any more, where that is known; a silent machine is not known to be dead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    pub how: String,
+}
+
+/// The leader died, by its own agent's word, or its machine ended.
+pub fn lost(view: &View<'_>, register: &Register) -> Option<Lost> {
+    if register.state != RegisterState::Active {
+        return None;
+    }
+    let slot = register.leader;
+    if let Some(report) = view.report(slot) {
+        return died(report, register.epoch);
+    }
+    let record = view.record(slot)?;
+    match (&record.instance, view.filling(slot)) {
+        (Some(id), Some(machine)) if machine.phase > crate::observed::Phase::Running => {
+            Some(Lost { how: format!("its machine {id} is {:?}", machine.phase) })
+        }
+        // A machine that replaces the leader's: mysqld ended with the old one.
+        (None, _) => Some(Lost { how: "its machine is gone".into() }),
+        (Some(_), _) => None,
+    }
+}
+
+fn died(report: &Report, epoch: Epoch) -> Option<Lost> {
+    match &report.mysql.server {
+        ServerReport::Died { epoch: at, how, .. } if *at == epoch => Some(Lost { how: how.clone() }),
+        _ => None,
+    }
+}
+
+/// The register's next step, at most one.
+pub fn advance(view: &View<'_>, out: &mut Out) {
+    let Some(register) = view.register() else { return };
+    match register.state {
+        RegisterState::Fencing => activate(view, register, out),
+        RegisterState::Active => {
+            if !view.records.journal.contains(&register.epoch) {
+                let action = Action::PutJournal {
+                    incarnation: view.incarnation().clone(),
+                    register: Box::new(register.clone()),
+                };
+                out.act(action, format!("{:?} is active", register.epoch));
+            } else if let Some(lost) = lost(view, register) {
+                claim_alone(view, register, &lost, out);
+            } else if !register.opened {
+                open(view, register, out);
+            } else if register.joining.is_some() {
+                complete_or_take_back(view, register, out);
+            } else {
+                readmit(view, register, out);
+            }
+        }
+    }
+}
+
+/// FENCING -> ACTIVE, once the node that is to lead runs closed in this very epoch and every voter is known.
+fn activate(view: &View<'_>, register: &Register, out: &mut Out) {
+    let mut voters = Vec::new();
+    for slot in view.member_slots() {
+        match view.voting(slot) {
+            Some(voting) => voters.push(voter(slot, voting)),
+            None => out.wait(slot, "VoterUnknown", "its data volume is not mounted yet"),
+        }
+    }
+    if voters.len() < usize::from(view.life.members) {
+        return;
+    }
+    let Some(executed) = closed_leader(view, register) else {
+        return out.wait(register.leader, "LeaderStarting", format!("mysqld is to run closed in {:?}", register.epoch));
+    };
+    let next = Register {
+        version: register.version + 1,
+        state: RegisterState::Active,
+        voters,
+        joining: None,
+        base: Some(executed.clone()),
+        opened: false,
+        marker: 1,
+        ..register.clone()
+    };
+    put(view, register, next, format!("{} runs closed with {} transactions", register.leader, executed.count()), out);
+}
+
+/// What the leader holds, when it runs closed with this epoch promised.
+fn closed_leader<'a>(view: &View<'a>, register: &Register) -> Option<&'a GtidSet> {
+    let report = view.report(register.leader)?;
+    let promised = Promise { epoch: register.epoch, claim: register.claim.clone() };
+    let running = view.running(register.leader)?;
+    match &running.role {
+        RunningRole::Leader { epoch, phase: LeaderPhase::Closed, .. }
+            if *epoch == register.epoch && report.promised == Some(promised) =>
+        {
+            Some(&running.executed)
+        }
+        _ => None,
+    }
+}
+
+/// k voters of the register follow the leader and acknowledge: the register says so before the order to open is given.
+fn open(view: &View<'_>, register: &Register, out: &mut Out) {
+    if closed_leader(view, register).is_none() {
+        return out.wait(register.leader, "LeaderStarting", format!("mysqld is to run closed in {:?}", register.epoch));
+    }
+    let acknowledging = register.voters.iter().filter(|voter| acknowledges(view, register, voter)).count();
+    if acknowledging < usize::from(register.k) {
+        let message =
+            format!("{acknowledging} of {} acknowledging members are there; clients are let in with them", register.k);
+        return out.wait(register.leader, "QuorumAwaited", message);
+    }
+    let next = Register { version: register.version + 1, opened: true, ..register.clone() };
+    put(
+        view,
+        register,
+        next,
+        format!("{acknowledging} members acknowledge; {} may let clients in", register.leader),
+        out,
+    );
+}
+
+/// A voter that follows the leader and acknowledges, in the very life that the register knows.
+pub fn acknowledges(view: &View<'_>, register: &Register, registered: &Voter) -> bool {
+    let slot = registered.slot;
+    let same = view.voting(slot).is_some_and(|voting| voter(slot, voting) == *registered);
+    let follows = view.running(slot).is_some_and(|running| {
+        matches!(
+            &running.role,
+            RunningRole::Replica { source: Some(source), receiving: ThreadReport::Running, acknowledges: true, .. }
+                if *source == register.leader
+        )
+    });
+    slot != register.leader && same && follows
+}
+
+/// A set of one whose mysqld or machine died claims the next epoch for its own volume: it alone holds everything. So does
+/// any set that never let a client in: nothing was acknowledged to anyone.
+fn claim_alone(view: &View<'_>, register: &Register, lost: &Lost, out: &mut Out) {
+    if view.life.members > 1 && register.opened {
+        return;
+    }
+    let epoch = register.epoch.next();
+    let base = register.base.clone().unwrap_or_default();
+    let last_active = LastActive {
+        epoch: register.epoch,
+        leader: register.leader,
+        voters: register.voters.clone(),
+        k: register.k,
+        base,
+    };
+    let next = Register {
+        version: register.version + 1,
+        epoch,
+        state: RegisterState::Fencing,
+        claim: Claim::new(format!("reopen-{epoch}")).expect("digits and letters"),
+        joining: None,
+        base: None,
+        opened: false,
+        last_active: Some(last_active),
+        ..register.clone()
+    };
+    put(view, register, next, format!("{}: {}; it re-opens on its own volume", register.leader, lost.how), out);
+}
+
+/// A member that came back in another life, or on a new volume, is a learner until it has what the leader had then; the
+/// joint register is written only when the leader has shut the old life out.
+fn readmit(view: &View<'_>, register: &Register, out: &mut Out) {
+    for slot in view.member_slots().filter(|slot| *slot != register.leader) {
+        let (Some(record), Some(voting)) = (view.record(slot), view.voting(slot)) else {
+            continue;
+        };
+        let returned = voter(slot, voting);
+        if register.voters.contains(&returned) {
+            continue;
+        }
+        let Some(leader) = view.running(register.leader) else {
+            out.wait(slot, "LeaderSilent", "it came back and has to catch up with a leader that is not heard");
+            continue;
+        };
+        match &record.catch_up {
+            Some(catch_up) if catch_up.voter == returned => {
+                let caught_up = view.running(slot).is_some_and(|running| running.executed.contains(&catch_up.target));
+                if !caught_up {
+                    out.wait(
+                        slot,
+                        "CatchingUp",
+                        "it came back, and acknowledges again when it has what the leader had then",
+                    );
+                } else if !orders::leader_has_applied(view, register) {
+                    out.wait(slot, "ShuttingOut", "the leader still has to shut out the life that ended");
+                } else {
+                    return put(view, register, joint(register, &returned), format!("{slot} has caught up"), out);
+                }
+            }
+            _ => {
+                let catch_up = Some(CatchUp { voter: returned, target: leader.executed.clone() });
+                let next = SlotRecord { catch_up, ..record.clone() };
+                let incarnation = view.incarnation().clone();
+                let expected = Some(record.write_id.clone());
+                let action = Action::PutSlot { incarnation, slot, record: Box::new(next), expected };
+                out.act(action, format!("it came back as life {}", voting.life));
+            }
+        }
+    }
+}
+
+fn joint(register: &Register, returned: &Voter) -> Register {
+    let others = register.voters.iter().filter(|voter| voter.slot != returned.slot).cloned();
+    let mut joining: Vec<Voter> = others.chain([returned.clone()]).collect();
+    joining.sort_by_key(|voter| voter.slot);
+    Register { version: register.version + 1, joining: Some(joining), ..register.clone() }
+}
+
+/// A joint register is completed when the joiner acknowledges and a later marker is acknowledged; or taken back when the
+/// joiner was lost again, once it is shut out and a later marker is acknowledged by the old set.
+fn complete_or_take_back(view: &View<'_>, register: &Register, out: &mut Out) {
+    let Some(joining) = &register.joining else { return };
+    let marked = view.running(register.leader).is_some_and(|running| {
+        matches!(running.role, RunningRole::Leader { epoch, marker: Some(marker), .. }
+            if epoch == register.epoch && marker > register.marker)
+    });
+    let (voters, why) = match joint_state(view, register, joining) {
+        Joint::Acknowledging => (joining.clone(), "the returned voter acknowledges"),
+        Joint::LostAgain => (register.voters.clone(), "the returned voter was lost again"),
+        Joint::Awaited(slot) => return out.wait(slot, "JoinerAwaited", "its acknowledgements are switched on"),
+    };
+    if !marked || !orders::leader_has_applied(view, register) {
+        return out.wait(register.leader, "MarkerAwaited", "a write acknowledged by the new voters has to prove them");
+    }
+    let next = Register {
+        version: register.version + 1,
+        voters,
+        joining: None,
+        marker: register.marker + 1,
+        ..register.clone()
+    };
+    put(view, register, next, format!("{why}, and a marker was acknowledged"), out);
+}
+
+/// How far the joiners of a joint register are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Joint {
+    Acknowledging,
+    LostAgain,
+    Awaited(Slot),
+}
+
+pub fn joint_state(view: &View<'_>, register: &Register, joining: &[Voter]) -> Joint {
+    for joiner in joining.iter().filter(|joiner| !register.voters.contains(joiner)) {
+        match view.voting(joiner.slot) {
+            Some(voting) if voter(joiner.slot, voting) != *joiner => return Joint::LostAgain,
+            Some(_) if acknowledges(view, register, joiner) => {}
+            Some(_) | None => return Joint::Awaited(joiner.slot),
+        }
+    }
+    Joint::Acknowledging
+}
+
+fn put(view: &View<'_>, was: &Register, next: Register, why: String, out: &mut Out) {
+    let incarnation = view.incarnation().clone();
+    let expected = Some(was.write_id.clone());
+    out.act(Action::PutRegister { incarnation, register: Box::new(next), expected }, why);
+}

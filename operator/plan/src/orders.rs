@@ -1,0 +1,167 @@
+//! What each machine is to be, whole, as numbered orders.
+
+use drover_api::{
+    Slot,
+    records::{Register, RegisterState, Voter},
+    secrets::{AccountKind, SetSecret},
+    wire::{Account, LeaderOrder, ReplicaOrder, RoleOrder, RunningRole, Source, ThreadReport, VolumeOrder, Wanted},
+};
+
+use crate::{
+    actions::Action,
+    leadership::{Joint, joint_state},
+    observed::Phase,
+    view::{Out, Standing, View, voter},
+};
+
+/// Sends orders to every wanted machine whose agent has not accepted exactly these.
+pub fn give(view: &View<'_>, out: &mut Out) {
+    let Some(register) = view.register() else { return };
+    for slot in view.wanted_slots() {
+        let Some(machine) = view.filling(slot).filter(|machine| machine.phase == Phase::Running && !machine.held)
+        else {
+            continue;
+        };
+        let Some(report) = view.report(slot) else {
+            let silent = view.observed.agents.get(&machine.id).and_then(|agent| agent.unreachable.clone());
+            let message = silent.unwrap_or_else(|| "it has not been heard yet".into());
+            out.wait(slot, "AgentAwaited", format!("the agent of {}: {message}", machine.id));
+            continue;
+        };
+        match wanted(view, register, slot) {
+            Ok(wanted) => {
+                let accepted = report.accepted.as_ref();
+                let same = accepted.is_some_and(|accepted| accepted.digest == wanted.digest());
+                if !same {
+                    let action = Action::Order {
+                        slot,
+                        instance: machine.id.clone(),
+                        epoch: register.epoch,
+                        claim: register.claim.clone(),
+                        wanted: Box::new(wanted),
+                    };
+                    out.act(action, "its orders have changed");
+                }
+            }
+            Err((reason, message)) => out.wait(slot, reason, message),
+        }
+    }
+}
+
+/// The leader has accepted what it is to be by the present register: who may not replicate is shut out.
+pub fn leader_has_applied(view: &View<'_>, register: &Register) -> bool {
+    let Ok(wanted) = wanted(view, register, register.leader) else {
+        return false;
+    };
+    let accepted = view.report(register.leader).and_then(|report| report.accepted.as_ref());
+    accepted.is_some_and(|accepted| accepted.digest == wanted.digest())
+}
+
+type NotYet = (&'static str, String);
+
+fn wanted(view: &View<'_>, register: &Register, slot: Slot) -> Result<Wanted, NotYet> {
+    let record = view.record(slot).ok_or_else(|| ("SlotUnknown", "it has no record".to_owned()))?;
+    let secret =
+        view.records.secret.as_ref().ok_or_else(|| ("SecretUnknown", "the set's secret is not known".to_owned()))?;
+    let id = record.volume.clone().ok_or_else(|| ("VolumeAwaited", "its data volume is being made".to_owned()))?;
+    match view.volume(&id) {
+        Standing::Listed(volume) if volume.attached_to == record.instance => {}
+        _ => return Err(("VolumeAwaited", format!("{id} is being attached"))),
+    }
+    let volume = VolumeOrder { id, new: record.formatted.is_none(), expected: record.formatted.clone() };
+    let role = match (slot == register.leader, register.state) {
+        (true, _) => RoleOrder::Leader(leader(view, register, secret)),
+        (false, RegisterState::Fencing) => RoleOrder::Closed,
+        (false, RegisterState::Active) => RoleOrder::Replica(replica(view, register, secret, slot)?),
+    };
+    Ok(Wanted { epoch: register.epoch, claim: register.claim.clone(), volume, mysql: record.mysql.clone(), role })
+}
+
+fn leader(view: &View<'_>, register: &Register, secret: &SetSecret) -> LeaderOrder {
+    let followers = view.wanted_slots().into_iter().filter(|slot| *slot != register.leader);
+    let active = register.state == RegisterState::Active;
+    let accounts = followers.filter(|_| active).map(|slot| {
+        let kind = if may_vote(view, register, slot) { AccountKind::Voter(slot) } else { AccountKind::Learner(slot) };
+        Account { slot, credential: secret.credential(kind, register.epoch) }
+    });
+    LeaderOrder {
+        initialise: !active && register.last_active.is_none(),
+        k: register.k,
+        accounts: accounts.collect(),
+        open: active && register.opened,
+        admin: secret.credential(AccountKind::Admin, register.epoch),
+        clone: secret.credential(AccountKind::Clone, register.epoch),
+        marker: marker(view, register),
+    }
+}
+
+/// The next marker is asked for only when whom it has to prove is in place.
+fn marker(view: &View<'_>, register: &Register) -> u64 {
+    match &register.joining {
+        Some(joining) if !matches!(joint_state(view, register, joining), Joint::Awaited(_)) => register.marker + 1,
+        Some(_) | None => register.marker,
+    }
+}
+
+fn replica(view: &View<'_>, register: &Register, secret: &SetSecret, slot: Slot) -> Result<ReplicaOrder, NotYet> {
+    let not_yet = || ("LeaderAwaited", format!("the machine of {} is not there", register.leader));
+    let source = source(view, register.leader).ok_or_else(not_yet)?;
+    let votes = may_vote(view, register, slot);
+    let kind = if votes { AccountKind::Voter(slot) } else { AccountKind::Learner(slot) };
+    Ok(ReplicaOrder {
+        donor: donor(view, register, slot, &source),
+        source,
+        clone: secret.credential(AccountKind::Clone, register.epoch),
+        credential: secret.credential(kind, register.epoch),
+        acknowledges: votes,
+    })
+}
+
+/// A member whose present life the register names, in the set that is or the set that will be. A member that is not heard
+/// keeps what it was: its account harms nobody while it is away, and changing it for every silence would.
+fn may_vote(view: &View<'_>, register: &Register, slot: Slot) -> bool {
+    let voters: &[Voter] = register.joining.as_ref().unwrap_or(&register.voters);
+    let Some(registered) = voters.iter().find(|voter| voter.slot == slot) else {
+        return false;
+    };
+    view.voting(slot).is_none_or(|voting| voter(slot, voting) == *registered)
+}
+
+fn source(view: &View<'_>, slot: Slot) -> Option<Source> {
+    let machine = view.filling(slot).filter(|machine| machine.phase == Phase::Running)?;
+    Some(Source { slot, address: machine.address? })
+}
+
+/// Where a machine without data copies from: a voter that follows in good order, so that the primary is left alone, and
+/// the leader where there is none. Only for a machine that has none: the choice would otherwise change its orders for ever.
+fn donor(view: &View<'_>, register: &Register, slot: Slot, leader: &Source) -> Option<Source> {
+    use drover_api::wire::DataReport;
+    match view.report(slot)?.mysql.data {
+        DataReport::Present => return None,
+        DataReport::Seeding { donor, .. } => return source(view, donor),
+        DataReport::Unknown | DataReport::Absent | DataReport::Initialising => {}
+    }
+    let in_order = |voter: &&Voter| {
+        let running = view.running(voter.slot);
+        voter.slot != slot
+            && running.is_some_and(|running| {
+                matches!(
+                    &running.role,
+                    RunningRole::Replica { receiving: ThreadReport::Running, applying: ThreadReport::Running, .. }
+                )
+            })
+    };
+    let seeding_from = |donor: Slot| {
+        view.wanted_slots().into_iter().filter(move |other| {
+            view.report(*other).is_some_and(
+                |report| matches!(report.mysql.data, DataReport::Seeding { donor: from, .. } if from == donor),
+            )
+        })
+    };
+    let free =
+        register.voters.iter().filter(in_order).min_by_key(|voter| (seeding_from(voter.slot).count(), voter.slot));
+    match free {
+        Some(voter) if register.opened => source(view, voter.slot),
+        _ => Some(leader.clone()),
+    }
+}

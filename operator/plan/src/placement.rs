@@ -1,0 +1,119 @@
+//! Where a machine goes: the type in the order of preference, the zone by spread, both without what was just refused.
+
+use std::collections::BTreeMap;
+
+use drover_api::{Slot, SubnetId, Zone, set::ZoneSpread};
+
+use crate::{
+    observed::{Catalog, CatalogSubnet},
+    view::View,
+};
+
+/// A place for one launch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub instance_type: String,
+    pub zone: Zone,
+    pub subnet: SubnetId,
+    /// The spread that was asked for could not be kept (`Preferred` only).
+    pub crowded: bool,
+}
+
+/// Why there is none now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoPlace {
+    pub reason: &'static str,
+    pub message: String,
+}
+
+/// Chooses for `slot`; `bound` is the zone of its data volume. Capacity moves a launch to the next type and zone; a spread
+/// that is Required never gives way to it.
+pub fn choose(
+    view: &View<'_>,
+    catalog: &Catalog,
+    spread: ZoneSpread,
+    slot: Slot,
+    bound: Option<&Zone>,
+) -> Result<Place, NoPlace> {
+    let no = |reason, message: &str| NoPlace { reason, message: message.to_owned() };
+    let subnets = catalog.subnets.as_ref().map_err(|error| no("SubnetsUnresolved", error))?;
+    let types = catalog.instance_types.as_ref().map_err(|error| no("InstanceTypesUnresolved", error))?;
+    let zones = first_subnet_by_zone(subnets);
+    let (mut order, crowded_from) = match bound {
+        Some(zone) if !zones.contains_key(zone) => {
+            return Err(no(
+                "NoSubnetInZone",
+                &format!("the data volume of {slot} is in {zone}, where no selected subnet is"),
+            ));
+        }
+        Some(zone) => (vec![zone.clone()], 1),
+        None => by_spread(view, slot, zones.keys().cloned().collect(), spread)?,
+    };
+    let allowed = if spread == ZoneSpread::Required && slot.is_member() { crowded_from } else { order.len() };
+    order.truncate(allowed);
+    for instance_type in types {
+        for (rank, zone) in order.iter().enumerate() {
+            if !view.observed.refused.contains(&(instance_type.clone(), zone.clone())) {
+                return Ok(Place {
+                    instance_type: instance_type.clone(),
+                    zone: zone.clone(),
+                    subnet: zones[zone].clone(),
+                    crowded: rank >= crowded_from,
+                });
+            }
+        }
+    }
+    let zones: Vec<&str> = order.iter().map(Zone::as_str).collect();
+    let message =
+        format!("EC2 has no capacity for {} in {}; asked again in a few minutes", types.join(", "), zones.join(", "));
+    Err(no("InsufficientCapacity", &message))
+}
+
+/// Zones in the order to try, and from which place on they would crowd: more members in a zone than an even spread needs.
+fn by_spread(view: &View<'_>, slot: Slot, zones: Vec<Zone>, spread: ZoneSpread) -> Result<(Vec<Zone>, usize), NoPlace> {
+    let peers: Vec<Slot> = view
+        .wanted_slots()
+        .into_iter()
+        .filter(|other| *other != slot && other.is_member() == slot.is_member())
+        .collect();
+    let mut load: BTreeMap<Zone, usize> = zones.iter().map(|zone| (zone.clone(), 0)).collect();
+    for zone in peers.iter().filter_map(|peer| view.zone_of(*peer)) {
+        if let Some(count) = load.get_mut(&zone) {
+            *count += 1;
+        }
+    }
+    let all = peers.len() + 1;
+    let needed = all.min(3);
+    if slot.is_member() && spread == ZoneSpread::Required && zones.len() < needed {
+        let message = format!(
+            "{all} members need subnets in {needed} zones and {} were selected: select more, or set spec.machine.zoneSpread to Preferred",
+            zones.len()
+        );
+        return Err(NoPlace { reason: "TooFewZones", message });
+    }
+    let even = all.div_ceil(zones.len().max(1));
+    let turn = turn_of(view, zones.len());
+    let mut order: Vec<(usize, usize, Zone)> = zones
+        .into_iter()
+        .enumerate()
+        .map(|(index, zone)| (load[&zone], (index + load.len() - turn) % load.len(), zone))
+        .collect();
+    order.sort();
+    let crowded_from = order.iter().take_while(|(count, ..)| *count < even).count();
+    Ok((order.into_iter().map(|(.., zone)| zone).collect(), crowded_from))
+}
+
+/// Sets begin in different zones, so that not every m0 of a realm stands in the first. Any fixed function of the name does.
+fn turn_of(view: &View<'_>, zones: usize) -> usize {
+    let name =
+        view.key.name.as_str().bytes().fold(0usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte)));
+    name.checked_rem(zones).unwrap_or(0)
+}
+
+fn first_subnet_by_zone(subnets: &[CatalogSubnet]) -> BTreeMap<Zone, SubnetId> {
+    let mut zones = BTreeMap::new();
+    for subnet in subnets {
+        zones.entry(subnet.zone.clone()).or_insert_with(|| subnet.id.clone());
+    }
+    zones
+}

@@ -1,0 +1,55 @@
+//! A slot's record made anew: blank, or from what carries the slot's tags where the record was lost (law 3).
+
+use drover_api::{Slot, defaults::ResolvedSet, records::SlotRecord};
+
+use crate::{
+    launches,
+    observed::{Phase, VolumePhase},
+    spec::spec_hash,
+    view::View,
+};
+
+pub fn blank(view: &View<'_>, set: &ResolvedSet) -> SlotRecord {
+    SlotRecord {
+        write_id: view.life.write_id.clone(),
+        attempt: 0,
+        launch: None,
+        instance: None,
+        volume_attempt: 0,
+        volume_request: None,
+        volume: None,
+        formatted: None,
+        spec: spec_hash(set),
+        mysql: launches::mysql_order(view, set),
+        catch_up: None,
+        retired: false,
+    }
+}
+
+pub fn from_tags(view: &View<'_>, set: &ResolvedSet, slot: Slot, retired: bool) -> Option<SlotRecord> {
+    if !view.machines.contains_key(&slot) && !view.volumes.contains_key(&slot) {
+        return None;
+    }
+    Some(with_tagged(view, slot, SlotRecord { retired, ..blank(view, set) }))
+}
+
+/// Fills in what tags show. The machine with the slot's volume is the one with evidence, else the oldest live one.
+pub fn with_tagged(view: &View<'_>, slot: Slot, mut record: SlotRecord) -> SlotRecord {
+    let machines = view.machines.get(&slot).map(Vec::as_slice).unwrap_or_default();
+    let volumes = view.volumes.get(&slot).map(Vec::as_slice).unwrap_or_default();
+    let volume = volumes
+        .iter()
+        .filter(|volume| volume.phase != VolumePhase::Deleted)
+        .max_by_key(|volume| volume.attached_to.is_some());
+    let holder = volume.and_then(|volume| volume.attached_to.as_ref());
+    let live = machines.iter().filter(|machine| machine.phase != Phase::Terminated);
+    let machine = live.min_by_key(|machine| (Some(&machine.id) != holder, machine.launched));
+    record.attempt = machines.iter().map(|machine| machine.attempt).max().unwrap_or(0);
+    record.volume_attempt = volumes.iter().map(|volume| volume.attempt).max().unwrap_or(0);
+    if let Some(machine) = machine {
+        record.instance = Some(machine.id.clone());
+        record.spec = machine.spec.clone().unwrap_or(record.spec);
+    }
+    record.volume = volume.map(|volume| volume.id.clone());
+    record
+}

@@ -1,0 +1,237 @@
+//! One set from end to end: may anything be done at all, then its slots, its leadership, its orders, its tags.
+
+use drover_api::{
+    Incarnation, ResourceKey,
+    defaults::{Missing, ResolvedSet},
+    records::{IncarnationRecord, IncarnationState},
+};
+
+use crate::{
+    actions::{Action, Planned},
+    leadership,
+    observed::{Observed, Phase, Seen, VolumePhase},
+    orders, publish,
+    report::SetReport,
+    slots, summary,
+    view::{Out, View},
+};
+
+/// What is wanted of a set, as far as the rest of a decision goes.
+#[derive(Clone, Copy, Debug)]
+pub enum Wish<'a> {
+    Keep {
+        set: &'a ResolvedSet,
+        generation: i64,
+    },
+    /// The manifest is there and cannot be used.
+    Broken {
+        missing: &'a Missing,
+        generation: i64,
+    },
+    Delete,
+    /// Nobody declares it: left alone (law 2).
+    Unclaimed,
+}
+
+/// Decides one set.
+pub fn plan_set(observed: &Observed, key: &ResourceKey, wish: Wish<'_>) -> (Vec<Planned>, SetReport) {
+    let mut out = Out::default();
+    decide(observed, key, wish, &mut out);
+    let paused = matches!(wish, Wish::Keep { set, .. } if set.paused);
+    let report = summary::report(observed, key, wish, &out);
+    let actions = if paused { Vec::new() } else { out.actions };
+    (actions, report)
+}
+
+fn decide(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &mut Out) {
+    let records = match observed.records.get(key) {
+        Some(Seen::Known(records)) => records,
+        Some(Seen::Unknown { why }) => return out.wait(None, "RecordsUnknown", why.clone()),
+        None => return out.wait(None, "RecordsUnknown", "the bucket has not been read yet"),
+    };
+    if observed.fleet.machines_listed.is_none() || observed.fleet.volumes_listed.is_none() {
+        let why = observed.fleet.failing.clone().unwrap_or_else(|| "EC2 has not been asked yet".into());
+        return out.wait(None, "FleetUnknown", why);
+    }
+    if let Wish::Broken { missing, .. } = wish {
+        out.stall(None, "InvalidSpec", missing.to_string());
+    }
+    let Some(life) = &records.incarnation else {
+        return begin(observed, key, wish, out);
+    };
+    if let Some(stranger) = stranger(observed, key, life) {
+        let message = format!(
+            "check the bucket: {stranger} belongs to another incarnation of {key} than {} in the bucket",
+            life.incarnation
+        );
+        return out.stall(None, "OtherIncarnation", message);
+    }
+    match (life.state, wish) {
+        (IncarnationState::Dead, Wish::Keep { set, .. }) => {
+            let record = IncarnationRecord { write_id: life.write_id.clone(), ..born(observed, key, set) };
+            let expected = Some(life.write_id.clone());
+            out.act(Action::PutIncarnation { record, expected }, "its namesake is dead; this is a new one");
+        }
+        (IncarnationState::Live, Wish::Delete) => {
+            let record = IncarnationRecord { state: IncarnationState::Deleting, ..life.clone() };
+            out.act(
+                Action::PutIncarnation { record, expected: Some(life.write_id.clone()) },
+                "its deletion was asked for",
+            );
+        }
+        (IncarnationState::Deleting, _) => end(&View::new(observed, key, None, records, life), out),
+        (IncarnationState::Live, Wish::Keep { set, .. }) => {
+            keep(&View::new(observed, key, Some(set), records, life), set, out)
+        }
+        (IncarnationState::Live, Wish::Broken { .. } | Wish::Unclaimed)
+        | (IncarnationState::Dead, Wish::Broken { .. } | Wish::Unclaimed | Wish::Delete) => {}
+    }
+}
+
+/// No incarnation: a new set, or a lost or wrong bucket. Any machine or volume with its name tells which.
+fn begin(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &mut Out) {
+    let machines =
+        observed.fleet.machines.values().filter(|machine| machine.key == *key).map(|machine| machine.id.to_string());
+    let volumes =
+        observed.fleet.volumes.values().filter(|volume| volume.key == *key).map(|volume| volume.id.to_string());
+    let named: Vec<String> = machines.chain(volumes).collect();
+    match wish {
+        _ if !named.is_empty() => {
+            let message = format!(
+                "restore the bucket, or point the operator at the right one: {} carry the tags of {key}, and the bucket knows nothing of it",
+                named.join(", ")
+            );
+            out.stall(None, "RegisterLost", message);
+        }
+        Wish::Keep { set, .. } => {
+            let record = born(observed, key, set);
+            out.act(Action::PutIncarnation { record, expected: None }, "a new set");
+        }
+        Wish::Broken { .. } | Wish::Delete | Wish::Unclaimed => {}
+    }
+}
+
+fn born(observed: &Observed, key: &ResourceKey, set: &ResolvedSet) -> IncarnationRecord {
+    let incarnation = observed.operator.minted.get(key).expect("a pass mints an incarnation for every intent").clone();
+    IncarnationRecord {
+        write_id: drover_api::WriteId::new("unwritten").expect("letters"),
+        incarnation,
+        state: IncarnationState::Live,
+        members: set.members,
+        version: set.version.clone(),
+        created: observed.now,
+    }
+}
+
+/// Something live with the set's name and another incarnation.
+fn stranger(observed: &Observed, key: &ResourceKey, life: &IncarnationRecord) -> Option<String> {
+    let other =
+        |machine_key: &ResourceKey, incarnation: &Incarnation| machine_key == key && *incarnation != life.incarnation;
+    let mut machines = observed.fleet.machines.values().filter(|machine| machine.phase < Phase::ShuttingDown);
+    let mut volumes = observed.fleet.volumes.values().filter(|volume| volume.phase < VolumePhase::Deleting);
+    let machine =
+        machines.find(|machine| other(&machine.key, &machine.incarnation)).map(|machine| machine.id.to_string());
+    machine
+        .or_else(|| volumes.find(|volume| other(&volume.key, &volume.incarnation)).map(|volume| volume.id.to_string()))
+}
+
+fn keep(view: &View<'_>, set: &ResolvedSet, out: &mut Out) {
+    if set.members != view.life.members {
+        let was = view.life.members;
+        out.stall(
+            None,
+            "MembersImmutable",
+            format!("set spec.members back to {was}: the number of members cannot be changed yet"),
+        );
+    }
+    if set.version != view.life.version {
+        let was = &view.life.version;
+        out.stall(
+            None,
+            "VersionImmutable",
+            format!("set spec.version back to {was:?}: the version cannot be changed yet"),
+        );
+    }
+    if !found(view, out) {
+        return;
+    }
+    let wanted = view.wanted_slots();
+    for slot in &wanted {
+        slots::fill(view, set, *slot, out);
+    }
+    for slot in view.known_slots() {
+        let settled = view.record(slot).is_some_and(|record| record.retired && slots::is_settled(record));
+        if !wanted.contains(&slot) && !settled {
+            slots::end(view, slot, out);
+        }
+    }
+    leadership::advance(view, out);
+    orders::give(view, out);
+    publish::tags(view, out);
+    publish::upgrade(view, out);
+}
+
+/// The CA and the register are there, or may be made: only while nothing of this incarnation exists in any state.
+fn found(view: &View<'_>, out: &mut Out) -> bool {
+    let incarnation = view.incarnation().clone();
+    let (secret, register) = (&view.records.secret, &view.records.register);
+    if secret.is_some() && register.is_some() {
+        return true;
+    }
+    if !view.machines.is_empty() || !view.volumes.is_empty() || !view.records.slots.is_empty() {
+        let lost = if register.is_none() { "register.json" } else { "ca.json" };
+        let message =
+            format!("restore the bucket: {lost} of {} is missing while machines or slot records of it exist", view.key);
+        out.stall(None, "RegisterLost", message);
+        return false;
+    }
+    if secret.is_none() {
+        out.act(
+            Action::CreateCa { incarnation: incarnation.clone() },
+            "machines prove themselves by a CA of their set",
+        );
+    }
+    if register.is_none() {
+        let register = Box::new(leadership::first_register(view));
+        out.act(Action::PutRegister { incarnation, register, expected: None }, "m0 is to lead first");
+    }
+    false
+}
+
+/// DELETING: every slot is ended; DEAD once nothing is left and that was seen.
+fn end(view: &View<'_>, out: &mut Out) {
+    let mut left = 0;
+    for slot in view.known_slots() {
+        let live_machine =
+            view.machines.get(&slot).into_iter().flatten().any(|machine| machine.phase != Phase::Terminated);
+        let live_volume =
+            view.volumes.get(&slot).into_iter().flatten().any(|volume| volume.phase != VolumePhase::Deleted);
+        let settled = match view.record(slot) {
+            Some(record) => record.retired && slots::is_settled(record),
+            None => true,
+        };
+        if live_machine || live_volume || !settled {
+            left += 1;
+            slots::end(view, slot, out);
+        }
+    }
+    if left == 0 {
+        let record = IncarnationRecord { state: IncarnationState::Dead, ..view.life.clone() };
+        let expected = Some(view.life.write_id.clone());
+        out.act(
+            Action::PutIncarnation { record, expected },
+            "every machine was seen to end, and every volume to be deleted",
+        );
+    } else {
+        out.wait(None, "Deleting", format!("{left} slots are still ending"));
+    }
+}
+
+impl Wish<'_> {
+    pub fn generation(self) -> i64 {
+        match self {
+            Wish::Keep { generation, .. } | Wish::Broken { generation, .. } => generation,
+            Wish::Delete | Wish::Unclaimed => 0,
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! One slot: its record, its machine, its data volume. Every step is one compare-and-set or one idempotent call, and any
+//! prefix of the steps may have run.
+
+use drover_api::{
+    Slot,
+    defaults::ResolvedSet,
+    records::SlotRecord,
+    tags::{self, Role},
+};
+
+use crate::{
+    actions::Action,
+    launches,
+    observed::{Catalog, FailureKind, Machine, Phase, Seen},
+    pending::{self, Next},
+    placement, rebuild,
+    spec::spec_hash,
+    view::{Out, Standing, View, differs},
+    volumes,
+};
+
+/// Fills a wanted slot.
+pub fn fill(view: &View<'_>, set: &ResolvedSet, slot: Slot, out: &mut Out) {
+    let Some(record) = view.record(slot) else {
+        return begin(view, set, slot, out);
+    };
+    if record.retired {
+        if is_settled(record) {
+            return launch_anew(view, set, slot, record, out);
+        }
+        out.wait(slot, "SlotEnding", "the slot's last machine and volume are still being ended");
+        return end(view, slot, out);
+    }
+    match &record.instance {
+        None if record.launch.is_some() => await_launch(view, set, slot, record, out),
+        None if !slot.is_member() && (record.volume.is_some() || record.volume_request.is_some()) => {
+            // A read replica's volume goes with its machine; only then the slot is filled again.
+            volumes::end(view, slot, record, out);
+        }
+        None => launch_anew(view, set, slot, record, out),
+        Some(id) => match view.machine(id) {
+            Standing::Listed(machine) => keep(view, set, slot, record, machine, out),
+            Standing::Gone => {
+                let cleared = SlotRecord { instance: None, launch: None, ..record.clone() };
+                put(view, slot, cleared, Some(record), format!("{id} is gone"), out);
+            }
+            Standing::AskById => {
+                out.act(Action::LookUpMachine { instance: id.clone() }, format!("lists no longer show {id}"))
+            }
+            Standing::Unknown => {
+                out.wait(slot, "MachineUnknown", format!("{id} is not shown by EC2; unknown is not gone"))
+            }
+        },
+    }
+    retire_strays(view, slot, record, out);
+}
+
+/// Ends a slot that is not wanted: what may be pending is settled first, then its machine, then its volume.
+pub fn end(view: &View<'_>, slot: Slot, out: &mut Out) {
+    let Some(record) = view.record(slot) else {
+        return begin_ending(view, slot, out);
+    };
+    if !record.retired {
+        let retired = SlotRecord { retired: true, ..record.clone() };
+        return put(view, slot, retired, Some(record), "the slot is not wanted any more", out);
+    }
+    retire_strays(view, slot, record, out);
+    match (&record.instance, &record.launch) {
+        (None, Some(request)) => {
+            if let Some(machine) = launched(view, slot, record) {
+                let known = SlotRecord { instance: Some(machine.id.clone()), ..record.clone() };
+                return put(view, slot, known, Some(record), format!("{} was launched for it", machine.id), out);
+            }
+            match pending::next(view.observed, &request.token, false) {
+                Next::Send { why } => {
+                    let why = format!("settles the launch so that it can be ended by id: {why}");
+                    out.act(Action::Launch { slot, request: Box::new(request.clone()) }, why);
+                }
+                Next::Look => out.act(Action::FindByToken { token: request.token.clone() }, "its outcome is not known"),
+                Next::Wait { reason, message } => out.wait(slot, reason, message),
+                Next::Refused { .. } | Next::Unsent => {
+                    let dropped = SlotRecord { launch: None, ..record.clone() };
+                    put(view, slot, dropped, Some(record), "the launch came to nothing", out);
+                }
+            }
+        }
+        (Some(id), _) => match view.machine(id) {
+            Standing::Listed(machine) if machine.held => out.wait(slot, "Held", format!("{id} carries {}", tags::HOLD)),
+            Standing::Listed(machine) => end_machine(machine, "the slot is not wanted any more", out),
+            Standing::Gone => {
+                let cleared = SlotRecord { instance: None, launch: None, ..record.clone() };
+                put(view, slot, cleared, Some(record), format!("{id} has ended"), out);
+            }
+            Standing::AskById => {
+                out.act(Action::LookUpMachine { instance: id.clone() }, format!("lists no longer show {id}"))
+            }
+            Standing::Unknown => out.wait(slot, "MachineUnknown", format!("{id} is not shown by EC2")),
+        },
+        (None, None) => volumes::end(view, slot, record, out),
+    }
+}
+
+/// Nothing of the slot is left in the cloud, and nothing may come.
+pub fn is_settled(record: &SlotRecord) -> bool {
+    record.instance.is_none() && record.launch.is_none() && record.volume.is_none() && record.volume_request.is_none()
+}
+
+/// No record: rebuilt from what carries the slot's tags, or made.
+fn begin(view: &View<'_>, set: &ResolvedSet, slot: Slot, out: &mut Out) {
+    if let Some(record) = rebuild::from_tags(view, set, slot, false) {
+        return put(view, slot, record, None, "the slot's record was lost; its machine and volume carry its tags", out);
+    }
+    if !view.records.bundles.contains(&slot) {
+        let incarnation = view.incarnation().clone();
+        out.act(
+            Action::CreateBundle { incarnation, slot },
+            "a machine fetches its certificate before it can talk to anyone",
+        );
+    }
+    launch_anew(view, set, slot, &rebuild::blank(view, set), out);
+}
+
+fn begin_ending(view: &View<'_>, slot: Slot, out: &mut Out) {
+    let Some(any) = view.records.slots.values().next() else {
+        return out.stall(slot, "RecordLost", "end the machine by hand: no record of the set is left to settle it by");
+    };
+    let template = SlotRecord {
+        attempt: 0,
+        launch: None,
+        instance: None,
+        volume_attempt: 0,
+        volume_request: None,
+        volume: None,
+        formatted: None,
+        catch_up: None,
+        retired: true,
+        ..any.clone()
+    };
+    let record = rebuild::with_tagged(view, slot, template);
+    put(view, slot, record, None, "the slot's record was lost; what carries its tags is to be ended", out);
+}
+
+fn launch_anew(view: &View<'_>, set: &ResolvedSet, slot: Slot, record: &SlotRecord, out: &mut Out) {
+    let catalog: &Catalog = match view.observed.catalogs.get(view.key) {
+        Some(Seen::Known(catalog)) => catalog,
+        Some(Seen::Unknown { why }) => return out.wait(slot, "CatalogUnknown", why.clone()),
+        None => {
+            return out.wait(slot, "CatalogUnknown", "the image, subnets and security groups are being looked up");
+        }
+    };
+    let bound = match &record.volume {
+        Some(id) => match view.volume(id) {
+            Standing::Listed(volume) => Some(volume.zone.clone()),
+            Standing::Gone => return volumes::lose(view, slot, record, out),
+            Standing::AskById => {
+                return out.act(Action::LookUpVolume { volume: id.clone() }, format!("lists no longer show {id}"));
+            }
+            Standing::Unknown => return out.wait(slot, "VolumeUnknown", format!("{id} is not shown by EC2")),
+        },
+        None => record.volume_request.as_ref().map(|request| request.zone.clone()),
+    };
+    let place = match placement::choose(view, catalog, set.zone_spread, slot, bound.as_ref()) {
+        Ok(place) => place,
+        Err(no) => return out.wait(slot, no.reason, no.message),
+    };
+    if place.crowded && slot.is_member() {
+        out.wait(slot, "ZoneCrowded", format!("{} holds more members than an even spread needs", place.zone));
+    }
+    let attempt = record.attempt + 1;
+    match launches::launch_request(view, set, catalog, slot, attempt, place) {
+        Ok(request) => {
+            let why =
+                format!("{slot} has no machine: attempt {attempt}, {} in {}", request.instance_type, request.zone);
+            let next = SlotRecord {
+                attempt,
+                launch: Some(request),
+                instance: None,
+                spec: spec_hash(set),
+                mysql: launches::mysql_order(view, set),
+                retired: false,
+                ..record.clone()
+            };
+            put(view, slot, next, view.record(slot), why, out);
+        }
+        Err((reason, message)) => out.stall(slot, reason, message),
+    }
+}
+
+fn await_launch(view: &View<'_>, set: &ResolvedSet, slot: Slot, record: &SlotRecord, out: &mut Out) {
+    let Some(request) = &record.launch else { return };
+    if let Some(machine) = launched(view, slot, record) {
+        let known = SlotRecord { instance: Some(machine.id.clone()), ..record.clone() };
+        return put(view, slot, known, Some(record), format!("{} was launched for it", machine.id), out);
+    }
+    let changed = differs(&record.spec, &spec_hash(set));
+    match pending::next(view.observed, &request.token, true) {
+        Next::Send { why } => out.act(Action::Launch { slot, request: Box::new(request.clone()) }, why),
+        Next::Look => out.act(Action::FindByToken { token: request.token.clone() }, "its outcome is not known"),
+        Next::Wait { reason, message } if reason == "PermissionDenied" => out.stall(slot, reason, message),
+        Next::Wait { reason, message } => out.wait(slot, reason, message),
+        Next::Unsent => {}
+        Next::Refused { kind: FailureKind::Invalid, message } if !changed => {
+            out.stall(slot, "LaunchRefused", format!("change spec.machine: EC2 refuses the launch: {message}"));
+        }
+        Next::Refused { message, .. } => {
+            let cleared = SlotRecord { launch: None, ..record.clone() };
+            put(view, slot, cleared, Some(record), format!("attempt {} was refused: {message}", record.attempt), out);
+        }
+    }
+}
+
+/// The machine that this attempt brought, in whatever state: matched by token, and by attempt where EC2 no longer tells it.
+fn launched<'a>(view: &View<'a>, slot: Slot, record: &SlotRecord) -> Option<&'a Machine> {
+    let token = record.launch.as_ref().map(|request| &request.token);
+    let machines = view.machines.get(&slot)?;
+    machines.iter().copied().find(|machine| match (&machine.token, token) {
+        (Some(machine), Some(token)) => machine == token,
+        (None, _) | (_, None) => machine.attempt == record.attempt,
+    })
+}
+
+fn end_machine(machine: &Machine, why: &str, out: &mut Out) {
+    if machine.phase < Phase::ShuttingDown {
+        out.act(Action::Unprotect { instance: machine.id.clone() }, why);
+        out.act(Action::Terminate { instance: machine.id.clone() }, why);
+    } else {
+        out.wait(machine.slot, "MachineEnding", format!("{} is ending", machine.id));
+    }
+}
+
+/// Live machines with the slot's tags that its record does not name. One without a data volume holds nothing and cannot be
+/// the primary: it is ended. Any other is only marked, for a person.
+fn retire_strays(view: &View<'_>, slot: Slot, record: &SlotRecord, out: &mut Out) {
+    let named = record.instance.clone().or_else(|| launched(view, slot, record).map(|machine| machine.id.clone()));
+    for machine in view.machines.get(&slot).into_iter().flatten() {
+        if machine.phase >= Phase::ShuttingDown
+            || Some(&machine.id) == named.as_ref()
+            || named.is_none()
+            || machine.held
+        {
+            continue;
+        }
+        let holds_data = view
+            .volumes
+            .get(&slot)
+            .into_iter()
+            .flatten()
+            .any(|volume| volume.attached_to.as_ref() == Some(&machine.id));
+        if machine.role.is_none_or(|(role, _)| role != Role::Retiring) {
+            let epoch = view.register().map_or(drover_api::Epoch(0), |register| register.epoch);
+            let action = Action::Tag { instance: machine.id.clone(), tags: tags::role_tags(Role::Retiring, epoch) };
+            out.act(action, format!("a second machine of {slot}; its record names another"));
+        }
+        if holds_data {
+            let message =
+                format!("end {} by hand when sure: a second machine of {slot} that holds a data volume", machine.id);
+            out.stall(slot, "SecondMachine", message);
+        } else {
+            end_machine(machine, "a second machine of its slot, without data", out);
+        }
+    }
+}
+
+pub fn put(
+    view: &View<'_>,
+    slot: Slot,
+    record: SlotRecord,
+    was: Option<&SlotRecord>,
+    why: impl Into<String>,
+    out: &mut Out,
+) {
+    let expected = was.map(|record| record.write_id.clone());
+    let action = Action::PutSlot { incarnation: view.incarnation().clone(), slot, record: Box::new(record), expected };
+    out.act(action, why);
+}
+
+fn keep(view: &View<'_>, set: &ResolvedSet, slot: Slot, record: &SlotRecord, machine: &Machine, out: &mut Out) {
+    match machine.phase {
+        Phase::Pending | Phase::Running => {}
+        Phase::Stopping | Phase::Stopped => {
+            out.wait(
+                slot,
+                "MachineStopped",
+                format!("{} is {:?}: start it, or terminate it to have it replaced", machine.id, machine.phase),
+            );
+            return;
+        }
+        Phase::ShuttingDown | Phase::Terminated => {
+            out.wait(slot, "MachineEnding", format!("{} is ending; it is replaced once that is seen", machine.id));
+            return;
+        }
+    }
+    volumes::give(view, set, slot, record, machine, out);
+}

@@ -1,0 +1,285 @@
+//! How a set is, in words, rows and conditions: from what was observed and decided in the same pass.
+
+use drover_api::{
+    ResourceKey, Slot,
+    conditions::{Condition, ConditionType},
+    records::{IncarnationState, Register, RegisterState},
+    tags::Role,
+    wire::{DataReport, LeaderPhase, RunningRole, ServerReport, ThreadReport, VolumeReport},
+};
+
+use crate::{
+    actions::Waiting,
+    leadership::{self, Lost},
+    observed::{Observed, Phase, Seen},
+    publish,
+    report::{MemberReport, SetReport},
+    set::Wish,
+    spec::spec_hash,
+    view::{Out, View, differs},
+};
+
+pub fn report(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &Out) -> SetReport {
+    let records = observed.records.get(key).and_then(Seen::known);
+    let life = records.and_then(|records| records.incarnation.as_ref());
+    let set = match wish {
+        Wish::Keep { set, .. } => Some(set),
+        Wish::Broken { .. } | Wish::Delete | Wish::Unclaimed => None,
+    };
+    let view = records.zip(life).map(|(records, life)| View::new(observed, key, set, records, life));
+    let members = view.as_ref().map(rows).unwrap_or_default();
+    let register = view.as_ref().and_then(View::register);
+    let lost = view
+        .as_ref()
+        .zip(register)
+        .filter(|(view, register)| view.life.members > 1 && register.opened)
+        .and_then(|(view, register)| leadership::lost(view, register));
+    let primary = members.iter().find(|row| row.role == Some(Role::Primary)).map(|row| row.slot);
+    let ready = !members.is_empty() && members.iter().all(|row| row.ready) && lost.is_none() && out.stalled.is_empty();
+    let state = State { out, members: &members, lost: lost.as_ref(), register, primary, ready, wish };
+    SetReport {
+        key: key.clone(),
+        generation: wish.generation(),
+        verdict: state.verdict(key, life.map(|life| life.state)),
+        ready,
+        primary,
+        epoch: register.map(|register| register.epoch),
+        conditions: state.conditions(view.as_ref()),
+        awaiting: out.stalled.iter().chain(&out.waiting).map(line).collect(),
+        members,
+    }
+}
+
+struct State<'a> {
+    out: &'a Out,
+    members: &'a [MemberReport],
+    lost: Option<&'a Lost>,
+    register: Option<&'a Register>,
+    primary: Option<Slot>,
+    ready: bool,
+    wish: Wish<'a>,
+}
+
+impl State<'_> {
+    fn verdict(&self, key: &ResourceKey, life: Option<IncarnationState>) -> String {
+        let counted =
+            format!("{}/{} machines ready", self.members.iter().filter(|row| row.ready).count(), self.members.len());
+        match (self.wish, life) {
+            (_, Some(IncarnationState::Deleting)) => {
+                return format!("{key} is being deleted: {} slots are left", self.members.len());
+            }
+            (_, Some(IncarnationState::Dead)) if !matches!(self.wish, Wish::Keep { .. }) => {
+                return format!("{key} is deleted");
+            }
+            (Wish::Unclaimed, _) => {
+                return format!("{key} is declared by nobody: its machines are left alone ({counted})");
+            }
+            _ => {}
+        }
+        if let (Some(lost), Some(register)) = (self.lost, self.register) {
+            return format!("{key} has lost its primary {}: {}. It stays closed, {counted}", register.leader, lost.how);
+        }
+        if let Some(first) = self.out.stalled.first() {
+            return format!("{key} is stalled: {}", first.message);
+        }
+        if matches!(self.wish, Wish::Keep { set, .. } if set.paused) {
+            return format!("{key} is paused: {counted}");
+        }
+        match self.primary {
+            Some(primary) if self.ready => format!("{key} is ready: {primary} is primary, {counted}"),
+            Some(primary) => format!("{key} serves, {primary} is primary, {counted}; {}", self.awaited()),
+            None => format!("{key} is not open yet, {counted}; {}", self.awaited()),
+        }
+    }
+
+    fn awaited(&self) -> String {
+        self.out.waiting.first().map_or_else(|| "work goes on".into(), line)
+    }
+
+    fn conditions(&self, view: Option<&View<'_>>) -> Vec<Condition> {
+        let mut conditions = Vec::new();
+        let mut add = |kind, status, reason: &str, message: String| {
+            conditions.push(Condition::new(kind, status, reason, message))
+        };
+        let first = self.out.stalled.first().or_else(|| self.out.waiting.first());
+        if self.ready {
+            add(ConditionType::Ready, true, "Ready", "every machine serves in its role".into());
+        } else if let Some(lost) = self.lost {
+            add(ConditionType::Ready, false, "PrimaryLost", lost.how.clone());
+        } else {
+            let reason = first.map_or("Progressing", |waiting| waiting.reason.as_str());
+            add(ConditionType::Ready, false, reason, first.map_or_else(|| "work goes on".into(), line));
+        }
+        if let Some(stalled) = self.out.stalled.first() {
+            add(ConditionType::Stalled, true, &stalled.reason, line(stalled));
+        } else if let (Some(lost), Some(view), Some(register)) = (self.lost, view, self.register) {
+            let message = format!("{}; {}", lost.how, holdings(view, register));
+            add(
+                ConditionType::Stalled,
+                true,
+                "PrimaryLost",
+                format!("restore the leader's machine by hand: {message}"),
+            );
+            add(ConditionType::PrimaryLost, true, "PrimaryLost", message);
+        } else if !self.ready || self.out.actions.iter().any(|planned| !planned.action.is_look_up()) {
+            let next =
+                self.out.actions.first().map_or_else(|| "work goes on".to_owned(), |planned| planned.why.clone());
+            add(ConditionType::Reconciling, true, "Progressing", first.map_or(next, line));
+        }
+        if let Some(pending) = view.and_then(|view| change_pending(view, self.wish)) {
+            add(ConditionType::ChangePending, true, "NewMachinesOnly", pending);
+        }
+        if matches!(self.wish, Wish::Keep { set, .. } if set.paused) {
+            add(ConditionType::Suspended, true, "Paused", "spec.paused is true: nothing is changed".into());
+        }
+        conditions
+    }
+}
+
+fn line(waiting: &Waiting) -> String {
+    match waiting.slot {
+        Some(slot) => format!("{slot}: {}", waiting.message),
+        None => waiting.message.clone(),
+    }
+}
+
+/// What is on which member, for a person who has to decide after the leader died.
+fn holdings(view: &View<'_>, register: &Register) -> String {
+    let mut words = Vec::new();
+    for slot in view.member_slots().filter(|slot| *slot != register.leader) {
+        words.push(match view.running(slot) {
+            Some(running) => {
+                let received = match &running.role {
+                    RunningRole::Replica { received, .. } => running.executed.union(received),
+                    RunningRole::Closed | RunningRole::Leader { .. } => running.executed.clone(),
+                };
+                format!("{slot} holds {received}")
+            }
+            None => format!("{slot} cannot be asked"),
+        });
+    }
+    words.join(", ")
+}
+
+fn change_pending(view: &View<'_>, wish: Wish<'_>) -> Option<String> {
+    let Wish::Keep { set, .. } = wish else { return None };
+    let now = spec_hash(set);
+    let old: Vec<String> = view
+        .wanted_slots()
+        .into_iter()
+        .filter(|slot| {
+            view.record(*slot).is_some_and(|record| record.instance.is_some() && differs(&record.spec, &now))
+        })
+        .map(|slot| slot.to_string())
+        .collect();
+    (!old.is_empty()).then(|| {
+        format!("{} were launched with other settings; only new machines get the present ones", old.join(", "))
+    })
+}
+
+fn rows(view: &View<'_>) -> Vec<MemberReport> {
+    let mut slots = view.wanted_slots();
+    for slot in view.known_slots() {
+        let over = view.record(slot).is_some_and(|record| record.retired && crate::slots::is_settled(record));
+        if !slots.contains(&slot) && !over {
+            slots.push(slot);
+        }
+    }
+    slots.into_iter().map(|slot| row(view, slot)).collect()
+}
+
+fn row(view: &View<'_>, slot: Slot) -> MemberReport {
+    let machine = view.filling(slot);
+    let agent = machine.and_then(|machine| view.observed.agents.get(&machine.id));
+    let register = view.register();
+    let role = register.and_then(|register| publish::role(view, register, slot));
+    let running = view.running(slot);
+    MemberReport {
+        slot,
+        instance: view.record(slot).and_then(|record| record.instance.clone()),
+        zone: view.zone_of(slot),
+        address: machine.and_then(|machine| machine.address),
+        role,
+        epoch: register.filter(|_| role.is_some()).map(|register| register.epoch),
+        position: running.map(|running| running.executed.to_string()),
+        lag_ms: running.and_then(|running| match running.role {
+            RunningRole::Replica { lag_ms, .. } => lag_ms,
+            RunningRole::Closed | RunningRole::Leader { .. } => None,
+        }),
+        report_age_ms: agent
+            .and_then(|agent| agent.heard)
+            .map(|heard| u64::try_from(view.now().since(heard).as_millis()).unwrap_or(u64::MAX)),
+        state: state(view, slot),
+        ready: match role {
+            Some(Role::Primary | Role::Reader) => true,
+            Some(Role::Replica) => {
+                register.is_some_and(|register| register.state == RegisterState::Active && register.joining.is_none())
+            }
+            Some(Role::Joining | Role::Draining | Role::Fenced | Role::Retiring) | None => false,
+        },
+    }
+}
+
+/// What a slot is doing, in a few words.
+fn state(view: &View<'_>, slot: Slot) -> String {
+    let Some(record) = view.record(slot) else {
+        return "to be launched".into();
+    };
+    let Some(id) = &record.instance else {
+        return if record.launch.is_some() { "launching".into() } else { "awaiting a machine".into() };
+    };
+    let Some(machine) = view.filling(slot) else {
+        return format!("{id} is not shown by EC2");
+    };
+    if record.retired {
+        return "ending".into();
+    }
+    match machine.phase {
+        Phase::Running => {}
+        Phase::Pending => return "machine starting".into(),
+        Phase::Stopping | Phase::Stopped | Phase::ShuttingDown | Phase::Terminated => {
+            return format!("machine {:?}", machine.phase).to_lowercase();
+        }
+    }
+    let Some(agent) = view.observed.agents.get(&machine.id) else {
+        return "booting".into();
+    };
+    let Some(report) = &agent.report else {
+        return "booting".into();
+    };
+    if let Some(why) = &agent.unreachable {
+        return format!("silent: {why}");
+    }
+    if let Some(problem) = report.problems.first() {
+        return problem.message.clone();
+    }
+    match (&report.volume, &report.mysql.data, &report.mysql.server) {
+        (VolumeReport::Foreign { found }, ..) => format!("its volume holds something else: {found}"),
+        (VolumeReport::Waiting, ..) => "awaiting its data volume".into(),
+        (VolumeReport::Formatting, ..) => "formatting its data volume".into(),
+        (_, DataReport::Initialising, _) => "initialising MySQL".into(),
+        (_, DataReport::Seeding { donor, .. }, _) => format!("copying from {donor}"),
+        (.., ServerReport::Starting) => "starting MySQL".into(),
+        (.., ServerReport::Stopped) => "MySQL is not running".into(),
+        (.., ServerReport::Died { how, .. }) => format!("MySQL ended: {how}"),
+        (.., ServerReport::Running(running)) => running_state(&running.role),
+    }
+}
+
+fn running_state(role: &RunningRole) -> String {
+    match role {
+        RunningRole::Closed => "closed".into(),
+        RunningRole::Leader { phase, acknowledgers, .. } => match phase {
+            LeaderPhase::Closed => format!("closed, {} acknowledging", acknowledgers.len()),
+            LeaderPhase::Marking => "proving its quorum".into(),
+            LeaderPhase::Open => "open".into(),
+        },
+        RunningRole::Replica { receiving, applying, .. } => match (receiving, applying) {
+            (ThreadReport::Running, ThreadReport::Running) => "replicating".into(),
+            (ThreadReport::Failed { error }, _) | (_, ThreadReport::Failed { error }) => error.clone(),
+            (ThreadReport::Connecting { error: Some(error) }, _)
+            | (_, ThreadReport::Connecting { error: Some(error) }) => error.clone(),
+            _ => "connecting".into(),
+        },
+    }
+}

@@ -1,0 +1,156 @@
+//! One slot's data volume: made in its machine's zone, attached, and deleted only with its slot. A member's outlives its
+//! machines (law 4); a read replica's goes with its machine.
+
+use drover_api::{
+    Slot,
+    defaults::ResolvedSet,
+    launch::VolumeRequest,
+    records::{RegisterState, SlotRecord},
+    wire::VolumeReport,
+};
+
+use crate::{
+    actions::Action,
+    launches,
+    observed::{FailureKind, Machine, Phase, Volume, VolumePhase},
+    pending::{self, Next},
+    slots::put,
+    view::{Out, Standing, View},
+};
+
+/// The data volume of a machine that is there: made, attached, noted as formatted.
+pub fn give(view: &View<'_>, set: &ResolvedSet, slot: Slot, record: &SlotRecord, machine: &Machine, out: &mut Out) {
+    match (&record.volume, &record.volume_request) {
+        (None, None) => {
+            let attempt = record.volume_attempt + 1;
+            let request = launches::volume_request(view, set, slot, attempt, machine.zone.clone());
+            let why = format!("{} needs its data volume in {}", machine.id, machine.zone);
+            let next = SlotRecord { volume_attempt: attempt, volume_request: Some(request), ..record.clone() };
+            put(view, slot, next, Some(record), why, out);
+        }
+        (None, Some(request)) => match created(view, slot, record) {
+            Some(volume) => {
+                let known = SlotRecord { volume: Some(volume.id.clone()), ..record.clone() };
+                put(view, slot, known, Some(record), format!("{} was created for it", volume.id), out);
+            }
+            None => await_volume(view, slot, record, request, out),
+        },
+        (Some(id), _) => match view.volume(id) {
+            Standing::Listed(volume) => hold_volume(view, slot, record, machine, volume, out),
+            Standing::Gone => lose(view, slot, record, out),
+            Standing::AskById => {
+                out.act(Action::LookUpVolume { volume: id.clone() }, format!("lists no longer show {id}"))
+            }
+            Standing::Unknown => out.wait(slot, "VolumeUnknown", format!("{id} is not shown by EC2")),
+        },
+    }
+}
+
+fn await_volume(view: &View<'_>, slot: Slot, record: &SlotRecord, request: &VolumeRequest, out: &mut Out) {
+    match pending::next(view.observed, &request.token, true) {
+        Next::Send { why } => out.act(Action::CreateVolume { slot, request: Box::new(request.clone()) }, why),
+        // EC2 has no look-up of volumes by token; the tags of the volume list are it.
+        Next::Look | Next::Unsent => out.wait(slot, "OutcomeUnknown", "the volume list is awaited"),
+        Next::Wait { reason, message } if reason == "PermissionDenied" => out.stall(slot, reason, message),
+        Next::Wait { reason, message } => out.wait(slot, reason, message),
+        Next::Refused { kind: FailureKind::Invalid, message } => {
+            out.stall(
+                slot,
+                "VolumeRefused",
+                format!("change spec.machine.dataVolume: EC2 refuses the volume: {message}"),
+            );
+        }
+        Next::Refused { message, .. } => {
+            let cleared = SlotRecord { volume_request: None, ..record.clone() };
+            put(view, slot, cleared, Some(record), format!("the volume was refused: {message}"), out);
+        }
+    }
+}
+
+fn created<'a>(view: &View<'a>, slot: Slot, record: &SlotRecord) -> Option<&'a Volume> {
+    view.volumes.get(&slot)?.iter().copied().find(|volume| volume.attempt == record.volume_attempt)
+}
+
+fn hold_volume(view: &View<'_>, slot: Slot, record: &SlotRecord, machine: &Machine, volume: &Volume, out: &mut Out) {
+    match (volume.phase, &volume.attached_to) {
+        (VolumePhase::Available, _) if machine.phase == Phase::Running => {
+            let action = Action::Attach { volume: volume.id.clone(), instance: machine.id.clone() };
+            out.act(action, format!("{} runs without its data volume", machine.id));
+        }
+        (VolumePhase::Attached | VolumePhase::Attaching, Some(holder)) if *holder == machine.id => {
+            note_formatted(view, slot, record, out);
+        }
+        (VolumePhase::Attached | VolumePhase::Attaching | VolumePhase::Detaching, Some(holder)) => {
+            out.wait(slot, "VolumeElsewhere", format!("{} is still attached to {holder}", volume.id));
+        }
+        (phase, _) => out.wait(
+            slot,
+            "VolumeNotReady",
+            format!("{} is {phase:?}, {} is {:?}", volume.id, machine.id, machine.phase),
+        ),
+    }
+}
+
+/// From now on the volume is never formatted again.
+fn note_formatted(view: &View<'_>, slot: Slot, record: &SlotRecord, out: &mut Out) {
+    let Some(report) = view.report(slot) else { return };
+    let VolumeReport::Mounted(voting) = &report.volume else {
+        return;
+    };
+    if record.formatted.is_none() {
+        let noted = SlotRecord { formatted: Some(voting.voter_id.clone()), ..record.clone() };
+        put(view, slot, noted, Some(record), format!("voter {} was minted on it", voting.voter_id), out);
+    }
+}
+
+/// The data volume itself is gone. A leader's is never replaced by an empty one; any other slot is seeded anew.
+pub fn lose(view: &View<'_>, slot: Slot, record: &SlotRecord, out: &mut Out) {
+    let leads = view.register().is_some_and(|register| {
+        register.leader == slot && (register.state == RegisterState::Active || register.last_active.is_some())
+    });
+    if leads {
+        let message = "restore the set from a backup: the data volume of its leader is gone, and it is never replaced by an empty one";
+        return out.stall(slot, "PrimaryVolumeLost", message);
+    }
+    let cleared = SlotRecord { volume: None, volume_request: None, formatted: None, catch_up: None, ..record.clone() };
+    put(view, slot, cleared, Some(record), "its data volume is gone; it is seeded anew", out);
+}
+
+pub fn end(view: &View<'_>, slot: Slot, record: &SlotRecord, out: &mut Out) {
+    let clear = |why: String, out: &mut Out| {
+        let cleared =
+            SlotRecord { volume: None, volume_request: None, formatted: None, catch_up: None, ..record.clone() };
+        put(view, slot, cleared, Some(record), why, out);
+    };
+    match (&record.volume, &record.volume_request) {
+        (None, None) => {}
+        (None, Some(request)) => match created(view, slot, record) {
+            Some(volume) => {
+                let known = SlotRecord { volume: Some(volume.id.clone()), ..record.clone() };
+                put(view, slot, known, Some(record), format!("{} was created for it", volume.id), out);
+            }
+            None => match pending::next(view.observed, &request.token, false) {
+                Next::Send { why } => {
+                    let why = format!("settles the creation so that the volume can be deleted by id: {why}");
+                    out.act(Action::CreateVolume { slot, request: Box::new(request.clone()) }, why);
+                }
+                Next::Look => out.wait(slot, "OutcomeUnknown", "the volume list is awaited"),
+                Next::Wait { reason, message } => out.wait(slot, reason, message),
+                Next::Refused { .. } | Next::Unsent => clear("the volume came to nothing".into(), out),
+            },
+        },
+        (Some(id), _) => match view.volume(id) {
+            Standing::Listed(volume)
+                if volume.phase == VolumePhase::Available || volume.phase == VolumePhase::Error =>
+            {
+                out.act(Action::DeleteVolume { volume: id.clone() }, "its slot has ended");
+            }
+            Standing::Listed(volume) => out.wait(slot, "VolumeEnding", format!("{id} is {:?}", volume.phase)),
+            Standing::Gone => clear(format!("{id} is deleted"), out),
+            Standing::AskById => {
+                out.act(Action::LookUpVolume { volume: id.clone() }, format!("lists no longer show {id}"))
+            }
+            Standing::Unknown => out.wait(slot, "VolumeUnknown", format!("{id} is not shown by EC2")),
+        },
+    }
+}
