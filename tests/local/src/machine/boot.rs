@@ -84,7 +84,8 @@ fn live(boot: &Boot, begun: oneshot::Sender<Result<Running, String>>) {
 fn begin(boot: &Boot) -> Result<(Child, i32, OwnedFd), String> {
     let terminal = nix::pty::openpty(None, None).map_err(|errno| format!("no terminal for the console: {errno}"))?;
     let console = nix::unistd::ttyname(&terminal.slave).map_err(|errno| format!("the console has no name: {errno}"))?;
-    console::record(File::from(terminal.master), boot.home.join("console.log"), &boot.hostname).map_err(|e| format!("no console: {e}"))?;
+    console::record(File::from(terminal.master), boot.home.join("console.log"), &boot.hostname)
+        .map_err(|e| format!("no console: {e}"))?;
     let mut child = command(boot, &console).spawn().map_err(|error| format!("cannot start it: {error}"))?;
     let stdout = child.stdout.take().expect("standard output was asked for");
     let mut first = String::new();

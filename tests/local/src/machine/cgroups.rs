@@ -35,7 +35,10 @@ impl Hierarchies {
         let mounts = fs::read_to_string("/proc/self/mounts")
             .map_err(|source| Error::Io { what: "cannot read /proc/self/mounts".into(), source })?;
         Hierarchies::parse(&mounts).ok_or_else(|| {
-            Error::Unfit("it mounts no cgroup2 file system; systemd in a machine needs one (mount -t cgroup2 cgroup2 DIR)".into())
+            Error::Unfit(
+                "it mounts no cgroup2 file system; systemd in a machine needs one (mount -t cgroup2 cgroup2 DIR)"
+                    .into(),
+            )
         })
     }
 
@@ -116,7 +119,12 @@ impl Cgroup {
 
     /// Cgroups directly below, by name, in any hierarchy.
     pub(super) fn children(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.dirs().iter().flat_map(|dir| subdirs(dir)).filter_map(|dir| Some(dir.file_name()?.to_str()?.to_owned())).collect();
+        let mut names: Vec<String> = self
+            .dirs()
+            .iter()
+            .flat_map(|dir| subdirs(dir))
+            .filter_map(|dir| Some(dir.file_name()?.to_str()?.to_owned()))
+            .collect();
         names.sort();
         names.dedup();
         names
@@ -181,7 +189,8 @@ impl Cgroup {
     }
 
     fn dirs(&self) -> Vec<PathBuf> {
-        let roots = [Some(&self.hierarchies.unified), self.hierarchies.memory.as_ref(), self.hierarchies.freezer.as_ref()];
+        let roots =
+            [Some(&self.hierarchies.unified), self.hierarchies.memory.as_ref(), self.hierarchies.freezer.as_ref()];
         roots.into_iter().flatten().map(|root| root.join(&self.path)).collect()
     }
 }

@@ -13,8 +13,11 @@ use super::spec::{Error, Result};
 pub(super) fn entrance(hierarchies: &Hierarchies, cgroup: &Cgroup, pid: i32) -> Result<Vec<String>> {
     let gone = |source| Error::Io { what: format!("cannot enter by process {pid}"), source };
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).map_err(gone)?;
-    let doors: Vec<String> =
-        cgroup.doors_beside(&hierarchies.own_of(&text)).iter().map(|door| format!("echo $$ >'{}'", door.display())).collect();
+    let doors: Vec<String> = cgroup
+        .doors_beside(&hierarchies.own_of(&text))
+        .iter()
+        .map(|door| format!("echo $$ >'{}'", door.display()))
+        .collect();
     let enter = format!(
         "set -e; {}; exec nsenter -t {pid} -m -u -i -n -p -C -- env -i TERM=\"${{TERM:-dumb}}\" LANG=C.UTF-8 HOME=/root \
          PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \"$@\"",
@@ -34,7 +37,9 @@ pub fn entrance_to(dir: &Path, instance: &InstanceId) -> Result<Vec<String>> {
     let is_first = |pid: &i32| {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-        numbers.is_some_and(|numbers| numbers.split_whitespace().count() > 1 && numbers.split_whitespace().next_back() == Some("1"))
+        numbers.is_some_and(|numbers| {
+            numbers.split_whitespace().count() > 1 && numbers.split_whitespace().next_back() == Some("1")
+        })
     };
     let pid = cgroup.processes().into_iter().find(is_first).ok_or_else(|| Error::NotRunning(instance.clone()))?;
     entrance(&hierarchies, &cgroup, pid)

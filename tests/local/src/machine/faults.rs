@@ -37,12 +37,18 @@ impl Hypervisor {
 
     /// Adds a cut. It stays through restarts of its machine until [`Hypervisor::heal`] or [`Hypervisor::heal_all`].
     pub async fn cut(&self, cut: Cut) -> Result<()> {
-        self.change_cuts(|cuts| drop(cuts.insert(cut))).await
+        self.change_cuts(|cuts| {
+            cuts.insert(cut);
+        })
+        .await
     }
 
     /// Takes exactly this cut back; one that is not in force is no error.
     pub async fn heal(&self, cut: &Cut) -> Result<()> {
-        self.change_cuts(|cuts| drop(cuts.remove(cut))).await
+        self.change_cuts(|cuts| {
+            cuts.remove(cut);
+        })
+        .await
     }
 
     /// Takes back every cut that names the machine, on either side.

@@ -63,14 +63,21 @@ pub(super) fn room(dir: &Path, limits: &Limits) -> Result<()> {
     let memory = available_memory(&read("/proc/meminfo")?);
     if memory < limits.memory_reserve {
         let (have, need) = (memory >> 20, limits.memory_reserve >> 20);
-        return Err(Error::Capacity(format!("{have} MiB of memory are available, below the reserve of {need} MiB; stop other machines")));
+        return Err(Error::Capacity(format!(
+            "{have} MiB of memory are available, below the reserve of {need} MiB; stop other machines"
+        )));
     }
-    let disk = nix::sys::statvfs::statvfs(dir)
-        .map_err(|errno| Error::Io { what: format!("cannot look at the disk of {}", dir.display()), source: errno.into() })?;
+    let disk = nix::sys::statvfs::statvfs(dir).map_err(|errno| Error::Io {
+        what: format!("cannot look at the disk of {}", dir.display()),
+        source: errno.into(),
+    })?;
     let disk = disk.blocks_available() * disk.fragment_size();
     if disk < limits.disk_reserve {
         let (have, need) = (disk >> 20, limits.disk_reserve >> 20);
-        return Err(Error::Capacity(format!("{have} MiB of disk are free in {}, below the reserve of {need} MiB", dir.display())));
+        return Err(Error::Capacity(format!(
+            "{have} MiB of disk are free in {}, below the reserve of {need} MiB",
+            dir.display()
+        )));
     }
     let (used, max) = (inotify_used(), inotify_max()?);
     if used + INOTIFY_OF_A_MACHINE > max {

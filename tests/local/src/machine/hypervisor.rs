@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use super::boot::{self, Boot, Ending, Running};
 use super::cgroups::{Cgroup, Hierarchies};
 use super::command;
+use super::enter;
 use super::host;
 use super::imds;
 use super::names::{Names, short_hash};
@@ -23,7 +24,6 @@ use super::spec::{Config, Cut, Error, HostEvent, Limits, MachineSpec, Metadata, 
 use super::stall::Stalls;
 use super::sweep;
 use super::volumes::{self, Device, Volumes};
-use super::enter;
 
 /// The machines of one drover-local. Cheap to clone. When the last clone is dropped, and when the process ends in any way, every machine is
 /// killed at once; [`Hypervisor::close`] also removes what they stood on.
@@ -81,7 +81,8 @@ impl Hypervisor {
         let Config { dir, network: range, limits } = config;
         host::check(limits.command).await?;
         for dir in [dir.join("machines"), dir.join("volumes")] {
-            fs::create_dir_all(&dir).map_err(|source| Error::Io { what: format!("cannot make {}", dir.display()), source })?;
+            fs::create_dir_all(&dir)
+                .map_err(|source| Error::Io { what: format!("cannot make {}", dir.display()), source })?;
         }
         let names = Names::of(&dir)?;
         let lock = sweep::lock(&names)?;
@@ -258,7 +259,10 @@ impl Hypervisor {
         if let Some(index) = bay.devices.iter().position(|device| device.volume == *volume) {
             let device = bay.devices[index].clone();
             if volumes::busy(&device)? {
-                return Err(Error::VolumeInUse { volume: volume.clone(), by: format!("a file system mounted in {id}") });
+                return Err(Error::VolumeInUse {
+                    volume: volume.clone(),
+                    by: format!("a file system mounted in {id}"),
+                });
             }
             self.inside(id, volumes::HIDE, &device).await?;
             self.site.volumes.unbind(&device).await?;
@@ -309,7 +313,11 @@ impl Site {
     }
 
     fn running(&self) -> Vec<InstanceId> {
-        self.all().iter().filter(|machine| machine.pid.load(Ordering::SeqCst) != 0).map(|machine| machine.id.clone()).collect()
+        self.all()
+            .iter()
+            .filter(|machine| machine.pid.load(Ordering::SeqCst) != 0)
+            .map(|machine| machine.id.clone())
+            .collect()
     }
 
     fn machine(&self, id: &InstanceId) -> Result<Arc<Machine>> {
@@ -319,7 +327,12 @@ impl Site {
     fn machine_for(&self, spec: &MachineSpec) -> Arc<Machine> {
         let fresh = || {
             let bay = Bay { spec: spec.clone(), secondary: BTreeSet::new(), devices: Vec::new(), live: None, boots: 0 };
-            Arc::new(Machine { id: spec.id.clone(), pid: AtomicI32::new(0), ending: AtomicBool::new(false), bay: bay.into() })
+            Arc::new(Machine {
+                id: spec.id.clone(),
+                pid: AtomicI32::new(0),
+                ending: AtomicBool::new(false),
+                bay: bay.into(),
+            })
         };
         self.machines().entry(spec.id.clone()).or_insert_with(fresh).clone()
     }
@@ -408,7 +421,12 @@ impl Site {
         if let Some(live) = &bay.live {
             let mut ended = live.running.ended.clone();
             let waited = tokio::time::timeout(self.limits.command, ended.wait_for(Option::is_some)).await;
-            waited.map_err(|_| Error::Deadline { command: format!("reaping {}", machine.id), limit: self.limits.command })?.ok();
+            waited
+                .map_err(|_| Error::Deadline {
+                    command: format!("reaping {}", machine.id),
+                    limit: self.limits.command,
+                })?
+                .ok();
         }
         machine.pid.store(0, Ordering::SeqCst);
         bay.live = None;

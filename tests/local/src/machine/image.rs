@@ -34,7 +34,9 @@ impl Images {
         fs::create_dir_all(cache).map_err(failed)?;
         // Named by its content: another version's recipe beside it is another file.
         let recipe = cache.join(format!("build-{}.sh", short_hash(RECIPE.as_bytes(), 16)));
-        fs::write(&recipe, RECIPE).and_then(|()| fs::set_permissions(&recipe, fs::Permissions::from_mode(0o755))).map_err(failed)?;
+        fs::write(&recipe, RECIPE)
+            .and_then(|()| fs::set_permissions(&recipe, fs::Permissions::from_mode(0o755)))
+            .map_err(failed)?;
         let (recipe, cache) = (recipe.to_string_lossy(), cache.to_string_lossy());
         let printed = command::run(&["bash", &recipe, &cache], BUILD_MAX).await.map_err(last_lines)?;
         Images::at(Path::new(printed.trim()))
@@ -48,7 +50,8 @@ impl Images {
         let version = |layer: &str| {
             let path = dir.join(layer).join("etc/drover-image/mysql-version");
             let read = fs::read_to_string(&path);
-            read.map(|text| Some(text.trim().to_owned())).map_err(|source| Error::Io { what: format!("cannot read {}", path.display()), source })
+            read.map(|text| Some(text.trim().to_owned()))
+                .map_err(|source| Error::Io { what: format!("cannot read {}", path.display()), source })
         };
         Ok(Images {
             base: image(&["base"], version("base")?),

@@ -32,7 +32,7 @@ pub use enter::entrance_to;
 pub use hypervisor::Hypervisor;
 pub use image::Images;
 pub use spec::{
-    Config, Cut, Direction, Error, HostEvent, Image, Limits, MachineSpec, Metadata, MetadataView, Output, Result, RoleCredentials, RoleView,
-    Stop, Subnet, Swept,
+    Config, Cut, Direction, Error, HostEvent, Image, Limits, MachineSpec, Metadata, MetadataView, Output, Result,
+    RoleCredentials, RoleView, Stop, Subnet, Swept,
 };
 pub use sweep::sweep;

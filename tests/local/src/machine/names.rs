@@ -20,7 +20,9 @@ pub(super) const INTERFACE: &str = "eth0";
 impl Names {
     /// The directory must exist: its canonical path is what is hashed.
     pub(super) fn of(dir: &Path) -> Result<Names> {
-        let dir = dir.canonicalize().map_err(|source| Error::Io { what: format!("cannot open {}", dir.display()), source })?;
+        let dir = dir
+            .canonicalize()
+            .map_err(|source| Error::Io { what: format!("cannot open {}", dir.display()), source })?;
         let tag = short_hash(dir.as_os_str().as_encoded_bytes(), 8);
         Ok(Names { dir, tag })
     }

@@ -93,7 +93,13 @@ impl Network {
     }
 
     /// Moves a secondary address to or from a machine that runs, and makes its neighbours forget where it was.
-    pub(super) async fn address(&self, instance: &InstanceId, verb: &str, address: Ipv4Addr, others: &[InstanceId]) -> Result<()> {
+    pub(super) async fn address(
+        &self,
+        instance: &InstanceId,
+        verb: &str,
+        address: Ipv4Addr,
+        others: &[InstanceId],
+    ) -> Result<()> {
         let address_32 = format!("{address}/32");
         let namespace = self.names.namespace(instance);
         command::run(&["ip", "-n", &namespace, "addr", verb, &address_32, "dev", INTERFACE], self.limit).await?;
@@ -114,7 +120,9 @@ impl Network {
             Error::Command { stderr, .. } if stderr.contains("failed to execute nft") => missing_nft(),
             error => error,
         };
-        command::run_with(&["nsenter", &namespace, "nft", "-f", "-"], &ruleset(cuts), self.limit).await.map_err(missing)?;
+        command::run_with(&["nsenter", &namespace, "nft", "-f", "-"], &ruleset(cuts), self.limit)
+            .await
+            .map_err(missing)?;
         Ok(())
     }
 }
@@ -132,10 +140,12 @@ fn ruleset(cuts: &BTreeSet<Cut>) -> String {
         let from_peer = cut.peer.as_ref().map(|peer| format!("iifname \"{}\" ", port(peer))).unwrap_or_default();
         let to_peer = cut.peer.as_ref().map(|peer| format!("oifname \"{}\" ", port(peer))).unwrap_or_default();
         if cut.direction != Direction::Receive {
-            writeln!(rules, "    iifname \"{own}\" {to_peer}ether type {{ ip, ip6 }} drop").expect("a String takes every write");
+            writeln!(rules, "    iifname \"{own}\" {to_peer}ether type {{ ip, ip6 }} drop")
+                .expect("a String takes every write");
         }
         if cut.direction != Direction::Send {
-            writeln!(rules, "    oifname \"{own}\" {from_peer}ether type {{ ip, ip6 }} drop").expect("a String takes every write");
+            writeln!(rules, "    oifname \"{own}\" {from_peer}ether type {{ ip, ip6 }} drop")
+                .expect("a String takes every write");
         }
     }
     format!(
@@ -180,7 +190,8 @@ mod tests {
     #[test]
     fn a_range_that_the_host_routes_elsewhere_is_refused_by_name() {
         let range = Subnet { address: Ipv4Addr::new(10, 77, 0, 0), prefix: 16 };
-        let free = r#"[{"dst":"default","dev":"eth0"},{"dst":"0.0.0.0/1","dev":"tun0"},{"dst":"10.78.0.0/16","dev":"x"}]"#;
+        let free =
+            r#"[{"dst":"default","dev":"eth0"},{"dst":"0.0.0.0/1","dev":"tun0"},{"dst":"10.78.0.0/16","dev":"x"}]"#;
         refuse_collision(&range, free).unwrap();
         for taken in ["10.77.16.0/20", "10.0.0.0/8", "10.77.3.4"] {
             let routes = format!(r#"[{{"dst":"{taken}","dev":"tun0"}}]"#);
@@ -198,7 +209,10 @@ mod tests {
         };
         let (pa, pb) = (port(&a), port(&b));
         assert_eq!(rules(Direction::Send, None), [format!("iifname \"{pa}\" ether type {{ ip, ip6 }} drop")]);
-        assert_eq!(rules(Direction::Receive, Some(&b)), [format!("oifname \"{pa}\" iifname \"{pb}\" ether type {{ ip, ip6 }} drop")]);
+        assert_eq!(
+            rules(Direction::Receive, Some(&b)),
+            [format!("oifname \"{pa}\" iifname \"{pb}\" ether type {{ ip, ip6 }} drop")]
+        );
         assert_eq!(rules(Direction::Both, None).len(), 2);
     }
 }

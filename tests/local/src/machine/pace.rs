@@ -20,7 +20,10 @@ impl Pace {
     }
 
     /// Returns after a pause, or with an error when the deadline has passed; `what` names what is awaited.
-    #[expect(clippy::disallowed_methods, reason = "the one paced loop: the kernel announces none of what is awaited here")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one paced loop: the kernel announces none of what is awaited here"
+    )]
     pub(super) async fn wait(&mut self, what: impl FnOnce() -> String) -> Result<()> {
         if self.started.elapsed() >= self.limit {
             return Err(Error::Deadline { command: what(), limit: self.limit });

@@ -210,11 +210,7 @@ pub enum Error {
     #[error("{id} did not boot: {reason}")]
     Boot { id: InstanceId, reason: String },
     #[error("{command} failed ({status}): {stderr}")]
-    Command {
-        command: String,
-        status: String,
-        stderr: String,
-    },
+    Command { command: String, status: String, stderr: String },
     #[error("{command} did not end within {limit:?}")]
     Deadline { command: String, limit: Duration },
     #[error("{what}: {source}")]
@@ -252,7 +248,9 @@ impl Image {
     pub(super) fn overlay(&self) -> std::result::Result<String, &'static str> {
         let layers: Option<Vec<&str>> = self.layers.iter().map(|layer| layer.to_str()).collect();
         match layers {
-            Some(layers) if !layers.is_empty() && !layers.iter().any(|layer| layer.contains([':', ','])) => Ok(layers.join(":")),
+            Some(layers) if !layers.is_empty() && !layers.iter().any(|layer| layer.contains([':', ','])) => {
+                Ok(layers.join(":"))
+            }
             _ => Err("the paths of its image must be UTF-8 without colons and commas"),
         }
     }

@@ -78,8 +78,14 @@ impl Stalls {
 
     /// Lets everything of a machine go on, before it is killed: a process that hangs in a write cannot be.
     pub(super) async fn end(&self, machine: &InstanceId, limit: Duration) -> Result<()> {
-        let stalled: Vec<VolumeId> =
-            self.kept.lock().await.iter().filter(|(_, keeper)| keeper.machine == *machine).map(|(volume, _)| volume.clone()).collect();
+        let stalled: Vec<VolumeId> = self
+            .kept
+            .lock()
+            .await
+            .iter()
+            .filter(|(_, keeper)| keeper.machine == *machine)
+            .map(|(volume, _)| volume.clone())
+            .collect();
         for volume in stalled {
             self.resume(&volume, limit).await?;
         }

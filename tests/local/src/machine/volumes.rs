@@ -1,10 +1,10 @@
 //! Data volumes: sparse files behind loop devices, shown to a machine under the names that a Nitro machine would see.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -180,7 +180,8 @@ async fn loops(limit: Duration, wanted: impl Fn(&Path) -> bool) -> Result<Vec<Pa
 }
 
 fn minor(host: &Path) -> Result<u32> {
-    let number = host.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix("loop")?.parse().ok());
+    let number =
+        host.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix("loop")?.parse().ok());
     number.ok_or_else(|| Error::Io {
         what: format!("losetup named {} as the device", host.display()),
         source: io::Error::from(io::ErrorKind::InvalidData),

@@ -46,7 +46,12 @@ impl Service {
     /// Listens inside the namespace at `netns`, and serves from this one. `hop_limit` is HttpPutResponseHopLimit: the time to live of what
     /// is sent, so that a container one hop further away inside the machine sees no answer at 1. (EC2 applies it to the token's response
     /// only; without a token nothing else is answered either.)
-    pub(super) async fn open(netns: &Path, hop_limit: u8, instance: InstanceId, metadata: Arc<dyn Metadata>) -> io::Result<Service> {
+    pub(super) async fn open(
+        netns: &Path,
+        hop_limit: u8,
+        instance: InstanceId,
+        metadata: Arc<dyn Metadata>,
+    ) -> io::Result<Service> {
         let listener = listen_inside(netns, hop_limit).await?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let shared = Arc::new(Shared { instance, metadata, tokens: Tokens::new() });

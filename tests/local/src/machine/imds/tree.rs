@@ -34,7 +34,8 @@ pub(super) fn find(leaves: &Leaves, path: &str) -> Found {
 
 pub(super) fn leaves(view: &MetadataView) -> Leaves {
     let mut leaves = Leaves::new();
-    let groups = |pick: fn(&(String, String)) -> &str| view.security_groups.iter().map(pick).collect::<Vec<_>>().join("\n");
+    let groups =
+        |pick: fn(&(String, String)) -> &str| view.security_groups.iter().map(pick).collect::<Vec<_>>().join("\n");
     let (group_ids, group_names) = (groups(|(id, _)| id), groups(|(_, name)| name));
     let mut put = |path: &str, value: &str| leaves.insert(format!("meta-data/{path}"), value.to_owned());
     let ip = view.private_ip.to_string();
@@ -61,7 +62,8 @@ pub(super) fn leaves(view: &MetadataView) -> Leaves {
     ] {
         put(path, value);
     }
-    let addresses: Vec<String> = std::iter::once(&view.private_ip).chain(&view.secondary_ips).map(ToString::to_string).collect();
+    let addresses: Vec<String> =
+        std::iter::once(&view.private_ip).chain(&view.secondary_ips).map(ToString::to_string).collect();
     for (name, value) in [
         ("device-number", "0"),
         ("interface-id", view.interface_id.as_str()),
@@ -142,10 +144,15 @@ mod tests {
 
     #[test]
     fn a_listing_names_what_is_below_and_marks_what_has_more_below() {
-        let leaves: Leaves = ["meta-data/mac", "meta-data/placement/region", "meta-data/placement/zone", "meta-data/tags/instance/drover:slot"]
-            .into_iter()
-            .map(|path| (path.to_owned(), "x".to_owned()))
-            .collect();
+        let leaves: Leaves = [
+            "meta-data/mac",
+            "meta-data/placement/region",
+            "meta-data/placement/zone",
+            "meta-data/tags/instance/drover:slot",
+        ]
+        .into_iter()
+        .map(|path| (path.to_owned(), "x".to_owned()))
+        .collect();
         let listing = |text: &str| Found::Listing(text.to_owned());
         assert_eq!(find(&leaves, ""), listing("meta-data/"));
         assert_eq!(find(&leaves, "meta-data/"), listing("mac\nplacement/\ntags/"));

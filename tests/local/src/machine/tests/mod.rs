@@ -1,5 +1,10 @@
 //! Real machines, as root, each test in a directory and a range of its own.
 
+mod lives;
+mod networks;
+mod sweeping;
+mod volumes;
+
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -116,26 +121,31 @@ fn free_range() -> Subnet {
     Subnet { address: Ipv4Addr::new(10, 213, n, 0), prefix: 24 }
 }
 
+fn spec(images: &Images, range: Subnet, n: u32) -> MachineSpec {
+    let id = instance(n);
+    MachineSpec {
+        image: images.base.clone(),
+        private_ip: address(range, &id),
+        subnet: range,
+        mac: mac(&id),
+        hostname: hostname(range, &id),
+        memory_max: None,
+        metadata_hop_limit: 1,
+        volumes: Vec::new(),
+        id,
+    }
+}
+
 impl World {
     async fn new() -> World {
         let (dir, range, images) = (tempfile::tempdir().unwrap(), free_range(), images().await);
-        let (host, events) = Hypervisor::open(config(dir.path(), range), Arc::new(TestMetadata { range })).await.unwrap();
+        let (host, events) =
+            Hypervisor::open(config(dir.path(), range), Arc::new(TestMetadata { range })).await.unwrap();
         World { host, events, images, range, dir }
     }
 
     fn spec(&self, n: u32) -> MachineSpec {
-        let id = instance(n);
-        MachineSpec {
-            image: self.images.base.clone(),
-            private_ip: address(self.range, &id),
-            subnet: self.range,
-            mac: mac(&id),
-            hostname: hostname(self.range, &id),
-            memory_max: None,
-            metadata_hop_limit: 1,
-            volumes: Vec::new(),
-            id,
-        }
+        spec(&self.images, self.range, n)
     }
 
     async fn boot(&self, n: u32) -> InstanceId {
@@ -166,19 +176,27 @@ impl World {
         }
     }
 
+    async fn event(&mut self) -> HostEvent {
+        tokio::time::timeout(PATIENCE, self.events.recv())
+            .await
+            .expect("an event in time")
+            .expect("the hypervisor lives")
+    }
+
     async fn close(self) {
         self.host.close().await.unwrap();
         let again = self.host.close().await.unwrap();
         assert_eq!(again, Swept::default(), "closing twice removes nothing more");
-        drop(self.dir);
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_machine_boots_runs_user_data_and_knows_itself() {
-    let world = World::new().await;
-    let id = world.boot(1).await;
-    world.until(&id, "test -e /root/user-data-ran").await;
-    assert_eq!(world.sh(&id, "hostname").await, hostname(world.range, &id).split('.').next().unwrap());
-    world.close().await;
+impl Drop for World {
+    /// A test that fails must not leave its namespaces behind; one that ends well has closed the world itself.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let host = self.host.clone();
+            let close = move || tokio::runtime::Runtime::new().unwrap().block_on(host.close()).map(drop);
+            eprintln!("closing after the failure: {:?}", std::thread::spawn(close).join());
+        }
+    }
 }

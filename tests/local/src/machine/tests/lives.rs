@@ -1,0 +1,217 @@
+//! How machines begin, what they know, and how they end.
+
+use super::*;
+
+/// Runs inside until systemd stops it in order, and leaves a trace then.
+const CLEAN_STOP: &str = "systemd-run -q --unit=witness -p ExecStop='/bin/touch /root/stopped-cleanly' sleep infinity";
+
+async fn boot_id(world: &World, id: &InstanceId) -> String {
+    world.sh(id, "cat /proc/sys/kernel/random/boot_id").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_runs_its_user_data_once_and_knows_itself() {
+    let world = World::new().await;
+    let id = world.boot(1).await;
+    world.until(&id, "test -e /var/lib/cloud/instance/boot-finished").await;
+    assert_eq!(world.sh(&id, "cat /root/user-data-ran").await, "first boot");
+    assert_eq!(world.sh(&id, "hostname").await, hostname(world.range, &id).split('.').next().unwrap());
+    assert_eq!(world.sh(&id, "cloud-init query platform").await, "ec2");
+    assert_eq!(world.sh(&id, "cat /run/cloud-init/cloud-id").await, "aws", "strictly identified, not assumed");
+    assert_eq!(world.sh(&id, "systemctl list-units --failed --no-legend").await, "");
+    let version = world.sh(&id, "mysqld --version").await;
+    assert!(version.contains(&format!("Ver {}", world.images.base.mysql_version.as_ref().unwrap())), "{version}");
+    assert!(version.contains("Ver 9.7."), "{version}");
+
+    world.host.stop(&id, Stop::Graceful).await.unwrap();
+    world.host.boot(&world.spec(1)).await.unwrap();
+    world.until(&id, "test -e /var/lib/cloud/instance/boot-finished").await;
+    assert_eq!(world.sh(&id, "cat /root/user-data-ran").await, "first boot", "user data runs at the first boot only");
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_metadata_service_asks_for_a_token_and_tells_the_truth() {
+    let world = World::new().await;
+    let id = world.boot(1).await;
+    let status = async |arguments: &str| {
+        world.sh(&id, &format!("curl -s -m 10 -o /dev/null -w '%{{http_code}}' {arguments} || true")).await
+    };
+    let at = "http://169.254.169.254/latest";
+    let ttl = "-H 'X-aws-ec2-metadata-token-ttl-seconds: 60'";
+    assert_eq!(status(&format!("{at}/meta-data/instance-id")).await, "401");
+    assert_eq!(status(&format!("-H 'X-aws-ec2-metadata-token: x' {at}/meta-data/instance-id")).await, "401");
+    assert_eq!(status(&format!("-X PUT {at}/api/token")).await, "400");
+    assert_eq!(status(&format!("-X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 21601' {at}/api/token")).await, "400");
+    assert_eq!(status(&format!("-X PUT {ttl} -H 'X-Forwarded-For: 10.0.0.1' {at}/api/token")).await, "403");
+
+    let get = async |path: &str| {
+        let token = format!("$(curl -sf -m 10 -X PUT {ttl} {at}/api/token)");
+        world
+            .sh(&id, &format!("curl -sf -m 10 -H \"X-aws-ec2-metadata-token: {token}\" {at}/{path} || echo none"))
+            .await
+    };
+    assert_eq!(get("meta-data/instance-id").await, id.as_str());
+    assert_eq!(get("meta-data/local-ipv4").await, address(world.range, &id).to_string());
+    assert_eq!(get("meta-data/placement/availability-zone").await, "us-east-1b");
+    assert_eq!(get("meta-data/tags/instance/drover:slot").await, "m0");
+    assert_eq!(get("meta-data/tags/instance").await, "drover:slot");
+    assert_eq!(get("meta-data/network/interfaces/macs/").await, format!("{}/", mac(&id)));
+    assert_eq!(get("meta-data/iam/security-credentials/").await, "machine");
+    assert_eq!(get("user-data").await, USER_DATA.trim());
+    assert_eq!(get("meta-data/public-keys/").await, "none");
+    let role: serde_json::Value =
+        serde_json::from_str(&get("meta-data/iam/security-credentials/machine").await).unwrap();
+    assert_eq!((&role["Code"], &role["AccessKeyId"]), (&"Success".into(), &"ASIATEST".into()));
+    let document: serde_json::Value = serde_json::from_str(&get("dynamic/instance-identity/document").await).unwrap();
+    assert_eq!((&document["instanceId"], &document["region"]), (&id.as_str().into(), &"us-east-1".into()));
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_graceful_stop_shuts_down_in_order_and_a_forced_one_does_not() {
+    let world = World::new().await;
+    let id = world.boot(1).await;
+    for (how, cleanly) in [(Stop::Graceful, true), (Stop::Forced, false)] {
+        world.until(&id, "systemctl is-active -q multi-user.target").await;
+        world.sh(&id, &format!("rm -f /root/stopped-cleanly; {CLEAN_STOP}; echo {how:?} >/root/kept")).await;
+        let before = boot_id(&world, &id).await;
+        world.host.stop(&id, how).await.unwrap();
+        assert!(matches!(world.host.pid(&id), Err(Error::NotRunning(_))));
+        world.host.stop(&id, how).await.unwrap();
+        world.host.boot(&world.spec(1)).await.unwrap();
+        assert_ne!(boot_id(&world, &id).await, before);
+        assert_eq!(world.succeeds(&id, "test -e /root/stopped-cleanly").await, cleanly, "{how:?}");
+        assert_eq!(world.sh(&id, "cat /root/kept").await, format!("{how:?}"), "the root file system is kept");
+    }
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reboot_gives_a_new_boot_id_and_keeps_the_root() {
+    let mut world = World::new().await;
+    let id = world.boot(1).await;
+    world.until(&id, "systemctl is-active -q multi-user.target").await;
+    world.sh(&id, &format!("{CLEAN_STOP}; echo here >/root/kept")).await;
+    let first = boot_id(&world, &id).await;
+    world.host.reboot(&id).await.unwrap();
+    let second = boot_id(&world, &id).await;
+    assert_ne!(first, second);
+    assert_eq!(world.sh(&id, "cat /root/kept; ls /root/stopped-cleanly").await, "here\n/root/stopped-cleanly");
+    world.until(&id, "systemctl is-active -q multi-user.target").await;
+    assert!(world.host.exec(&id, &["systemctl", "reboot"], PATIENCE).await.is_ok());
+    assert_eq!(world.event().await, HostEvent::Rebooted(id.clone()));
+    assert_ne!(boot_id(&world, &id).await, second);
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_machine_does_by_itself_is_told() {
+    let mut world = World::new().await;
+    let id = world.boot(1).await;
+    world.until(&id, "systemctl is-active -q multi-user.target").await;
+    assert!(world.host.exec(&id, &["systemctl", "poweroff"], PATIENCE).await.is_ok());
+    assert_eq!(world.event().await, HostEvent::PoweredOff(id.clone()));
+    world.host.boot(&world.spec(1)).await.unwrap();
+    let pid = nix::unistd::Pid::from_raw(world.host.pid(&id).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    assert!(matches!(world.event().await, HostEvent::Died { id: died, .. } if died == id));
+    assert!(matches!(world.host.pid(&id), Err(Error::NotRunning(_))));
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forced_stop_ends_a_graceful_one_that_hangs() {
+    let world = World::new().await;
+    let id = world.boot(1).await;
+    world.until(&id, "systemctl is-active -q multi-user.target").await;
+    let stubborn = "systemd-run -q --unit=stubborn -p TimeoutStopSec=infinity -p ExecStop='/bin/sh -c \"touch /root/hangs; sleep infinity\"' \
+                    sleep infinity";
+    world.sh(&id, stubborn).await;
+    let (host, slow) = (world.host.clone(), id.clone());
+    let graceful = tokio::spawn(async move { host.stop(&slow, Stop::Graceful).await });
+    world.until(&id, "test -e /root/hangs").await;
+    assert!(!graceful.is_finished());
+    world.host.stop(&id, Stop::Forced).await.unwrap();
+    graceful.await.unwrap().unwrap();
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_gets_no_more_memory_than_its_type_has() {
+    let world = World::new().await;
+    let spec = MachineSpec { memory_max: Some(200 << 20), ..world.spec(1) };
+    world.host.boot(&spec).await.unwrap();
+    let id = spec.id;
+    world.until(&id, "systemctl is-active -q multi-user.target").await;
+    assert!(world.succeeds(&id, "head -c 50M /dev/zero | tail >/dev/null").await);
+    // tail keeps the one endless line in memory.
+    assert!(
+        !world
+            .succeeds(
+                &id,
+                "set -o pipefail 2>/dev/null; head -c 400M /dev/zero | tail -n 1 | wc -c | grep -q 419430400"
+            )
+            .await
+    );
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_machine_stands_still_and_can_be_killed() {
+    let world = World::new().await;
+    let id = world.boot(1).await;
+    let entrance = world.host.entrance(&id).unwrap();
+    world.host.freeze(&id).unwrap();
+    // What is run inside joins the freeze: this cannot answer until the machine is thawed.
+    let mut inside = tokio::process::Command::new(&entrance[0]).args(&entrance[1..]).arg("true").spawn().unwrap();
+    let waited = tokio::time::timeout(Duration::from_millis(500), inside.wait()).await;
+    assert!(waited.is_err(), "a frozen machine answered");
+    world.host.thaw(&id).unwrap();
+    assert!(tokio::time::timeout(PATIENCE, inside.wait()).await.unwrap().unwrap().success());
+    world.host.freeze(&id).unwrap();
+    world.host.stop(&id, Stop::Forced).await.unwrap();
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn termination_deletes_the_root_and_leaves_volumes() {
+    let world = World::new().await;
+    let spec = MachineSpec { volumes: vec![volume("0a")], ..world.spec(1) };
+    world.host.create_volume(&volume("0a"), 32 << 20).unwrap();
+    world.host.boot(&spec).await.unwrap();
+    assert!(matches!(world.host.delete_volume(&volume("0a")), Err(Error::VolumeInUse { .. })));
+    world.host.terminate(&spec.id).await.unwrap();
+    world.host.terminate(&spec.id).await.unwrap();
+    assert!(!world.dir.path().join("machines").join(spec.id.as_str()).exists());
+    assert!(matches!(world.host.stop(&spec.id, Stop::Forced).await, Err(Error::NoSuchMachine(_))));
+    world.host.delete_volume(&volume("0a")).unwrap();
+    assert!(matches!(world.host.delete_volume(&volume("0a")), Err(Error::NoSuchVolume(_))));
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_without_mysqld_or_with_another_version_boot_too() {
+    let world = World::new().await;
+    let (without, other) = (world.images.without_mysqld.clone(), world.images.other_mysql.clone());
+    assert_eq!((&without.mysql_version, other.mysql_version.as_deref()), (&None, Some("9.6.0")));
+    world.host.boot(&MachineSpec { image: without, ..world.spec(1) }).await.unwrap();
+    world.host.boot(&MachineSpec { image: other, ..world.spec(2) }).await.unwrap();
+    assert!(!world.succeeds(&instance(1), "command -v mysqld || test -e /etc/drover-image/mysql-version").await);
+    assert!(world.sh(&instance(2), "mysqld --version").await.contains("Ver 9.6.0"));
+    assert_eq!(world.sh(&instance(2), "cat /etc/drover-image/mysql-version").await, "9.6.0");
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_without_room_refuses_before_anything_is_made() {
+    let (dir, range) = (tempfile::tempdir().unwrap(), free_range());
+    let mut config = config(dir.path(), range);
+    config.limits.memory_reserve = u64::MAX;
+    let (host, events) = Hypervisor::open(config, Arc::new(TestMetadata { range })).await.unwrap();
+    let world = World { host, events, images: images().await, range, dir };
+    let refused = world.host.boot(&world.spec(1)).await;
+    assert!(matches!(&refused, Err(Error::Capacity(_))), "{refused:?}");
+    assert!(!world.dir.path().join("machines/i-01").exists());
+    world.close().await;
+}

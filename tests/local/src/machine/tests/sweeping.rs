@@ -1,0 +1,138 @@
+//! After the process that runs machines was killed: nothing is left, and nothing else is touched.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use super::*;
+
+/// Set for the process that is to be killed: where it runs its machines, and the third number of its range.
+const ROLE: &str = "DROVER_TEST_KILLED_HOST";
+
+/// The part of the killed process: a machine with a mounted, stalled volume that is being written to, and one that is frozen. It does
+/// something only where the test below starts it.
+#[tokio::test(flavor = "multi_thread")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how a test tells the process that it starts from itself which part to play"
+)]
+async fn the_host_that_is_killed() {
+    let Ok(dir) = std::env::var(ROLE) else { return };
+    let range = Subnet { address: Ipv4Addr::new(10, 214, 0, 0), prefix: 24 };
+    let (host, events) =
+        Hypervisor::open(config(Path::new(&dir), range), Arc::new(TestMetadata { range })).await.unwrap();
+    let world = World { host, events, images: images().await, range, dir: tempfile::tempdir().unwrap() };
+    let (a, b) = (world.boot(1).await, world.boot(2).await);
+    let volume = volume("0a");
+    world.host.create_volume(&volume, 64 << 20).unwrap();
+    world.host.attach(&volume, &a).await.unwrap();
+    let link = "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol0a";
+    world.sh(&a, &format!("mkfs.ext4 -q {link}; mkdir /data; mount {link} /data; echo one >/data/row; sync")).await;
+    world.until(&a, "systemctl is-active -q multi-user.target").await;
+    world.host.stall_volume(&volume).await.unwrap();
+    world.sh(&a, "systemd-run -q --unit=writer sh -c 'echo two >/data/row'").await;
+    world.until(&a, "grep -q '^State:.D' /proc/$(systemctl show -p MainPID --value writer)/status").await;
+    world.host.cut(Cut { machine: a, direction: Direction::Both, peer: None }).await.unwrap();
+    world.host.freeze(&b).unwrap();
+    println!("\nready");
+    std::future::pending::<()>().await;
+}
+
+/// Everything of the kernel's that names the directory or its tag, and every process that sees a mount of it.
+fn traces(dir: &Path) -> Vec<String> {
+    let names = super::super::names::Names::of(dir).unwrap();
+    let (path, tag) = (names.dir().to_str().unwrap().to_owned(), names.switch());
+    let link = names.host_link();
+    let run = |command: &str| {
+        let done = std::process::Command::new("sh").args(["-c", command]).output().unwrap();
+        String::from_utf8(done.stdout).unwrap()
+    };
+    let listings = [
+        run("ip netns list"),
+        run("losetup -a"),
+        run("cat /proc/self/mounts"),
+        run("ip -o link"),
+        run("find /sys/fs/cgroup -type d -name 'drover-*'"),
+        run("grep -lF workdir= /proc/[0-9]*/mountinfo 2>/dev/null | xargs grep -HF workdir= 2>/dev/null"),
+        run("grep -H . /proc/[0-9]*/cgroup 2>/dev/null"),
+    ];
+    // A removed cgroup can hold only zombies, which wait for the host's init.
+    let ours = |line: &&str| {
+        (line.contains(&path) || line.contains(&tag) || line.contains(&link)) && !line.ends_with("(deleted)")
+    };
+    listings.iter().flat_map(|listing| listing.lines().filter(ours).map(str::to_owned).collect::<Vec<_>>()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sweep_after_sigkill_leaves_nothing_and_touches_nothing_else() {
+    let bystander = World::new().await;
+    let neighbour = bystander.boot(1).await;
+    // Its processes come and go; what was made for it does not.
+    let made = |world: &World| {
+        traces(world.dir.path()).into_iter().filter(|trace| !trace.starts_with("/proc/")).collect::<Vec<_>>()
+    };
+    let before = made(&bystander);
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(traces(dir.path()), Vec::<String>::new());
+
+    let mut host = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "machine::tests::sweeping::the_host_that_is_killed", "--nocapture"])
+        .env(ROLE, dir.path())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(host.stdout.take().unwrap()).lines();
+    let ready = async {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if line == "ready" {
+                return;
+            }
+        }
+        panic!("the host ended before it was ready");
+    };
+    tokio::time::timeout(PATIENCE, ready).await.unwrap();
+    let there = traces(dir.path());
+    for kind in ["drover-", "/volumes/vol-0a.img", "workdir=", "0::/"] {
+        assert!(there.iter().any(|trace| trace.contains(kind)), "the search for traces finds {kind}: {there:#?}");
+    }
+    let refused = sweep(dir.path()).await;
+    assert!(matches!(refused, Err(Error::Unfit(_))), "a living host is not swept away: {refused:?}");
+
+    host.start_kill().unwrap();
+    assert_eq!(host.wait().await.unwrap().signal(), Some(nix::libc::SIGKILL));
+    let swept = sweep(dir.path()).await.unwrap();
+    assert_eq!((swept.namespaces, swept.loop_devices), (3, 1), "{swept:?}");
+    assert_eq!(traces(dir.path()), Vec::<String>::new());
+    assert_eq!(sweep(dir.path()).await.unwrap(), Swept::default());
+
+    assert_eq!(made(&bystander), before);
+    bystander.sh(&neighbour, "true").await;
+
+    // What machines wrote is kept: the next host goes on with it.
+    let range = Subnet { address: Ipv4Addr::new(10, 214, 0, 0), prefix: 24 };
+    let (host, events) = Hypervisor::open(config(dir.path(), range), Arc::new(TestMetadata { range })).await.unwrap();
+    let world = World { host, events, images: images().await, range, dir };
+    world.host.boot(&MachineSpec { volumes: vec![volume("0a")], ..world.spec(1) }).await.unwrap();
+    let row = world
+        .sh(&instance(1), "mount /dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol0a /data; cat /data/row")
+        .await;
+    assert!(row == "one" || row == "two" || row.is_empty(), "{row}");
+    world.close().await;
+    bystander.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_dies_with_a_hypervisor_that_is_dropped() {
+    let (dir, range, images) = (tempfile::tempdir().unwrap(), free_range(), images().await);
+    let (host, _events) = Hypervisor::open(config(dir.path(), range), Arc::new(TestMetadata { range })).await.unwrap();
+    host.boot(&spec(&images, range, 1)).await.unwrap();
+    drop(host);
+    let mut pace = Pace::new(PATIENCE);
+    while traces(dir.path()).iter().any(|trace| trace.contains("workdir=")) {
+        pace.wait(|| "the machine's end".into()).await.unwrap();
+    }
+    assert!(sweep(dir.path()).await.unwrap().namespaces > 0);
+    assert_eq!(traces(dir.path()), Vec::<String>::new());
+}

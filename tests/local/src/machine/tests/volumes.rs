@@ -1,0 +1,102 @@
+//! What is written to a volume outlives machines, and what may befall a disk.
+
+use super::*;
+
+const LINK: &str = "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol0a";
+
+async fn formatted(world: &World) -> InstanceId {
+    world.host.create_volume(&volume("0a"), 64 << 20).unwrap();
+    let id = world.boot(1).await;
+    world.host.attach(&volume("0a"), &id).await.unwrap();
+    world.until(&id, "systemctl is-active -q multi-user.target").await;
+    world.sh(&id, &format!("mkfs.ext4 -q {LINK}; mkdir -p /data; mount {LINK} /data; echo one >/data/row; sync")).await;
+    id
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_survives_its_machine_and_moves_to_another() {
+    let world = World::new().await;
+    let id = formatted(&world).await;
+    let device =
+        world.sh(&id, &format!("readlink {LINK}; findmnt -no SOURCE /data; stat -c %F $(readlink -f {LINK})")).await;
+    assert_eq!(device, "../../nvme1n1\n/dev/nvme1n1\nblock special file");
+    let attached = MachineSpec { volumes: vec![volume("0a")], ..world.spec(1) };
+    for how in [Stop::Graceful, Stop::Forced] {
+        world.host.stop(&id, how).await.unwrap();
+        world.host.boot(&attached).await.unwrap();
+        assert_eq!(world.sh(&id, &format!("mount {LINK} /data; cat /data/row")).await, "one", "{how:?}");
+    }
+    world.host.reboot(&id).await.unwrap();
+    assert_eq!(world.sh(&id, &format!("mount {LINK} /data; cat /data/row")).await, "one");
+    world.host.terminate(&id).await.unwrap();
+    let other = world.boot(2).await;
+    world.host.attach(&volume("0a"), &other).await.unwrap();
+    assert_eq!(world.sh(&other, &format!("mkdir /data; mount {LINK} /data; cat /data/row")).await, "one");
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_is_detached_only_when_unmounted_and_has_one_machine() {
+    let world = World::new().await;
+    let id = formatted(&world).await;
+    let (volume, other) = (volume("0a"), world.boot(2).await);
+    assert!(matches!(world.host.attach(&volume, &other).await, Err(Error::VolumeInUse { .. })));
+    assert!(matches!(world.host.detach(&volume, &other).await, Err(Error::NotAttached { .. })));
+    assert!(matches!(world.host.detach(&volume, &id).await, Err(Error::VolumeInUse { .. })), "mounted");
+    world.sh(&id, "umount /data").await;
+    world.host.detach(&volume, &id).await.unwrap();
+    assert!(!world.succeeds(&id, &format!("test -L {LINK} || test -e /dev/nvme1n1")).await);
+    world.host.attach(&volume, &other).await.unwrap();
+    world.sh(&other, &format!("test -b {LINK}")).await;
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stalled_disk_hangs_writes_until_it_goes_on() {
+    let world = World::new().await;
+    let id = formatted(&world).await;
+    let volume = volume("0a");
+    let write = "systemd-run -q --unit=writer sh -c 'echo two >/data/row; sync -f /data/row; touch /root/written'";
+    world.host.stall_volume(&volume).await.unwrap();
+    world.host.stall_volume(&volume).await.unwrap();
+    world.sh(&id, write).await;
+    // In uninterruptible sleep, which is what a write to a stalled disk is.
+    world.until(&id, "grep -q '^State:.D' /proc/$(systemctl show -p MainPID --value writer)/status").await;
+    assert!(!world.succeeds(&id, "test -e /root/written").await);
+    world.host.resume_volume(&volume).await.unwrap();
+    world.until(&id, "test -e /root/written").await;
+
+    world.host.stall_volume(&volume).await.unwrap();
+    world.sh(&id, &write.replace("writer", "writer2")).await;
+    world.until(&id, "grep -q '^State:.D' /proc/$(systemctl show -p MainPID --value writer2)/status").await;
+    world.host.stop(&id, Stop::Forced).await.unwrap();
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_writes_until_it_is_emptied() {
+    let world = World::new().await;
+    let id = formatted(&world).await;
+    let volume = volume("0a");
+    world.host.fill_volume(&volume).await.unwrap();
+    let write = "dd if=/dev/zero of=/data/more bs=64k count=4 conv=fsync 2>&1";
+    let refused = world.host.exec(&id, &["sh", "-c", write], PATIENCE).await.unwrap();
+    assert!(String::from_utf8_lossy(&refused.stdout).contains("No space left on device"));
+    world.host.empty_volume(&volume).await.unwrap();
+    world.sh(&id, write).await;
+    assert_eq!(world.sh(&id, "cat /data/row").await, "one");
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_of_a_volume_that_is_not_mounted_say_so() {
+    let world = World::new().await;
+    let id = world.boot(1).await;
+    world.host.create_volume(&volume("0a"), 32 << 20).unwrap();
+    assert!(matches!(world.host.stall_volume(&volume("0a")).await, Err(Error::NotMounted(_))));
+    world.host.attach(&volume("0a"), &id).await.unwrap();
+    assert!(matches!(world.host.stall_volume(&volume("0a")).await, Err(Error::NotMounted(_))));
+    assert!(matches!(world.host.fill_volume(&volume("0a")).await, Err(Error::NotMounted(_))));
+    assert!(matches!(world.host.attach(&volume("0b"), &id).await, Err(Error::NoSuchVolume(_))));
+    world.close().await;
+}
