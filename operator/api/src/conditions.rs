@@ -20,6 +20,9 @@ pub enum ConditionType {
 pub struct Condition {
     #[serde(rename = "type")]
     pub kind: ConditionType,
+    /// "True" or "False", as every condition in Kubernetes says it.
+    #[serde(with = "word")]
+    #[schemars(with = "word::Word")]
     pub status: bool,
     pub reason: String,
     pub message: String,
@@ -27,11 +30,26 @@ pub struct Condition {
 
 impl Condition {
     pub fn new(kind: ConditionType, status: bool, reason: &str, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            status,
-            reason: reason.into(),
-            message: message.into(),
-        }
+        Self { kind, status, reason: reason.into(), message: message.into() }
+    }
+}
+
+/// A truth value in the words of Kubernetes.
+mod word {
+    use schemars::JsonSchema;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    pub enum Word {
+        True,
+        False,
+    }
+
+    pub fn serialize<S: Serializer>(value: &bool, serializer: S) -> Result<S::Ok, S::Error> {
+        if *value { Word::True } else { Word::False }.serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+        Ok(matches!(Word::deserialize(deserializer)?, Word::True))
     }
 }

@@ -77,59 +77,37 @@ pub fn resolve(key: ResourceKey, spec: &MySQLReplicaSetSpec, defaults: &Defaults
     let mut pick = Picker { origins: &mut origins };
     let (own, shared) = (&spec.machine, &defaults.machine);
     let none = DataVolumeSpec::default();
-    let (own_volume, shared_volume) = (
-        own.data_volume.as_ref().unwrap_or(&none),
-        shared.data_volume.as_ref().unwrap_or(&none),
-    );
+    let (own_volume, shared_volume) =
+        (own.data_volume.as_ref().unwrap_or(&none), shared.data_volume.as_ref().unwrap_or(&none));
+    // Type, iops and throughput only make sense together: a manifest's iops beside the operator's type could be a volume
+    // that EC2 does not make.
+    let chosen = own_volume.volume_type.is_some() || own_volume.iops.is_some() || own_volume.throughput_mibps.is_some();
+    let shared_kind = if chosen { &none } else { shared_volume };
     let image = pick.required("spec.machine.image", &own.image, &shared.image)?;
-    let instance_types = pick.required(
-        "spec.machine.instanceTypes",
-        &own.instance_types,
-        &shared.instance_types,
-    )?;
+    let instance_types = pick.required("spec.machine.instanceTypes", &own.instance_types, &shared.instance_types)?;
     let subnets = pick.required("spec.machine.subnets", &own.subnets, &shared.subnets)?;
-    let security_groups = pick.required(
-        "spec.machine.securityGroups",
-        &own.security_groups,
-        &shared.security_groups,
-    )?;
-    let instance_profile = pick.required(
-        "spec.machine.instanceProfile",
-        &own.instance_profile,
-        &shared.instance_profile,
-    )?;
-    let zone_spread = pick.or(
-        "spec.machine.zoneSpread",
-        &own.zone_spread,
-        &shared.zone_spread,
-        ZoneSpread::default(),
-    );
+    let security_groups =
+        pick.required("spec.machine.securityGroups", &own.security_groups, &shared.security_groups)?;
+    let instance_profile =
+        pick.required("spec.machine.instanceProfile", &own.instance_profile, &shared.instance_profile)?;
+    let zone_spread = pick.or("spec.machine.zoneSpread", &own.zone_spread, &shared.zone_spread, ZoneSpread::default());
     let tags = pick.or("spec.machine.tags", &own.tags, &shared.tags, BTreeMap::new());
     let volume = "spec.machine.dataVolume";
     let data_volume = ResolvedVolume {
-        size_gib: pick.or(
-            &format!("{volume}.sizeGiB"),
-            &own_volume.size_gib,
-            &shared_volume.size_gib,
-            DATA_VOLUME_GIB,
-        ),
+        size_gib: pick.or(&format!("{volume}.sizeGiB"), &own_volume.size_gib, &shared_volume.size_gib, DATA_VOLUME_GIB),
         volume_type: pick.or(
             &format!("{volume}.type"),
             &own_volume.volume_type,
-            &shared_volume.volume_type,
+            &shared_kind.volume_type,
             VolumeType::default(),
         ),
-        iops: pick.optional(&format!("{volume}.iops"), &own_volume.iops, &shared_volume.iops),
+        iops: pick.optional(&format!("{volume}.iops"), &own_volume.iops, &shared_kind.iops),
         throughput_mibps: pick.optional(
             &format!("{volume}.throughputMiBps"),
             &own_volume.throughput_mibps,
-            &shared_volume.throughput_mibps,
+            &shared_kind.throughput_mibps,
         ),
-        kms_key_id: pick.optional(
-            &format!("{volume}.kmsKeyId"),
-            &own_volume.kms_key_id,
-            &shared_volume.kms_key_id,
-        ),
+        kms_key_id: pick.optional(&format!("{volume}.kmsKeyId"), &own_volume.kms_key_id, &shared_volume.kms_key_id),
     };
     Ok(ResolvedSet {
         key,
@@ -186,5 +164,47 @@ impl fmt::Display for Origin {
             Origin::Operator => "operator's defaults",
             Origin::BuiltIn => "built in",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Namespace, ResourceName};
+
+    fn volume(own: DataVolumeSpec, shared: DataVolumeSpec) -> ResolvedVolume {
+        let machine: MachineSpec = serde_json::from_value(serde_json::json!({
+            "image": { "id": "ami-1" },
+            "instanceTypes": ["r8g.large"],
+            "subnets": { "ids": ["subnet-1"] },
+            "securityGroups": { "ids": ["sg-1"] },
+            "instanceProfile": "shop",
+        }))
+        .expect("a whole description");
+        let defaults = Defaults { machine: MachineSpec { data_volume: Some(shared), ..machine } };
+        let mut spec: MySQLReplicaSetSpec =
+            serde_json::from_value(serde_json::json!({ "version": "9.7" })).expect("valid");
+        spec.machine.data_volume = Some(own);
+        let key = ResourceKey {
+            namespace: Namespace::new("default").expect("valid"),
+            name: ResourceName::new("shop").expect("valid"),
+        };
+        resolve(key, &spec, &defaults).expect("nothing is missing").data_volume
+    }
+
+    #[test]
+    fn a_volumes_type_iops_and_throughput_come_from_one_place() {
+        let shared = DataVolumeSpec {
+            size_gib: Some(500),
+            volume_type: Some(VolumeType::Io2),
+            iops: Some(10_000),
+            ..DataVolumeSpec::default()
+        };
+        let operators = volume(DataVolumeSpec::default(), shared.clone());
+        assert_eq!((operators.volume_type, operators.iops), (VolumeType::Io2, Some(10_000)));
+        let own = DataVolumeSpec { throughput_mibps: Some(250), ..DataVolumeSpec::default() };
+        let manifests = volume(own, shared);
+        assert_eq!((manifests.volume_type, manifests.iops), (VolumeType::Gp3, None));
+        assert_eq!((manifests.throughput_mibps, manifests.size_gib), (Some(250), 500));
     }
 }

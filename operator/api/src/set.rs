@@ -13,6 +13,7 @@ pub const VERSION: &str = "v1alpha1";
 pub const KIND: &str = "MySQLReplicaSet";
 
 /// A MySQL replica set on EC2 machines: voting members that acknowledge every commit, and read replicas beside them.
+#[expect(clippy::duplicated_attributes, reason = "columns of one type are no mistake")]
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "drover.dev",
@@ -23,14 +24,20 @@ pub const KIND: &str = "MySQLReplicaSet";
     category = "drover",
     namespaced,
     status = "MySQLReplicaSetStatus",
-    derive = "PartialEq"
+    derive = "PartialEq",
+    scale(spec_replicas_path = ".spec.readReplicas", status_replicas_path = ".status.readReplicas"),
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
+    printcolumn(name = "Primary", type_ = "string", json_path = ".status.primary"),
+    printcolumn(name = "Nodes", type_ = "string", json_path = ".status.nodes"),
+    printcolumn(name = "Version", type_ = "string", json_path = ".spec.version"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MySQLReplicaSetSpec {
     /// Voting members, in different zones where possible: 1, 3 or 5. A commit is acknowledged once half of them, rounded
     /// down, beside the primary have it. Cannot be changed yet.
     #[serde(default = "three")]
-    #[schemars(range(min = 1, max = 5))]
     pub members: u8,
 
     /// Asynchronous read replicas beside the members: they serve reads, never acknowledge and never lead.
@@ -40,7 +47,6 @@ pub struct MySQLReplicaSetSpec {
 
     /// The MySQL release series, such as "9.7": the image is chosen by it where images are selected by tags, and no other
     /// mysqld is started. Cannot be changed yet.
-    #[schemars(regex(pattern = r"^[0-9]{1,3}\.[0-9]{1,3}$"))]
     pub version: String,
 
     /// The machines. What is left out comes from the operator's configuration.
@@ -71,7 +77,7 @@ pub struct MachineSpec {
 
     /// Instance types in order of preference: the next is taken where EC2 has no capacity for the one before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 20), inner(regex(pattern = r"^[a-z0-9-]+\.[a-z0-9-]+$")))]
+    #[schemars(length(min = 1, max = 20))]
     pub instance_types: Option<Vec<String>>,
 
     /// Where machines may stand: subnets by id or by tags.
@@ -104,10 +110,10 @@ pub struct MachineSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ImageSelector {
+    /// By id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^ami-[0-9a-zA-Z]{1,60}$"))]
     pub id: Option<String>,
-    /// Besides these, the image must have `mysql-version` equal to spec.version.
+    /// The newest available image that has every one of these tags and `mysql-version` equal to spec.version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<BTreeMap<String, String>>,
     /// Account ids, `self`, `amazon` or `aws-marketplace`; `self` where left out.
@@ -120,9 +126,11 @@ pub struct ImageSelector {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NetworkSelector {
+    /// By id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 20))]
     pub ids: Option<Vec<String>>,
+    /// All that have every one of these tags.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<BTreeMap<String, String>>,
 }
@@ -131,20 +139,23 @@ pub struct NetworkSelector {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DataVolumeSpec {
+    /// In GiB; 20 where neither this nor the operator's configuration says.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "sizeGiB")]
     #[schemars(range(min = 1, max = 65536))]
     pub size_gib: Option<u32>,
-    /// gp3 where left out.
+    /// gp3 where left out. The type, iops and throughputMiBps are one choice: where a manifest makes any of them, none
+    /// of the three is taken from the operator's configuration.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "type")]
     pub volume_type: Option<VolumeType>,
-    /// Only for gp3, io1 and io2.
+    /// Only for gp3 (3000 where left out), io1 and io2 (required).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 100, max = 256000))]
     pub iops: Option<u32>,
-    /// Only for gp3.
+    /// In MiB/s, at most a quarter of iops. Only for gp3 (125 where left out).
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "throughputMiBps")]
     #[schemars(range(min = 125, max = 2000))]
     pub throughput_mibps: Option<u32>,
+    /// The KMS key that encrypts the volume: its id, alias or ARN. EBS's own key where left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub kms_key_id: Option<String>,
@@ -210,6 +221,9 @@ pub struct MySQLReplicaSetStatus {
     /// The slot that leads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub primary: Option<String>,
+    /// Read replicas that are ready: what the scale subresource reports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_replicas: Option<u16>,
     /// Ready machines of wanted machines, such as "4/4".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<String>,

@@ -37,12 +37,7 @@ pub const REFUSED: &[Refused] = &[
     },
     Refused {
         reason: "semi-synchronous replication is what makes an acknowledged row safe; Drover sets it",
-        names: &[
-            "rpl_semi_sync_*",
-            "rpl_stop_replica_timeout",
-            "rpl_stop_slave_timeout",
-            "replication_*",
-        ],
+        names: &["rpl_semi_sync_*", "rpl_stop_replica_timeout", "rpl_stop_slave_timeout", "replication_*"],
     },
     Refused {
         reason: "how a replica receives and applies is Drover's; set mysql.durability to choose how relay logs are synced",
@@ -67,14 +62,7 @@ pub const REFUSED: &[Refused] = &[
     },
     Refused {
         reason: "who may write is decided by the epoch, never by a setting",
-        names: &[
-            "read_only",
-            "super_read_only",
-            "offline_mode",
-            "transaction_read_only",
-            "init_connect",
-            "init_file",
-        ],
+        names: &["read_only", "super_read_only", "offline_mode", "transaction_read_only", "init_connect", "init_file"],
     },
     Refused {
         reason: "without it a committed row can be lost; it is always on",
@@ -165,10 +153,10 @@ pub const REFUSED: &[Refused] = &[
 ];
 
 /// Variables whose whole name is the beginning of a refused one: mysqld takes a whole name before a beginning.
-const ALLOWED: &[&str] = &["slow_query_log", "general_log"];
+pub(crate) const ALLOWED: &[&str] = &["slow_query_log", "general_log"];
 
 /// Prefixes of option files that are no part of a variable's name (MySQL manual, "Program Option Modifiers").
-const MODIFIERS: &[&str] = &["loose_", "skip_", "disable_", "enable_", "maximum_"];
+pub(crate) const MODIFIERS: &[&str] = &["loose_", "skip_", "disable_", "enable_", "maximum_"];
 
 /// A variable's name as mysqld compares it: lower case, `_` for `-`.
 pub fn normalise(name: &str) -> String {
@@ -181,14 +169,14 @@ pub fn refuse(name: &str, value: &str) -> Option<String> {
     let variable = normalise(name);
     let well_formed = !variable.is_empty()
         && variable.len() <= 64
-        && variable
-            .chars()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        && variable.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     if !well_formed {
         return Some(format!("{name:?} is not the name of a MySQL system variable"));
     }
-    if let Some(modifier) = MODIFIERS.iter().find(|modifier| variable.starts_with(**modifier)) {
-        return Some(format!("{name}: write the variable itself, without {modifier:?}"));
+    if MODIFIERS.iter().any(|modifier| variable.starts_with(modifier)) {
+        return Some(format!(
+            "{name} must be the variable itself, without loose, skip, disable, enable or maximum before it"
+        ));
     }
     for refused in REFUSED.iter().filter(|_| !ALLOWED.contains(&variable.as_str())) {
         let hit = refused.names.iter().any(|pattern| match pattern.strip_suffix('*') {
@@ -200,9 +188,7 @@ pub fn refuse(name: &str, value: &str) -> Option<String> {
         }
     }
     if value.chars().count() > VALUE_CHARS_MAX || value.chars().any(char::is_control) {
-        return Some(format!(
-            "{name}: a value is one line of at most {VALUE_CHARS_MAX} characters"
-        ));
+        return Some(format!("{name} must have a value of one line, at most {VALUE_CHARS_MAX} characters"));
     }
     None
 }
@@ -272,9 +258,6 @@ mod tests {
     #[test]
     fn a_refusal_names_its_reason() {
         let message = refuse("sync_binlog", "0").expect("refused");
-        assert_eq!(
-            message,
-            "sync_binlog cannot be set: without it a committed row can be lost; it is always on"
-        );
+        assert_eq!(message, "sync_binlog cannot be set: without it a committed row can be lost; it is always on");
     }
 }

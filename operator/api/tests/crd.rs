@@ -1,0 +1,91 @@
+//! The CRD in the repository, and what an API server asks of it.
+
+use std::{fs, path::PathBuf};
+
+use drover_api::{crd, validate};
+use serde_json::Value;
+
+fn repository() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test is its own edge: the variable asks it to write the file")]
+fn the_committed_crd_is_the_generated_one() {
+    let (file, generated) = (repository().join(crd::FILE), crd::yaml().expect("YAML in memory"));
+    if std::env::var("UPDATE_CRDS").is_ok_and(|value| value == "1") {
+        fs::create_dir_all(file.parent().expect("a directory")).expect("crds/");
+        fs::write(&file, &generated).expect("written");
+    }
+    let committed = fs::read_to_string(&file).unwrap_or_default();
+    assert!(
+        committed == generated,
+        "{} is not what operator/api generates; run: UPDATE_CRDS=1 cargo test -p drover-api --test crd",
+        crd::FILE
+    );
+}
+
+#[test]
+fn the_yaml_says_what_the_json_says() {
+    let read: Value = serde_saphyr::from_str(&crd::yaml().expect("YAML in memory")).expect("our own YAML");
+    assert_eq!(read, crd::crd());
+}
+
+/// Every node of the schema with its path.
+fn nodes(schema: &Value, path: &str, visit: &mut impl FnMut(&str, &Value)) {
+    visit(path, schema);
+    for (name, child) in schema["properties"].as_object().into_iter().flatten() {
+        nodes(child, &format!("{path}.{name}"), visit);
+    }
+    for (keyword, suffix) in [("items", "[]"), ("additionalProperties", "{}")] {
+        if let Some(child) = schema.get(keyword) {
+            nodes(child, &format!("{path}{suffix}"), visit);
+        }
+    }
+}
+
+#[test]
+fn no_keyword_of_the_schema_is_ignored_where_there_is_no_api_server() {
+    nodes(crd::schema(), "", &mut |path, node| {
+        for keyword in node.as_object().expect("a schema is an object").keys() {
+            assert!(validate::KEYWORDS.contains(&keyword.as_str()), "{path} has {keyword}");
+        }
+    });
+}
+
+#[test]
+fn everything_that_can_grow_is_bounded() {
+    nodes(crd::schema(), "", &mut |path, node| {
+        let bounded = |keyword| node.get(keyword).is_some() || path.is_empty();
+        match node["type"].as_str() {
+            Some("array") => assert!(bounded("maxItems"), "{path}"),
+            Some("object") if node.get("additionalProperties").is_some() => assert!(bounded("maxProperties"), "{path}"),
+            Some("string") if !["", ".apiVersion", ".kind"].contains(&path) => {
+                assert!(bounded("maxLength") || bounded("enum"), "{path}");
+            }
+            _ => {}
+        }
+    });
+}
+
+#[test]
+fn nothing_that_an_api_server_warns_of_or_a_gitops_tool_trips_over() {
+    nodes(crd::schema(), "", &mut |path, node| {
+        let format = node["format"].as_str().unwrap_or("int64");
+        assert_eq!(format, "int64", "{path}: an API server does not know the format");
+        assert!(
+            !path.contains("[]") || node.get("default").is_none(),
+            "{path}: a default in a list's item is a diff for ever"
+        );
+        assert!(!path.starts_with(".spec") || node["description"].is_string() || path.ends_with(['}', ']']), "{path}");
+    });
+    assert!(crd::yaml().expect("YAML in memory").len() < 200_000);
+}
+
+#[test]
+fn a_new_object_counts_as_unobserved() {
+    let status = &crd::schema()["properties"]["status"];
+    assert_eq!(status["default"], serde_json::json!({}));
+    assert_eq!(status["properties"]["observedGeneration"]["default"], -1);
+    assert_eq!(status["properties"]["conditions"]["x-kubernetes-list-map-keys"][0], "type");
+}
