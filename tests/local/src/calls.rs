@@ -73,7 +73,5 @@ impl Calls {
 
 /// Whether an action of EC2 or S3 changes something, from its name: both services name readers alike.
 pub fn is_mutating(action: &str) -> bool {
-    !["Describe", "Get", "Head", "List"]
-        .iter()
-        .any(|reads| action.starts_with(reads))
+    !["Describe", "Get", "Head", "List"].iter().any(|reads| action.starts_with(reads))
 }

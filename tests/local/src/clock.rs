@@ -3,10 +3,7 @@
 use jiff::Timestamp;
 
 /// The time of day.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the edge: drover-local serves real clients in real time"
-)]
+#[expect(clippy::disallowed_methods, reason = "the edge: drover-local serves real clients in real time")]
 pub fn now() -> Timestamp {
     Timestamp::now()
 }

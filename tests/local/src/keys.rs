@@ -51,21 +51,13 @@ impl Keys {
 
     /// Makes a key valid.
     pub fn add(&self, key: Key) {
-        self.0
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .keys
-            .insert(key.access_key.clone(), key);
+        self.0.write().unwrap_or_else(PoisonError::into_inner).keys.insert(key.access_key.clone(), key);
     }
 
     /// Ends the sessions of a machine that is no more.
     pub fn remove_machine(&self, gone: &str) {
         let ends = |key: &Key| matches!(&key.principal, Principal::Machine { instance, .. } if instance == gone);
-        self.0
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .keys
-            .retain(|_, key| !ends(key));
+        self.0.write().unwrap_or_else(PoisonError::into_inner).keys.retain(|_, key| !ends(key));
     }
 
     /// Makes the operator's key unknown, or known again: the fault "credentials revoked".
@@ -83,10 +75,7 @@ impl Keys {
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Key")
-            .field("access_key", &self.access_key)
-            .field("principal", &self.principal)
-            .finish()
+        f.debug_struct("Key").field("access_key", &self.access_key).field("principal", &self.principal).finish()
     }
 }
 
@@ -101,10 +90,7 @@ mod tests {
             access_key: access_key.into(),
             secret: "s".into(),
             token: Some("t".into()),
-            principal: Principal::Machine {
-                instance: instance.into(),
-                set: None,
-            },
+            principal: Principal::Machine { instance: instance.into(), set: None },
         };
         keys.add(session("ASIA1", "i-1"));
         keys.add(session("ASIA2", "i-2"));

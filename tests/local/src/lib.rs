@@ -3,14 +3,23 @@
 
 pub mod calls;
 pub mod clock;
-pub mod faults;
+pub mod cloud;
+pub mod control;
+pub mod fault;
+pub mod home;
+pub mod host;
+pub mod images;
 pub mod keys;
+pub mod lost;
 pub mod machine;
+pub mod metadata;
 pub mod policy;
 pub mod query;
 pub mod s3;
 pub mod serve;
+pub mod session;
 pub mod sigv4;
+pub mod up;
 
 #[cfg(test)]
 mod testing;

@@ -27,10 +27,7 @@ impl SetScope {
         };
         let keys = RealmKeys::new("", &realm);
         let binaries = keys.current().as_str().strip_suffix("current")?.to_owned();
-        Some(Self {
-            binaries,
-            keys: keys.set(&identity.key).of(&identity.incarnation),
-        })
+        Some(Self { binaries, keys: keys.set(&identity.key).of(&identity.incarnation) })
     }
 }
 
@@ -41,9 +38,7 @@ pub fn machine_may(operation: &str, key: &str, set: Option<&SetScope>) -> bool {
         return false;
     }
     let is_bundle = || {
-        let slot = key
-            .strip_prefix(&scope.keys.slots_prefix())
-            .and_then(|rest| rest.strip_suffix("/bundle.json"));
+        let slot = key.strip_prefix(&scope.keys.slots_prefix()).and_then(|rest| rest.strip_suffix("/bundle.json"));
         slot.is_some_and(|slot| !slot.contains('/'))
     };
     key.starts_with(&scope.binaries) || key == scope.keys.register().as_str() || is_bundle()
@@ -83,46 +78,22 @@ mod tests {
             ("GetObject", &format!("{set}/slots/m0.json"), false),
             ("GetObject", &format!("{set}/slots/m0/x/bundle.json"), false),
             ("GetObject", &format!("{set}/journal/1.json"), false),
-            (
-                "GetObject",
-                "realms/r/mysqlreplicaset/default/orders/incarnation.json",
-                false,
-            ),
-            (
-                "GetObject",
-                "realms/r/mysqlreplicaset/default/orders/zzz99999/register.json",
-                false,
-            ),
-            (
-                "GetObject",
-                "realms/r/mysqlreplicaset/default/other/abc12345/slots/m0/bundle.json",
-                false,
-            ),
+            ("GetObject", "realms/r/mysqlreplicaset/default/orders/incarnation.json", false),
+            ("GetObject", "realms/r/mysqlreplicaset/default/orders/zzz99999/register.json", false),
+            ("GetObject", "realms/r/mysqlreplicaset/default/other/abc12345/slots/m0/bundle.json", false),
             ("GetObject", "realms/other/bin/current", false),
             ("GetObject", "realms/r/lock.json", false),
             ("GetObject", "realms/r/bin/../lock.json", false),
             ("ListObjectsV2", "", false),
             ("ListObjectsV2", "realms/r/bin/", false),
         ] {
-            assert_eq!(
-                machine_may(operation, key, scope("r", "orders").as_ref()),
-                allowed,
-                "{operation} {key}"
-            );
+            assert_eq!(machine_may(operation, key, scope("r", "orders").as_ref()), allowed, "{operation} {key}");
         }
     }
 
     #[test]
     fn a_machine_without_identity_reads_nothing() {
-        assert!(!machine_may(
-            "GetObject",
-            "realms/r/bin/current",
-            scope("", "orders").as_ref()
-        ));
-        assert!(!machine_may(
-            "GetObject",
-            "realms/r/bin/current",
-            scope("a/b", "orders").as_ref()
-        ));
+        assert!(!machine_may("GetObject", "realms/r/bin/current", scope("", "orders").as_ref()));
+        assert!(!machine_may("GetObject", "realms/r/bin/current", scope("a/b", "orders").as_ref()));
     }
 }

@@ -39,10 +39,7 @@ where
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = tokio::task::JoinSet::new();
     loop {
-        let slot = Arc::clone(&slots)
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed");
+        let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
@@ -79,8 +76,5 @@ pub type Body =
 /// A body of text.
 pub fn text(text: String) -> Body {
     let full = http_body_util::Full::new(hyper::body::Bytes::from(text));
-    Body::new(http_body_util::BodyExt::map_err(
-        full,
-        |never: Infallible| match never {},
-    ))
+    Body::new(http_body_util::BodyExt::map_err(full, |never: Infallible| match never {}))
 }

@@ -57,19 +57,12 @@ pub fn verify(request: Signed<'_>, keys: &Keys, region: &str, service: &str, now
     }
     let key = keys.find(authorization.access_key).ok_or(Refused::AuthFailure)?;
     let canonical = canonical_request(request, authorization.signed_headers)?;
-    let to_sign = format!(
-        "AWS4-HMAC-SHA256\n{date}\n{scope}\n{}",
-        hex::encode(Sha256::digest(canonical))
-    );
+    let to_sign = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", hex::encode(Sha256::digest(canonical)));
     let signing_key = [&date[..8], region, service, "aws4_request"]
         .iter()
-        .fold(format!("AWS4{}", key.secret).into_bytes(), |key, part| {
-            mac(&key, part).finalize().into_bytes().to_vec()
-        });
+        .fold(format!("AWS4{}", key.secret).into_bytes(), |key, part| mac(&key, part).finalize().into_bytes().to_vec());
     let signature = hex::decode(authorization.signature).map_err(|_| Refused::AuthFailure)?;
-    mac(&signing_key, &to_sign)
-        .verify_slice(&signature)
-        .map_err(|_| Refused::AuthFailure)?;
+    mac(&signing_key, &to_sign).verify_slice(&signature).map_err(|_| Refused::AuthFailure)?;
     if now.duration_since(at).unsigned_abs() > SKEW_MAX {
         return Err(Refused::RequestExpired);
     }
@@ -92,26 +85,15 @@ struct Authorization<'a> {
 impl<'a> Authorization<'a> {
     fn parse(text: &'a str) -> Result<Self, Refused> {
         let incomplete = Refused::IncompleteSignature;
-        let fields = text
-            .strip_prefix("AWS4-HMAC-SHA256 ")
-            .ok_or(incomplete("the algorithm is not AWS4-HMAC-SHA256"))?;
-        let field = |name: &'static str| {
-            fields
-                .split(',')
-                .find_map(|field| field.trim().strip_prefix(name)?.strip_prefix('='))
-        };
+        let fields =
+            text.strip_prefix("AWS4-HMAC-SHA256 ").ok_or(incomplete("the algorithm is not AWS4-HMAC-SHA256"))?;
+        let field =
+            |name: &'static str| fields.split(',').find_map(|field| field.trim().strip_prefix(name)?.strip_prefix('='));
         let credential = field("Credential").ok_or(incomplete("it has no Credential"))?;
-        let (access_key, scope) = credential
-            .split_once('/')
-            .ok_or(incomplete("its Credential has no scope"))?;
+        let (access_key, scope) = credential.split_once('/').ok_or(incomplete("its Credential has no scope"))?;
         let signed_headers = field("SignedHeaders").ok_or(incomplete("it has no SignedHeaders"))?;
         let signature = field("Signature").ok_or(incomplete("it has no Signature"))?;
-        Ok(Self {
-            access_key,
-            scope,
-            signed_headers,
-            signature,
-        })
+        Ok(Self { access_key, scope, signed_headers, signature })
     }
 }
 
@@ -122,18 +104,11 @@ fn canonical_request(request: Signed<'_>, signed_headers: &str) -> Result<String
     }
     let mut headers = String::new();
     for name in signed_headers.split(';') {
-        let values: Vec<&str> = request
-            .headers
-            .get_all(name)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .collect();
+        let values: Vec<&str> = request.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
         if values.is_empty() {
             return Err(Refused::IncompleteSignature("a signed header is missing"));
         }
-        let values = values
-            .iter()
-            .map(|value| value.split_whitespace().collect::<Vec<_>>().join(" "));
+        let values = values.iter().map(|value| value.split_whitespace().collect::<Vec<_>>().join(" "));
         headers.push_str(&format!("{name}:{}\n", values.collect::<Vec<_>>().join(",")));
     }
     let mut query: Vec<(String, String)> = request.uri.query().map(pairs).unwrap_or_default();
@@ -141,20 +116,13 @@ fn canonical_request(request: Signed<'_>, signed_headers: &str) -> Result<String
     let query = query
         .iter()
         .map(|(name, value)| {
-            format!(
-                "{}={}",
-                utf8_percent_encode(name, RESERVED),
-                utf8_percent_encode(value, RESERVED)
-            )
+            format!("{}={}", utf8_percent_encode(name, RESERVED), utf8_percent_encode(value, RESERVED))
         })
         .collect::<Vec<_>>()
         .join("&");
     let payload = hex::encode(Sha256::digest(request.body));
     let path = request.uri.path();
-    Ok(format!(
-        "{}\n{path}\n{query}\n{headers}\n{signed_headers}\n{payload}",
-        request.method
-    ))
+    Ok(format!("{}\n{path}\n{query}\n{headers}\n{signed_headers}\n{payload}", request.method))
 }
 
 fn pairs(query: &str) -> Vec<(String, String)> {
@@ -207,18 +175,10 @@ mod tests {
             access_key: "ASIA".into(),
             secret: "session".into(),
             token: Some("token".into()),
-            principal: Principal::Machine {
-                instance: "i-1".into(),
-                set: None,
-            },
+            principal: Principal::Machine { instance: "i-1".into(), set: None },
         });
         let (parts, body) = request.into_parts();
-        let signed = Signed {
-            method: &parts.method,
-            uri: &parts.uri,
-            headers: &parts.headers,
-            body: &body,
-        };
+        let signed = Signed { method: &parts.method, uri: &parts.uri, headers: &parts.headers, body: &body };
         verify(signed, &keys, "local-1", "ec2", now.parse().unwrap()).err()
     }
 
@@ -229,37 +189,19 @@ mod tests {
         let same = |_: &mut http::Request<Vec<u8>>| {};
         assert_eq!(check(same, operator, soon), None);
         assert_eq!(check(same, operator, "2026-01-02T03:18:00Z"), None);
-        assert_eq!(
-            check(same, operator, "2026-01-02T03:20:00Z"),
-            Some(Refused::RequestExpired)
-        );
-        assert_eq!(
-            check(same, operator, "2026-01-02T02:48:00Z"),
-            Some(Refused::RequestExpired)
-        );
+        assert_eq!(check(same, operator, "2026-01-02T03:20:00Z"), Some(Refused::RequestExpired));
+        assert_eq!(check(same, operator, "2026-01-02T02:48:00Z"), Some(Refused::RequestExpired));
         assert_eq!(check(same, ("AKIA", "wrong", None), soon), Some(Refused::AuthFailure));
         assert_eq!(check(same, ("AKIB", "secret", None), soon), Some(Refused::AuthFailure));
-        assert_eq!(
-            check(same, ("ASIA", "session", Some("token")), soon),
-            Some(Refused::UnauthorizedOperation)
-        );
-        assert_eq!(
-            check(same, ("ASIA", "session", Some("other")), soon),
-            Some(Refused::AuthFailure)
-        );
+        assert_eq!(check(same, ("ASIA", "session", Some("token")), soon), Some(Refused::UnauthorizedOperation));
+        assert_eq!(check(same, ("ASIA", "session", Some("other")), soon), Some(Refused::AuthFailure));
         assert_eq!(check(same, ("ASIA", "session", None), soon), Some(Refused::AuthFailure));
-        assert_eq!(
-            check(|request| request.body_mut().push(b'x'), operator, soon),
-            Some(Refused::AuthFailure)
-        );
+        assert_eq!(check(|request| request.body_mut().push(b'x'), operator, soon), Some(Refused::AuthFailure));
         let other_query = |request: &mut http::Request<Vec<u8>>| *request.uri_mut() = "/?a=3".parse().unwrap();
         assert_eq!(check(other_query, operator, soon), Some(Refused::AuthFailure));
         let unsigned = |request: &mut http::Request<Vec<u8>>| {
             request.headers_mut().remove("authorization");
         };
-        assert_eq!(
-            check(unsigned, operator, soon),
-            Some(Refused::MissingAuthenticationToken)
-        );
+        assert_eq!(check(unsigned, operator, soon), Some(Refused::MissingAuthenticationToken));
     }
 }

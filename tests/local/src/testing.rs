@@ -34,10 +34,7 @@ pub fn signed(
         .build()
         .unwrap()
         .into();
-    let headers = request
-        .headers()
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.to_str().unwrap()));
+    let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap()));
     let uri = request.uri().to_string();
     let body = SignableBody::Bytes(request.body());
     let signable = SignableRequest::new(request.method().as_str(), &uri, headers, body).unwrap();
@@ -55,12 +52,7 @@ pub async fn send(
 ) -> reqwest::Result<(u16, http::HeaderMap, String)> {
     let now = crate::clock::now().into();
     let (parts, body) = signed(service, key, request, now).into_parts();
-    let response = client
-        .request(parts.method, parts.uri.to_string())
-        .headers(parts.headers)
-        .body(body)
-        .send()
-        .await?;
+    let response = client.request(parts.method, parts.uri.to_string()).headers(parts.headers).body(body).send().await?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     Ok((status, headers, response.text().await?))
 }
@@ -69,8 +61,5 @@ pub async fn send(
 pub fn client() -> reqwest::Client {
     // The first test of the process installs it; for the others it is there already.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-    reqwest::Client::builder()
-        .timeout(std::time::Duration::from_secs(20))
-        .build()
-        .expect("a client without TLS")
+    reqwest::Client::builder().timeout(std::time::Duration::from_secs(20)).build().expect("a client without TLS")
 }

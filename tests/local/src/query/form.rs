@@ -23,11 +23,7 @@ pub enum Malformed {
     #[error("The parameter {0} is not recognized")]
     UnknownParameter(String),
     #[error("Value ({value}) for parameter {name} is invalid. {reason}")]
-    InvalidParameterValue {
-        name: String,
-        value: String,
-        reason: &'static str,
-    },
+    InvalidParameterValue { name: String, value: String, reason: &'static str },
     #[error("The parameter {0} has more than 1000 elements")]
     TooManyElements(String),
 }
@@ -67,18 +63,22 @@ impl Form {
                 return Err(Malformed::MalformedQueryString("it has more than 10000 parameters"));
             }
         }
-        Ok(Self {
-            values,
-            read: RefCell::default(),
-        })
+        Ok(Self { values, read: RefCell::default() })
     }
 
     /// A reader of the whole request.
     pub fn reader(&self) -> Reader<'_> {
-        Reader {
-            form: self,
-            prefix: String::new(),
-        }
+        Reader { form: self, prefix: String::new() }
+    }
+
+    /// The ids that the request names, joined by a space, the first ten: for people who read the log.
+    pub fn ids(&self) -> String {
+        let named = |name: &str| {
+            let stem = name.split('.').next().unwrap_or_default();
+            stem.ends_with("Id") && !stem.starts_with("ImageId")
+        };
+        let ids = self.values.iter().filter(|(name, _)| named(name)).map(|(_, value)| value.as_str());
+        ids.take(10).collect::<Vec<_>>().join(" ")
     }
 
     /// Fails when a parameter was sent that nobody read.
@@ -101,27 +101,19 @@ impl<'a> Reader<'a> {
         self.form.read.borrow_mut().insert(name.clone());
         match T::parse(text) {
             Some(value) => Ok(Some(value)),
-            None => Err(Malformed::InvalidParameterValue {
-                name,
-                value: text.clone(),
-                reason: T::EXPECTED,
-            }),
+            None => Err(Malformed::InvalidParameterValue { name, value: text.clone(), reason: T::EXPECTED }),
         }
     }
 
     /// The parameter, which must be sent.
     pub fn required<T: Value>(&self, name: &str) -> Result<T, Malformed> {
-        self.optional(name)?
-            .ok_or_else(|| Malformed::MissingParameter(format!("{}{name}", self.prefix)))
+        self.optional(name)?.ok_or_else(|| Malformed::MissingParameter(format!("{}{name}", self.prefix)))
     }
 
     /// `Name.1`, `Name.2`, ... in the order of their numbers.
     pub fn list<T: Value>(&self, name: &str) -> Result<Vec<T>, Malformed> {
         let indices = self.indices(name)?;
-        indices
-            .iter()
-            .map(|index| self.required(&format!("{name}.{index}")))
-            .collect()
+        indices.iter().map(|index| self.required(&format!("{name}.{index}"))).collect()
     }
 
     /// `Name.1.X`, `Name.2.X`, ...: each read by `read`.
@@ -131,10 +123,7 @@ impl<'a> Reader<'a> {
         read: impl Fn(Reader<'a>) -> Result<T, Malformed>,
     ) -> Result<Vec<T>, Malformed> {
         let indices = self.indices(name)?;
-        indices
-            .iter()
-            .map(|index| read(self.below(&format!("{name}.{index}"))))
-            .collect()
+        indices.iter().map(|index| read(self.below(&format!("{name}.{index}")))).collect()
     }
 
     /// `Name.X`: `None` where nothing below the name was sent.
@@ -154,10 +143,7 @@ impl<'a> Reader<'a> {
     }
 
     fn below(&self, name: &str) -> Reader<'a> {
-        Reader {
-            form: self.form,
-            prefix: format!("{}{name}.", self.prefix),
-        }
+        Reader { form: self.form, prefix: format!("{}{name}.", self.prefix) }
     }
 
     fn indices(&self, name: &str) -> Result<BTreeSet<u32>, Malformed> {
@@ -169,20 +155,14 @@ impl<'a> Reader<'a> {
             digits.parse().ok().filter(|index: &u32| index.to_string() == digits)
         };
         let indices: BTreeSet<u32> = rest.filter_map(index).collect();
-        if indices.len() > LIST_MAX {
-            Err(Malformed::TooManyElements(self.name(name)))
-        } else {
-            Ok(indices)
-        }
+        if indices.len() > LIST_MAX { Err(Malformed::TooManyElements(self.name(name))) } else { Ok(indices) }
     }
 }
 
 fn decode(text: &str) -> Result<String, Malformed> {
     let spaced = text.replace('+', " ");
     let decoded = percent_decode_str(&spaced).decode_utf8();
-    decoded
-        .map(Into::into)
-        .map_err(|_| Malformed::MalformedQueryString("a value is not UTF-8"))
+    decoded.map(Into::into).map_err(|_| Malformed::MalformedQueryString("a value is not UTF-8"))
 }
 
 impl Value for String {
@@ -246,10 +226,7 @@ mod tests {
         let body = "Filter.1.Name=tag%3Aa&Filter.1.Value.1=x+y&Filter.1.Value.2=%2B&Filter.2.Name=b";
         assert_eq!(
             read(body, filters),
-            Ok(vec![
-                ("tag:a".into(), vec!["x y".into(), "+".into()]),
-                ("b".into(), vec![])
-            ])
+            Ok(vec![("tag:a".into(), vec!["x y".into(), "+".into()]), ("b".into(), vec![])])
         );
     }
 
@@ -259,10 +236,7 @@ mod tests {
             ("Id=a&Color=red", Malformed::UnknownParameter("Color".into())),
             ("Id=a&Tag.1.Key=k&Tag.x=v", Malformed::UnknownParameter("Tag.x".into())),
             ("Id=a&Tag.01.Key=k", Malformed::UnknownParameter("Tag.01.Key".into())),
-            (
-                "Id=a&Tag.1.Key=k&Tag.1.Kay=v",
-                Malformed::UnknownParameter("Tag.1.Kay".into()),
-            ),
+            ("Id=a&Tag.1.Key=k&Tag.1.Kay=v", Malformed::UnknownParameter("Tag.1.Kay".into())),
             ("Tag.1.Key=k", Malformed::MissingParameter("Id".into())),
             ("Id=a&Tag.1.Kay=k", Malformed::MissingParameter("Tag.1.Key".into())),
             ("Id=a&Id=b", Malformed::MalformedQueryString("a parameter occurs twice")),
@@ -280,16 +254,10 @@ mod tests {
     fn values_have_types_and_lists_have_bounds() {
         let number = |reader: Reader<'_>| reader.optional::<u32>("MaxResults");
         assert_eq!(read("MaxResults=5", number), Ok(Some(5)));
-        assert!(matches!(
-            read("MaxResults=-1", number),
-            Err(Malformed::InvalidParameterValue { .. })
-        ));
+        assert!(matches!(read("MaxResults=-1", number), Err(Malformed::InvalidParameterValue { .. })));
         let flag = |reader: Reader<'_>| reader.optional::<bool>("DryRun");
         assert_eq!(read("DryRun=true", flag), Ok(Some(true)));
-        assert!(matches!(
-            read("DryRun=maybe", flag),
-            Err(Malformed::InvalidParameterValue { .. })
-        ));
+        assert!(matches!(read("DryRun=maybe", flag), Err(Malformed::InvalidParameterValue { .. })));
         let long: Vec<String> = (1..=1_001).map(|n| format!("Id.{n}=x")).collect();
         let ids = |reader: Reader<'_>| reader.list::<String>("Id");
         assert_eq!(read(&long.join("&"), ids), Err(Malformed::TooManyElements("Id".into())));

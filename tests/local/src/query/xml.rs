@@ -12,9 +12,7 @@ impl Xml {
     /// `<root xmlns=...>`, with what `content` writes and the request's id: an answer of `action`.
     pub fn response(action: &str, request_id: &str, content: impl FnOnce(&mut Xml)) -> String {
         let mut xml = Self(String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"));
-        xml.push(format_args!(
-            "<{action}Response xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\">"
-        ));
+        xml.push(format_args!("<{action}Response xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\">"));
         xml.text("requestId", request_id);
         content(&mut xml);
         xml.push(format_args!("</{action}Response>"));
@@ -45,13 +43,8 @@ impl Xml {
 
     /// `<name>value</name>`, escaped. Characters that XML 1.0 cannot carry become U+FFFD.
     pub fn text(&mut self, name: &str, value: impl Display) {
-        let value = value
-            .to_string()
-            .replace(|c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r'), "\u{fffd}");
-        self.push(format_args!(
-            "<{name}>{}</{name}>",
-            quick_xml::escape::escape(value.as_str())
-        ));
+        let value = value.to_string().replace(|c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r'), "\u{fffd}");
+        self.push(format_args!("<{name}>{}</{name}>", quick_xml::escape::escape(value.as_str())));
     }
 
     /// As `text`, or nothing.
@@ -113,10 +106,6 @@ mod tests {
         let expected = expect_test::expect![[r#"
             <?xml version="1.0" encoding="UTF-8"?>
             <Response><Errors><Error><Code>InvalidInstanceID.NotFound</Code><Message>The instance ID &apos;i-1&apos; does not exist</Message></Error></Errors><RequestID>r-1</RequestID></Response>"#]];
-        expected.assert_eq(&Xml::error(
-            "InvalidInstanceID.NotFound",
-            "The instance ID 'i-1' does not exist",
-            "r-1",
-        ));
+        expected.assert_eq(&Xml::error("InvalidInstanceID.NotFound", "The instance ID 'i-1' does not exist", "r-1"));
     }
 }

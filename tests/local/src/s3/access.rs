@@ -37,10 +37,9 @@ impl S3Auth for Access {
     async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
         match self.keys.find(access_key) {
             Some(key) => Ok(SecretKey::from(key.secret)),
-            None => Err(s3_error!(
-                InvalidAccessKeyId,
-                "The AWS Access Key Id you provided does not exist in our records."
-            )),
+            None => {
+                Err(s3_error!(InvalidAccessKeyId, "The AWS Access Key Id you provided does not exist in our records."))
+            }
         }
     }
 }
@@ -52,11 +51,7 @@ impl S3Access for Access {
         let bucket = cx.s3_path().get_bucket_name().unwrap_or_default().to_owned();
         let object = cx.s3_path().get_object_key().unwrap_or_default().to_owned();
         if let Some(Called(called)) = cx.extensions_mut().get() {
-            let target = if object.is_empty() {
-                bucket.clone()
-            } else {
-                format!("{bucket}/{object}")
-            };
+            let target = if object.is_empty() { bucket.clone() } else { format!("{bucket}/{object}") };
             *called.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some((operation.clone(), target));
         }
         let Some(credentials) = cx.credentials() else {
@@ -67,10 +62,7 @@ impl S3Access for Access {
         };
         let token = cx.headers().get("x-amz-security-token").map(|value| value.as_bytes());
         if token != key.token.as_deref().map(str::as_bytes) {
-            return Err(s3_error!(
-                InvalidToken,
-                "The provided token is malformed or otherwise not valid."
-            ));
+            return Err(s3_error!(InvalidToken, "The provided token is malformed or otherwise not valid."));
         }
         match key.principal {
             Principal::Operator => Ok(()),

@@ -11,8 +11,8 @@ use super::{Access, Called, Objects};
 use crate::{
     calls::{Call, Calls, is_mutating},
     clock,
-    faults::Faults,
     keys::Keys,
+    lost::LostReplies,
     serve::{Body, ReplyLost, text},
 };
 
@@ -21,24 +21,17 @@ use crate::{
 pub struct Endpoint {
     service: S3Service,
     calls: Calls,
-    faults: Faults,
+    lost: LostReplies,
 }
 
 impl Endpoint {
     /// Serves `objects`; machines may use `bucket` only.
-    pub fn new(objects: Objects, bucket: &str, keys: Keys, calls: Calls, faults: Faults) -> Self {
-        let access = Access {
-            keys,
-            bucket: Arc::from(bucket),
-        };
+    pub fn new(objects: Objects, bucket: &str, keys: Keys, calls: Calls, lost: LostReplies) -> Self {
+        let access = Access { keys, bucket: Arc::from(bucket) };
         let mut builder = S3ServiceBuilder::new(objects);
         builder.set_auth(access.clone());
         builder.set_access(access);
-        Self {
-            service: builder.build(),
-            calls,
-            faults,
-        }
+        Self { service: builder.build(), calls, lost }
     }
 
     /// Answers one request.
@@ -61,7 +54,7 @@ impl Endpoint {
         let status = response.status();
         // A request that s3s refused before it knew the operation is logged by its method and path.
         let (action, target) = called.take().unwrap_or_else(|| ("Refused".into(), method_and_path));
-        let reply_lost = self.faults.takes_reply(&action);
+        let reply_lost = self.lost.takes_reply(&action);
         let failed = !(status.is_success() || status == http::StatusCode::NOT_MODIFIED);
         self.calls.record(Call {
             seq: 0,
@@ -86,26 +79,17 @@ impl Endpoint {
 
 /// The access key that a request names, without believing it; empty where it names none.
 pub fn signing_key(headers: &http::HeaderMap) -> String {
-    let authorization = headers
-        .get("authorization")
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
+    let authorization = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let credential = authorization.split_once("Credential=").map_or("", |(_, rest)| rest);
-    credential
-        .split('/')
-        .next()
-        .unwrap_or_default()
-        .chars()
-        .take(128)
-        .collect()
+    credential.split('/').next().unwrap_or_default().chars().take(128).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        faults::LostReply,
         keys::{Key, Principal},
+        lost::LostReply,
         policy::SetScope,
         testing::{client, send},
     };
@@ -118,16 +102,16 @@ mod tests {
         client: reqwest::Client,
         keys: Keys,
         calls: Calls,
-        faults: Faults,
+        lost: LostReplies,
         _dir: tempfile::TempDir,
     }
 
     impl Server {
         async fn start() -> Self {
             let dir = tempfile::tempdir().unwrap();
-            let (keys, calls, faults) = (Keys::new("AKIA", "secret"), Calls::default(), Faults::default());
+            let (keys, calls, lost) = (Keys::new("AKIA", "secret"), Calls::default(), LostReplies::default());
             let objects = Objects::open(dir.path(), "bucket").unwrap();
-            let endpoint = Endpoint::new(objects, "bucket", keys.clone(), calls.clone(), faults.clone());
+            let endpoint = Endpoint::new(objects, "bucket", keys.clone(), calls.clone(), lost.clone());
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let url = format!("http://{}", listener.local_addr().unwrap());
             let (stop, stopped) = tokio::sync::watch::channel(false);
@@ -139,14 +123,7 @@ mod tests {
                 };
                 crate::serve::serve(listener, stopped, answer).await;
             });
-            Self {
-                url,
-                client: client(),
-                keys,
-                calls,
-                faults,
-                _dir: dir,
-            }
+            Self { url, client: client(), keys, calls, lost, _dir: dir }
         }
 
         async fn call(
@@ -157,17 +134,13 @@ mod tests {
             headers: &[(&str, &str)],
             body: &str,
         ) -> reqwest::Result<(u16, String, String)> {
-            let mut request = http::Request::builder()
-                .method(method)
-                .uri(format!("{}{path}", self.url));
+            let mut request = http::Request::builder().method(method).uri(format!("{}{path}", self.url));
             for (name, value) in headers {
                 request = request.header(*name, *value);
             }
             let request = request.body(body.as_bytes().to_vec()).unwrap();
             let (status, headers, body) = send(&self.client, "s3", key, request).await?;
-            let etag = headers
-                .get("etag")
-                .map_or_else(String::new, |etag| etag.to_str().unwrap().into());
+            let etag = headers.get("etag").map_or_else(String::new, |etag| etag.to_str().unwrap().into());
             Ok((status, etag, body))
         }
     }
@@ -176,81 +149,45 @@ mod tests {
     async fn of_64_writers_of_one_version_one_wins() {
         let server = Server::start().await;
         let put = async |condition: (&str, &str), body: &str| {
-            server
-                .call(OPERATOR, "PUT", "/bucket/realms/r/lock.json", &[condition], body)
-                .await
-                .unwrap()
+            server.call(OPERATOR, "PUT", "/bucket/realms/r/lock.json", &[condition], body).await.unwrap()
         };
         let race = async |condition: (&str, &str), round: &str| {
             let bodies: Vec<String> = (0..64).map(|n| format!("{round}{n}")).collect();
             let results = futures::future::join_all(bodies.iter().map(|body| put(condition, body))).await;
             let won: Vec<usize> = (0..64).filter(|n| results[*n].0 == 200).collect();
-            assert!(
-                results.iter().all(|result| matches!(result.0, 200 | 412)),
-                "{results:?}"
-            );
+            assert!(results.iter().all(|result| matches!(result.0, 200 | 412)), "{results:?}");
             assert_eq!(won.len(), 1, "{results:?}");
-            let (status, etag, body) = server
-                .call(OPERATOR, "GET", "/bucket/realms/r/lock.json", &[], "")
-                .await
-                .unwrap();
+            let (status, etag, body) =
+                server.call(OPERATOR, "GET", "/bucket/realms/r/lock.json", &[], "").await.unwrap();
             assert_eq!((status, &etag, &body), (200, &results[won[0]].1, &bodies[won[0]]));
             etag
         };
         let etag = race(("if-none-match", "*"), "create").await;
         race(("if-match", &etag), "swap").await;
         let (status, _, body) = put(("if-match", &etag), "late").await;
-        assert!(
-            status == 412 && body.contains("<Code>PreconditionFailed</Code>"),
-            "{status} {body}"
-        );
+        assert!(status == 412 && body.contains("<Code>PreconditionFailed</Code>"), "{status} {body}");
     }
 
     #[tokio::test]
     async fn errors_are_those_of_s3() {
         let server = Server::start().await;
         for (method, path, headers, expected) in [
-            (
-                "PUT",
-                "/bucket/none",
-                &[("if-match", "\"0123\"")][..],
-                (404, "NoSuchKey"),
-            ),
+            ("PUT", "/bucket/none", &[("if-match", "\"0123\"")][..], (404, "NoSuchKey")),
             ("GET", "/bucket/none", &[], (404, "NoSuchKey")),
             ("GET", "/nobucket/none", &[], (404, "NoSuchBucket")),
             ("PUT", "/nobucket/none", &[], (404, "NoSuchBucket")),
             ("PUT", "/bucket/a//b", &[], (501, "NotImplemented")),
-            (
-                "PUT",
-                "/bucket/k",
-                &[("content-md5", "AAAAAAAAAAAAAAAAAAAAAA==")],
-                (400, "BadDigest"),
-            ),
+            ("PUT", "/bucket/k", &[("content-md5", "AAAAAAAAAAAAAAAAAAAAAA==")], (400, "BadDigest")),
         ] {
             let (status, _, body) = server.call(OPERATOR, method, path, headers, "x").await.unwrap();
-            assert!(
-                (status, true) == (expected.0, body.contains(expected.1)),
-                "{method} {path}: {status} {body}"
-            );
+            assert!((status, true) == (expected.0, body.contains(expected.1)), "{method} {path}: {status} {body}");
         }
-        let wrong = server
-            .call(("AKIA", "wrong", None), "GET", "/bucket/none", &[], "")
-            .await
-            .unwrap();
+        let wrong = server.call(("AKIA", "wrong", None), "GET", "/bucket/none", &[], "").await.unwrap();
         assert!(wrong.0 == 403 && wrong.2.contains("SignatureDoesNotMatch"), "{wrong:?}");
-        let unknown = server
-            .call(("AKIB", "secret", None), "GET", "/bucket/none", &[], "")
-            .await
-            .unwrap();
-        assert!(
-            unknown.0 == 403 && unknown.2.contains("InvalidAccessKeyId"),
-            "{unknown:?}"
-        );
+        let unknown = server.call(("AKIB", "secret", None), "GET", "/bucket/none", &[], "").await.unwrap();
+        assert!(unknown.0 == 403 && unknown.2.contains("InvalidAccessKeyId"), "{unknown:?}");
         server.keys.set_operator_revoked(true);
-        assert_eq!(
-            server.call(OPERATOR, "GET", "/bucket/none", &[], "").await.unwrap().0,
-            403
-        );
+        assert_eq!(server.call(OPERATOR, "GET", "/bucket/none", &[], "").await.unwrap().0, 403);
     }
 
     #[tokio::test]
@@ -271,22 +208,11 @@ mod tests {
             access_key: MACHINE.0.into(),
             secret: MACHINE.1.into(),
             token: MACHINE.2.map(Into::into),
-            principal: Principal::Machine {
-                instance: "i-1".into(),
-                set,
-            },
+            principal: Principal::Machine { instance: "i-1".into(), set },
         });
         let own = "/bucket/realms/r/mysqlreplicaset/default/orders/abc12345";
-        for path in [
-            "/bucket/realms/r/bin/current",
-            &format!("{own}/register.json"),
-            &format!("{own}/ca.json"),
-        ] {
-            assert_eq!(
-                server.call(OPERATOR, "PUT", path, &[], "x").await.unwrap().0,
-                200,
-                "{path}"
-            );
+        for path in ["/bucket/realms/r/bin/current", &format!("{own}/register.json"), &format!("{own}/ca.json")] {
+            assert_eq!(server.call(OPERATOR, "PUT", path, &[], "x").await.unwrap().0, 200, "{path}");
         }
         for (key, method, path, expected) in [
             (MACHINE, "GET", "/bucket/realms/r/bin/current", 200),
@@ -295,39 +221,21 @@ mod tests {
             (MACHINE, "GET", &format!("{own}/ca.json"), 403),
             (MACHINE, "GET", "/bucket?list-type=2", 403),
             (MACHINE, "DELETE", "/bucket/realms/r/bin/current", 403),
-            (
-                (MACHINE.0, MACHINE.1, Some("stolen")),
-                "GET",
-                "/bucket/realms/r/bin/current",
-                400,
-            ),
+            ((MACHINE.0, MACHINE.1, Some("stolen")), "GET", "/bucket/realms/r/bin/current", 400),
             ((MACHINE.0, MACHINE.1, None), "GET", "/bucket/realms/r/bin/current", 400),
         ] {
             let (status, _, body) = server.call(key, method, path, &[], "").await.unwrap();
             assert_eq!(status, expected, "{method} {path}: {body}");
         }
         server.keys.remove_machine("i-1");
-        assert_eq!(
-            server
-                .call(MACHINE, "GET", "/bucket/realms/r/bin/current", &[], "")
-                .await
-                .unwrap()
-                .0,
-            403
-        );
+        assert_eq!(server.call(MACHINE, "GET", "/bucket/realms/r/bin/current", &[], "").await.unwrap().0, 403);
     }
 
     #[tokio::test]
     async fn a_lost_reply_is_an_applied_write_without_an_answer() {
         let server = Server::start().await;
-        server.faults.lose(LostReply {
-            action: Some("PutObject".into()),
-            times: 1,
-        });
-        server
-            .call(OPERATOR, "PUT", "/bucket/k", &[], "body")
-            .await
-            .expect_err("the connection is closed");
+        server.lost.lose(LostReply { action: Some("PutObject".into()), times: 1 });
+        server.call(OPERATOR, "PUT", "/bucket/k", &[], "body").await.expect_err("the connection is closed");
         let (status, _, body) = server.call(OPERATOR, "GET", "/bucket/k", &[], "").await.unwrap();
         assert_eq!((status, body.as_str()), (200, "body"));
         let log: Vec<(String, bool, bool)> = server
@@ -336,9 +244,6 @@ mod tests {
             .into_iter()
             .map(|call| (call.action.clone(), call.changed(), call.reply_lost))
             .collect();
-        assert_eq!(
-            log,
-            [("PutObject".into(), true, true), ("GetObject".into(), false, false)]
-        );
+        assert_eq!(log, [("PutObject".into(), true, true), ("GetObject".into(), false, false)]);
     }
 }

@@ -51,19 +51,14 @@ pub enum OpenError {
 impl Objects {
     /// Opens the directory, with `bucket` in it. What an interrupted write staged is removed.
     pub fn open(root: &Path, bucket: &str) -> Result<Self, OpenError> {
-        let failed = |source| OpenError::Directory {
-            path: root.into(),
-            source,
-        };
+        let failed = |source| OpenError::Directory { path: root.into(), source };
         let staging = root.join(STAGING);
         if staging.exists() {
             fs::remove_dir_all(&staging).map_err(failed)?;
         }
         fs::create_dir_all(&staging).map_err(failed)?;
-        let inner = FileSystem::new(root).map_err(|error| OpenError::Open {
-            path: root.into(),
-            message: format!("{error:?}"),
-        })?;
+        let inner = FileSystem::new(root)
+            .map_err(|error| OpenError::Open { path: root.into(), message: format!("{error:?}") })?;
         let root = root.canonicalize().map_err(failed)?;
         fs::create_dir_all(root.join(bucket)).map_err(failed)?;
         let staged_prefix = format!(".bucket-{}.object-", URL_SAFE_NO_PAD.encode(STAGING));
@@ -74,12 +69,7 @@ impl Objects {
             }
         }
         let locks = (0..LOCKS).map(|_| Mutex::new(())).collect();
-        Ok(Self {
-            inner,
-            root,
-            locks,
-            staged: AtomicU64::new(0),
-        })
+        Ok(Self { inner, root, locks, staged: AtomicU64::new(0) })
     }
 
     async fn lock(&self, bucket: &str, key: &str) -> S3Result<MutexGuard<'_, ()>> {
@@ -93,20 +83,12 @@ impl Objects {
     }
 
     fn require_bucket(&self, bucket: &str) -> S3Result<()> {
-        if self.root.join(bucket).is_dir() {
-            Ok(())
-        } else {
-            Err(s3_error!(NoSuchBucket))
-        }
+        if self.root.join(bucket).is_dir() { Ok(()) } else { Err(s3_error!(NoSuchBucket)) }
     }
 
     /// The ETag of what the key holds now; `None` where it holds nothing. Under the key's lock when a write depends on it.
     async fn etag(&self, bucket: &str, key: &str) -> S3Result<Option<ETag>> {
-        let input = HeadObjectInput {
-            bucket: bucket.into(),
-            key: key.into(),
-            ..Default::default()
-        };
+        let input = HeadObjectInput { bucket: bucket.into(), key: key.into(), ..Default::default() };
         match self.inner.head_object(request(input)).await {
             Ok(head) => Ok(head.output.e_tag),
             Err(error) if *error.code() == S3ErrorCode::NoSuchKey => Ok(None),
@@ -160,10 +142,7 @@ fn check_condition(
         (None, Some(ETagCondition::Any)) if now.is_none() => Ok(()),
         (Some(condition), None) => match (now, before) {
             (Some(now), _) if matches(condition, now) => Ok(()),
-            (None, Some(_)) => Err(s3_error!(
-                ConditionalRequestConflict,
-                "the object was deleted during this request"
-            )),
+            (None, Some(_)) => Err(s3_error!(ConditionalRequestConflict, "the object was deleted during this request")),
             (None, None) => Err(s3_error!(NoSuchKey)),
             (Some(_), _) => Err(precondition_failed()),
         },
@@ -179,10 +158,7 @@ fn matches(condition: &ETagCondition, etag: &ETag) -> bool {
 }
 
 fn precondition_failed() -> s3s::S3Error {
-    s3_error!(
-        PreconditionFailed,
-        "At least one of the pre-conditions you specified did not hold"
-    )
+    s3_error!(PreconditionFailed, "At least one of the pre-conditions you specified did not hold")
 }
 
 /// The conditions of a read: RFC 9110, section 13.
@@ -226,14 +202,8 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 
 /// A key that `s3s-fs` would store as a directory, or outside its bucket, is refused rather than stored as something else.
 fn require_plain(key: &str) -> S3Result<()> {
-    if key
-        .split('/')
-        .any(|part| part.is_empty() || part == "." || part == "..")
-    {
-        return Err(s3_error!(
-            NotImplemented,
-            "keys with an empty, '.' or '..' part are not kept here"
-        ));
+    if key.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
+        return Err(s3_error!(NotImplemented, "keys with an empty, '.' or '..' part are not kept here"));
     }
     Ok(())
 }
@@ -254,12 +224,7 @@ impl S3 for Objects {
         require_plain(&key)?;
         require_size(req.input.content_length)?;
         let before = self.etag(&bucket, &key).await?;
-        check_condition(
-            if_match.as_ref(),
-            if_none_match.as_ref(),
-            before.as_ref(),
-            before.as_ref(),
-        )?;
+        check_condition(if_match.as_ref(), if_none_match.as_ref(), before.as_ref(), before.as_ref())?;
 
         let staged = self.staged.fetch_add(1, Ordering::Relaxed).to_string();
         req.input.bucket = STAGING.into();
@@ -269,8 +234,7 @@ impl S3 for Objects {
             let _key = self.lock(&bucket, &key).await?;
             let now = self.etag(&bucket, &key).await?;
             check_condition(if_match.as_ref(), if_none_match.as_ref(), before.as_ref(), now.as_ref())?;
-            self.publish(&staged, &bucket, &key)
-                .map_err(s3s::S3Error::internal_error)?;
+            self.publish(&staged, &bucket, &key).map_err(s3s::S3Error::internal_error)?;
             Ok(written)
         };
         let written = written.await;
@@ -299,11 +263,7 @@ impl S3 for Objects {
         // The body is an open file when the lock is given back, so that a later rename does not change what is read.
         let _key = self.lock(&req.input.bucket, &req.input.key).await?;
         let now = self.etag(&req.input.bucket, &req.input.key).await?;
-        check_read(
-            req.input.if_match.as_ref(),
-            req.input.if_none_match.as_ref(),
-            now.as_ref(),
-        )?;
+        check_read(req.input.if_match.as_ref(), req.input.if_none_match.as_ref(), now.as_ref())?;
         self.inner.get_object(req).await
     }
 
@@ -312,11 +272,7 @@ impl S3 for Objects {
         require_plain(&req.input.key)?;
         let _key = self.lock(&req.input.bucket, &req.input.key).await?;
         let now = self.etag(&req.input.bucket, &req.input.key).await?;
-        check_read(
-            req.input.if_match.as_ref(),
-            req.input.if_none_match.as_ref(),
-            now.as_ref(),
-        )?;
+        check_read(req.input.if_match.as_ref(), req.input.if_none_match.as_ref(), now.as_ref())?;
         self.inner.head_object(req).await
     }
 
@@ -334,22 +290,12 @@ impl S3 for Objects {
         let (bucket, quiet) = (req.input.bucket, req.input.delete.quiet == Some(true));
         let mut deleted = Vec::new();
         for object in req.input.delete.objects {
-            let input = DeleteObjectInput {
-                bucket: bucket.clone(),
-                key: object.key.clone(),
-                ..Default::default()
-            };
+            let input = DeleteObjectInput { bucket: bucket.clone(), key: object.key.clone(), ..Default::default() };
             self.delete_object(request(input)).await?;
-            deleted.push(DeletedObject {
-                key: Some(object.key),
-                ..Default::default()
-            });
+            deleted.push(DeletedObject { key: Some(object.key), ..Default::default() });
         }
         let deleted = (!quiet).then_some(deleted);
-        Ok(S3Response::new(DeleteObjectsOutput {
-            deleted,
-            ..Default::default()
-        }))
+        Ok(S3Response::new(DeleteObjectsOutput { deleted, ..Default::default() }))
     }
 
     async fn create_multipart_upload(
@@ -419,59 +365,22 @@ mod tests {
             ("no condition, new", none, None, None, None),
             ("no condition, over another", none, Some(&a), Some(&b), None),
             ("create, nothing there", create, None, None, None),
-            (
-                "create, already there",
-                create,
-                Some(&a),
-                Some(&a),
-                Some(S3ErrorCode::PreconditionFailed),
-            ),
-            (
-                "create, another came first",
-                create,
-                None,
-                Some(&b),
-                Some(S3ErrorCode::PreconditionFailed),
-            ),
+            ("create, already there", create, Some(&a), Some(&a), Some(S3ErrorCode::PreconditionFailed)),
+            ("create, another came first", create, None, Some(&b), Some(S3ErrorCode::PreconditionFailed)),
             ("swap, the same", swap, Some(&a), Some(&a), None),
-            (
-                "swap, changed before",
-                swap,
-                Some(&b),
-                Some(&b),
-                Some(S3ErrorCode::PreconditionFailed),
-            ),
-            (
-                "swap, changed meanwhile",
-                swap,
-                Some(&a),
-                Some(&b),
-                Some(S3ErrorCode::PreconditionFailed),
-            ),
+            ("swap, changed before", swap, Some(&b), Some(&b), Some(S3ErrorCode::PreconditionFailed)),
+            ("swap, changed meanwhile", swap, Some(&a), Some(&b), Some(S3ErrorCode::PreconditionFailed)),
             ("swap, never there", swap, None, None, Some(S3ErrorCode::NoSuchKey)),
-            (
-                "swap, deleted meanwhile",
-                swap,
-                Some(&a),
-                None,
-                Some(S3ErrorCode::ConditionalRequestConflict),
-            ),
+            ("swap, deleted meanwhile", swap, Some(&a), None, Some(S3ErrorCode::ConditionalRequestConflict)),
         ] {
-            let got = check_condition(if_match, if_none_match, before, now)
-                .err()
-                .map(|error| error.code().clone());
+            let got = check_condition(if_match, if_none_match, before, now).err().map(|error| error.code().clone());
             assert_eq!(got, expected, "{name}");
         }
     }
 
     fn put(key: &str, body: &'static str) -> S3Request<PutObjectInput> {
         let blob = StreamingBlob::wrap(futures::stream::iter([Ok::<_, io::Error>(body.into())]));
-        let input = PutObjectInput {
-            bucket: "b".into(),
-            key: key.into(),
-            body: Some(blob),
-            ..Default::default()
-        };
+        let input = PutObjectInput { bucket: "b".into(), key: key.into(), body: Some(blob), ..Default::default() };
         request(input)
     }
 
@@ -482,18 +391,11 @@ mod tests {
         let first = objects.put_object(put("k", "one")).await.unwrap().output.e_tag;
         assert_eq!(objects.etag("b", "k").await.unwrap(), first);
         let files = objects.files("b", "k");
-        assert!(
-            files.iter().all(|file| file.exists()),
-            "s3s-fs keeps its files elsewhere now: {files:?}"
-        );
+        assert!(files.iter().all(|file| file.exists()), "s3s-fs keeps its files elsewhere now: {files:?}");
 
         // As `publish` leaves them when it is killed after its first step, and after its second.
         fs::remove_file(&files[2]).unwrap();
-        assert_eq!(
-            objects.etag("b", "k").await.unwrap(),
-            first,
-            "the old body still has its ETag"
-        );
+        assert_eq!(objects.etag("b", "k").await.unwrap(), first, "the old body still has its ETag");
         fs::write(&files[0], "two").unwrap();
         let second = objects.etag("b", "k").await.unwrap();
         assert_ne!(second, first);
@@ -514,11 +416,7 @@ mod tests {
         let error = objects.put_object(bad).await.expect_err("a wrong checksum");
         assert_eq!(*error.code(), S3ErrorCode::BadDigest);
         assert_eq!(objects.etag("b", "k").await.unwrap(), first);
-        assert_eq!(
-            fs::read_dir(dir.path().join(STAGING)).unwrap().count(),
-            0,
-            "nothing stays staged"
-        );
+        assert_eq!(fs::read_dir(dir.path().join(STAGING)).unwrap().count(), 0, "nothing stays staged");
     }
 
     #[tokio::test]

@@ -1,10 +1,10 @@
-//! Faults of the wire that the model of the account does not know: replies that are withheld.
+//! LostReplies of the wire that the model of the account does not know: replies that are withheld.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Which replies are withheld. Cheap to clone; all clones are one.
 #[derive(Debug, Clone, Default)]
-pub struct Faults(Arc<Mutex<Vec<LostReply>>>);
+pub struct LostReplies(Arc<Mutex<Vec<LostReply>>>);
 
 /// The next `times` calls of `action` (any mutating action where it is `None`) are applied and not answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,15 +13,15 @@ pub struct LostReply {
     pub times: u32,
 }
 
-impl Faults {
+impl LostReplies {
     /// Adds a fault.
     pub fn lose(&self, fault: LostReply) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(fault);
     }
 
-    /// Ends all of them.
-    pub fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    /// Ends those of one action.
+    pub fn clear(&self, action: Option<&str>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|fault| fault.action.as_deref() != action);
     }
 
     /// Those that have not happened yet.
@@ -53,19 +53,10 @@ mod tests {
 
     #[test]
     fn a_lost_reply_hits_its_action_as_often_as_asked() {
-        let faults = Faults::default();
-        faults.lose(LostReply {
-            action: Some("RunInstances".into()),
-            times: 2,
-        });
-        let taken = [
-            "DescribeInstances",
-            "RunInstances",
-            "CreateTags",
-            "RunInstances",
-            "RunInstances",
-        ]
-        .map(|action| faults.takes_reply(action));
+        let faults = LostReplies::default();
+        faults.lose(LostReply { action: Some("RunInstances".into()), times: 2 });
+        let taken = ["DescribeInstances", "RunInstances", "CreateTags", "RunInstances", "RunInstances"]
+            .map(|action| faults.takes_reply(action));
         assert_eq!(taken, [false, true, false, true, false]);
         faults.lose(LostReply { action: None, times: 1 });
         assert_eq!(

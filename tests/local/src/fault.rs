@@ -1,0 +1,198 @@
+//! Everything that can be made to go wrong, in the words of the command line, and its undoing.
+
+use std::time::Duration;
+
+use clap::{Subcommand, ValueEnum};
+use drover_cloud::ec2::{Credentials, NoCapacity, Throttling};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    cloud::{Cloud, StateError},
+    host::{Host, HostError},
+    keys::Keys,
+    lost::{LostReplies, LostReply},
+};
+
+/// One fault. Setting it twice is setting it once.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand, Serialize, Deserialize)]
+pub enum Fault {
+    /// The host under a machine dies: kill -9 to everything in it. The instance stays `running`, its status checks fail;
+    /// StopInstances and StartInstances bring it back. Cannot be cleared.
+    Kill { instance: String },
+    /// A machine stands still: nothing in it runs, nothing in it ends.
+    Freeze { instance: String },
+    /// A machine's packets are dropped, those of established connections too. The metadata service still answers.
+    Cut {
+        instance: String,
+        /// Which packets, seen from the machine.
+        #[arg(value_enum, default_value_t = Way::Both)]
+        way: Way,
+        /// Only the traffic with this other machine.
+        #[arg(long)]
+        peer: Option<String>,
+    },
+    /// The file system of a data volume is full.
+    FillDisk { volume: String },
+    /// Writes to a data volume hang.
+    StallDisk { volume: String },
+    /// Requests are throttled by the token buckets that EC2 documents.
+    Throttle,
+    /// Launches and starts in a zone, of one type or of all, get InsufficientInstanceCapacity.
+    Capacity { zone: String, instance_type: Option<String> },
+    /// The next calls of an action (of any that changes something, where none is named) are applied and not answered.
+    LostReply {
+        action: Option<String>,
+        #[arg(long, default_value_t = 1)]
+        times: u32,
+    },
+    /// What is new is missing from lists, and NotFound by id, for this many seconds.
+    Visibility { seconds: u64 },
+    /// The control plane of a zone is out: launches there and lists of everything fail.
+    ZoneOutage { zone: String },
+    /// The operator's credentials are revoked: AuthFailure from EC2, InvalidAccessKeyId from S3.
+    Credentials,
+}
+
+/// A direction, seen from the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+pub enum Way {
+    /// Nothing reaches it.
+    In,
+    /// Nothing that it sends arrives.
+    Out,
+    Both,
+}
+
+/// A fault that could not be set or cleared.
+#[derive(Debug, thiserror::Error)]
+pub enum FaultError {
+    #[error("there is no zone {0}")]
+    NoSuchZone(String),
+    #[error("--times must be at least 1")]
+    NoTimes,
+    #[error("a host that died stays dead: stop and start the instance")]
+    DeadHost,
+    #[error(transparent)]
+    Host(#[from] HostError),
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// The parts that faults are set in.
+#[derive(Debug, Clone)]
+pub struct Breaker {
+    pub cloud: Cloud,
+    pub lost: LostReplies,
+    pub keys: Keys,
+    pub host: Host,
+}
+
+impl Breaker {
+    /// Brings the keys in line with a state that was kept: credentials revoked before a restart stay revoked.
+    pub fn restore(&self) -> Result<(), StateError> {
+        let revoked = self.cloud.change(|ec2, _| ec2.faults().credentials == Credentials::Revoked)?;
+        self.keys.set_operator_revoked(revoked);
+        Ok(())
+    }
+
+    /// Sets a fault.
+    pub async fn set(&self, fault: &Fault) -> Result<(), FaultError> {
+        self.require_zone(fault)?;
+        match fault {
+            Fault::LostReply { times: 0, .. } => Err(FaultError::NoTimes),
+            Fault::LostReply { action, times } => {
+                self.lost.lose(LostReply { action: action.clone(), times: *times });
+                Ok(())
+            }
+            Fault::Throttle => self.change(|faults| faults.throttling = Throttling::Buckets),
+            Fault::Capacity { zone, instance_type } => self.change(|faults| {
+                let refusal = NoCapacity { zone: Some(zone.clone()), instance_type: instance_type.clone() };
+                if !faults.no_capacity.contains(&refusal) {
+                    faults.no_capacity.push(refusal);
+                }
+            }),
+            Fault::Visibility { seconds } => {
+                self.change(|faults| faults.visibility_lag = Duration::from_secs(*seconds))
+            }
+            Fault::ZoneOutage { zone } => self.change(|faults| {
+                faults.zone_outages.insert(zone.clone());
+            }),
+            Fault::Credentials => {
+                self.keys.set_operator_revoked(true);
+                self.change(|faults| faults.credentials = Credentials::Revoked)
+            }
+            Fault::Kill { .. }
+            | Fault::Freeze { .. }
+            | Fault::Cut { .. }
+            | Fault::FillDisk { .. }
+            | Fault::StallDisk { .. } => Ok(self.host.set(fault).await?),
+        }
+    }
+
+    /// Undoes a fault; one that is not set is undone already.
+    pub async fn clear(&self, fault: &Fault) -> Result<(), FaultError> {
+        match fault {
+            Fault::LostReply { action, .. } => {
+                self.lost.clear(action.as_deref());
+                Ok(())
+            }
+            Fault::Throttle => self.change(|faults| faults.throttling = Throttling::Off),
+            Fault::Capacity { zone, instance_type } => self.change(|faults| {
+                let refusal = NoCapacity { zone: Some(zone.clone()), instance_type: instance_type.clone() };
+                faults.no_capacity.retain(|set| *set != refusal);
+            }),
+            Fault::Visibility { .. } => self.change(|faults| faults.visibility_lag = Duration::ZERO),
+            Fault::ZoneOutage { zone } => self.change(|faults| {
+                faults.zone_outages.remove(zone);
+            }),
+            Fault::Credentials => {
+                self.keys.set_operator_revoked(false);
+                self.change(|faults| faults.credentials = Credentials::Valid)
+            }
+            Fault::Kill { .. } => Err(FaultError::DeadHost),
+            Fault::Freeze { .. } | Fault::Cut { .. } | Fault::FillDisk { .. } | Fault::StallDisk { .. } => {
+                Ok(self.host.clear(fault).await?)
+            }
+        }
+    }
+
+    /// Undoes every fault that is set.
+    pub async fn clear_all(&self) -> Result<(), FaultError> {
+        for fault in self.list()? {
+            self.clear(&fault).await?;
+        }
+        Ok(())
+    }
+
+    /// The faults that are set now.
+    pub fn list(&self) -> Result<Vec<Fault>, FaultError> {
+        let mut list = self.host.faults();
+        let lost = self.lost.pending().into_iter();
+        list.extend(lost.map(|LostReply { action, times }| Fault::LostReply { action, times }));
+        let faults = self.cloud.change(|ec2, _| ec2.faults().clone())?;
+        if faults.throttling == Throttling::Buckets {
+            list.push(Fault::Throttle);
+        }
+        for NoCapacity { zone, instance_type } in faults.no_capacity {
+            list.push(Fault::Capacity { zone: zone.unwrap_or_default(), instance_type });
+        }
+        if !faults.visibility_lag.is_zero() {
+            list.push(Fault::Visibility { seconds: faults.visibility_lag.as_secs() });
+        }
+        list.extend(faults.zone_outages.into_iter().map(|zone| Fault::ZoneOutage { zone }));
+        if faults.credentials == Credentials::Revoked {
+            list.push(Fault::Credentials);
+        }
+        Ok(list)
+    }
+
+    fn require_zone(&self, fault: &Fault) -> Result<(), FaultError> {
+        let (Fault::Capacity { zone, .. } | Fault::ZoneOutage { zone }) = fault else { return Ok(()) };
+        let known = self.cloud.look(|ec2, _| ec2.account().subnets.iter().any(|subnet| subnet.zone == *zone));
+        if known { Ok(()) } else { Err(FaultError::NoSuchZone(zone.clone())) }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut drover_cloud::ec2::Faults)) -> Result<(), FaultError> {
+        Ok(self.cloud.change(|ec2, _| change(ec2.faults()))?)
+    }
+}

@@ -1,0 +1,328 @@
+//! `drover-local up`: everything started, until a signal; then everything ended.
+
+use std::{io, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use drover_cloud::ec2::{Account, Hosting, Timings};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::watch,
+    task::JoinSet,
+};
+
+use crate::{
+    calls::Calls,
+    cloud::{Cloud, StateError},
+    control::{self, Ask, MachineLine, Told},
+    fault::Breaker,
+    home::{Endpoints, Home},
+    host::Host,
+    images::Images,
+    keys::Keys,
+    lost::LostReplies,
+    machine::{self, Hypervisor, Limits, Subnet},
+    metadata::Identity,
+    query,
+    s3::{self, Objects, OpenError},
+    serve::serve,
+};
+
+/// What `up` is asked for.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// The address of the endpoints. Without it: the machines' gateway, which the host reaches too; with --no-machines,
+    /// 127.0.0.1.
+    #[arg(long)]
+    pub listen: Option<IpAddr>,
+    /// The port of the EC2 endpoint; 0 for any.
+    #[arg(long, default_value_t = 7700)]
+    pub ec2_port: u16,
+    /// The port of the S3 endpoint; 0 for any.
+    #[arg(long, default_value_t = 7701)]
+    pub s3_port: u16,
+    /// The region's name; its zones are this and a, b and c.
+    #[arg(long, default_value = "local-1")]
+    pub region: String,
+    /// The bucket that is there from the start.
+    #[arg(long, default_value = "drover")]
+    pub bucket: String,
+    /// No machines are booted and no root is needed: instances change their states by themselves, after EC2's times.
+    #[arg(long)]
+    pub no_machines: bool,
+    /// Divides the times that things take by themselves: 20 makes a boot of 15 s one of 0.75 s.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub speed: u32,
+    /// Where the machine image is built once and kept.
+    #[arg(long, default_value = "/var/cache/drover-local")]
+    pub image_cache: PathBuf,
+}
+
+/// Why the cloud is not up.
+#[derive(Debug, thiserror::Error)]
+pub enum UpError {
+    #[error("another drover-local is up in {0}")]
+    Taken(PathBuf),
+    #[error("{what}: {source}")]
+    Io { what: String, source: io::Error },
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Objects(#[from] OpenError),
+    #[error(transparent)]
+    Machines(#[from] machine::Error),
+}
+
+/// A cloud that is up.
+#[derive(Debug)]
+pub struct Up {
+    pub endpoints: Endpoints,
+    home: Home,
+    hypervisor: Option<Hypervisor>,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+    _lock: nix::fcntl::Flock<std::fs::File>,
+}
+
+impl Up {
+    /// Starts everything: sweeps what a crash left, opens the account, listens, and says so in the directory.
+    pub async fn start(home: Home, options: &Options) -> Result<Self, UpError> {
+        let lock = home.take().map_err(|source| match source.kind() {
+            io::ErrorKind::WouldBlock => UpError::Taken(home.dir().into()),
+            _ => UpError::Io { what: format!("cannot use {}", home.dir().display()), source },
+        })?;
+        let at_home = |what: &str| {
+            let what = format!("cannot {what} in {}", home.dir().display());
+            move |source| UpError::Io { what, source }
+        };
+        home.withdraw().map_err(at_home("remove what a crash left"))?;
+        let operator = home.operator_key().map_err(at_home("keep the operator's key"))?;
+        let keys = Keys::new(&operator.access_key, &operator.secret_key);
+        let cloud = Cloud::open(&home.state(), account(options), rand::random())?;
+        let images = if options.no_machines {
+            Images::in_name_only()
+        } else {
+            Images::of_machines(machine::Images::build(&options.image_cache).await?)
+        };
+        cloud.change(|ec2, now| {
+            for spec in images.specs() {
+                ec2.register_image(now, spec.clone());
+            }
+        })?;
+        let (hypervisor, events) = if options.no_machines {
+            (None, None)
+        } else {
+            let cidr = cloud.look(|ec2, _| ec2.account().vpc_cidr);
+            let network = Subnet { address: cidr.base, prefix: cidr.prefix };
+            let config = machine::Config { dir: home.machines(), network, limits: Limits::default() };
+            std::fs::create_dir_all(home.machines()).map_err(at_home("keep machines"))?;
+            let identity = Identity { cloud: cloud.clone(), keys: keys.clone() };
+            let (hypervisor, events) = Hypervisor::open(config, Arc::new(identity)).await?;
+            (Some(hypervisor), Some(events))
+        };
+        let (stop, stopped) = watch::channel(false);
+        let mut up = Self {
+            endpoints: Endpoints {
+                ec2: String::new(),
+                s3: String::new(),
+                region: cloud.look(|ec2, _| ec2.account().region.clone()),
+                access_key: operator.access_key,
+                secret_key: operator.secret_key,
+                bucket: options.bucket.clone(),
+                pid: std::process::id(),
+            },
+            home,
+            hypervisor: hypervisor.clone(),
+            stop,
+            tasks: JoinSet::new(),
+            _lock: lock,
+        };
+        let host = Host::new(cloud.clone(), keys.clone(), hypervisor, images);
+        let resumed = host.resume()?;
+        let serving = up.serve(options, stopped, cloud, keys, host.clone()).await;
+        if let Err(error) = serving {
+            up.end().await?;
+            return Err(error);
+        }
+        up.tasks.spawn(host.run(resumed, events));
+        Ok(up)
+    }
+
+    async fn serve(
+        &mut self,
+        options: &Options,
+        stopped: watch::Receiver<bool>,
+        cloud: Cloud,
+        keys: Keys,
+        host: Host,
+    ) -> Result<(), UpError> {
+        let gateway = self.hypervisor.as_ref().map(|hypervisor| IpAddr::V4(hypervisor.gateway()));
+        let address = options.listen.or(gateway).unwrap_or(IpAddr::from([127, 0, 0, 1]));
+        let (calls, lost) = (Calls::default(), LostReplies::default());
+
+        let (listener, url) = listen(address, options.ec2_port).await?;
+        self.endpoints.ec2 = url;
+        let ec2 = query::Endpoint {
+            cloud: cloud.clone(),
+            region: self.endpoints.region.clone(),
+            keys: keys.clone(),
+            calls: calls.clone(),
+            lost: lost.clone(),
+        };
+        self.tasks.spawn(serve(listener, stopped.clone(), move |request, _| {
+            let ec2 = ec2.clone();
+            async move { ec2.answer(request).await }
+        }));
+
+        let (listener, url) = listen(address, options.s3_port).await?;
+        self.endpoints.s3 = url;
+        let objects = Objects::open(&self.home.objects(), &options.bucket)?;
+        let s3 = s3::Endpoint::new(objects, &options.bucket, keys.clone(), calls.clone(), lost.clone());
+        self.tasks.spawn(serve(listener, stopped, move |request, _| {
+            let s3 = s3.clone();
+            async move { s3.answer(request).await }
+        }));
+
+        let breaker = Breaker { cloud: cloud.clone(), lost, keys, host };
+        breaker.restore()?;
+        let at_home = |source| UpError::Io { what: format!("cannot listen in {}", self.home.dir().display()), source };
+        let listener = UnixListener::bind(self.home.socket()).map_err(at_home)?;
+        let answering = Answering { cloud, calls, breaker, stop: self.stop.clone() };
+        self.tasks.spawn(control::listen(listener, move |ask| {
+            let answering = answering.clone();
+            async move { answering.answer(ask).await }
+        }));
+        self.home.announce(&self.endpoints).map_err(at_home)
+    }
+
+    /// Waits until somebody asked by the socket that it ends.
+    pub async fn ended(&self) {
+        // An error means that the sender is gone, and this struct holds it.
+        drop(self.stop.subscribe().wait_for(|stop| *stop).await);
+    }
+
+    /// Ends everything. The account, its bucket and its volumes stay in the directory; machines end as in a power cut.
+    pub async fn end(mut self) -> Result<(), UpError> {
+        self.stop.send_replace(true);
+        self.tasks.shutdown().await;
+        if let Some(hypervisor) = &self.hypervisor {
+            hypervisor.close().await?;
+        }
+        let what = || format!("cannot tidy up {}", self.home.dir().display());
+        self.home.withdraw().map_err(|source| UpError::Io { what: what(), source })
+    }
+}
+
+/// Sweeps everything: ends a running `up`, removes what a crash left, then the directory with the account in it.
+pub async fn down(home: &Home) -> Result<(), UpError> {
+    let io = |source| UpError::Io { what: format!("cannot remove {}", home.dir().display()), source };
+    if !home.dir().exists() {
+        return Ok(());
+    }
+    let asked = tokio::time::timeout(ASK_TIMEOUT, control::ask(&home.socket(), &Ask::End)).await;
+    let _lock = match asked {
+        Ok(Ok(_)) => wait_for_lock(home).await?,
+        // Nothing is up, or it hangs: only the first leaves the lock free.
+        Ok(Err(_)) | Err(_) => home.take().map_err(|_| UpError::Taken(home.dir().into()))?,
+    };
+    if home.machines().exists() {
+        let swept = machine::sweep(&home.machines()).await?;
+        tracing::info!(?swept, "swept");
+    }
+    home.remove().map_err(io)
+}
+
+/// How long a command waits for the running cloud's answer.
+const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long ending all machines may take.
+const END_TIMEOUT: Duration = Duration::from_secs(120);
+
+async fn wait_for_lock(home: &Home) -> Result<nix::fcntl::Flock<std::fs::File>, UpError> {
+    let mut pause = tokio::time::interval(Duration::from_millis(50));
+    let waited = tokio::time::timeout(END_TIMEOUT, async {
+        loop {
+            pause.tick().await;
+            if let Ok(lock) = home.take() {
+                return lock;
+            }
+        }
+    });
+    waited.await.map_err(|_elapsed| UpError::Taken(home.dir().into()))
+}
+
+async fn listen(address: IpAddr, port: u16) -> Result<(TcpListener, String), UpError> {
+    let failed = |source| UpError::Io { what: format!("cannot listen on {address} port {port}"), source };
+    let listener = TcpListener::bind((address, port)).await.map_err(failed)?;
+    let url = format!("http://{}", listener.local_addr().map_err(failed)?);
+    Ok((listener, url))
+}
+
+fn account(options: &Options) -> Account {
+    let usual = Timings::default();
+    let timings = Timings {
+        boot: usual.boot / options.speed,
+        graceful: usual.graceful / options.speed,
+        at_once: usual.at_once / options.speed,
+        volume: usual.volume / options.speed,
+        attach: usual.attach / options.speed,
+        address_move: usual.address_move / options.speed,
+        status_checks: usual.status_checks / options.speed,
+        terminated_tags: usual.terminated_tags / options.speed,
+        terminated_listed: usual.terminated_listed / options.speed,
+        ..usual
+    };
+    Account {
+        instance_profiles: vec!["drover-machine".into()],
+        network_tags: [("drover:network".to_owned(), "machines".to_owned())].into(),
+        machine_group: "drover-machine".into(),
+        hosting: if options.no_machines { Hosting::Automatic } else { Hosting::Reported },
+        timings,
+        ..Account::new(&options.region)
+    }
+}
+
+/// Answers what the other commands ask.
+#[derive(Debug, Clone)]
+struct Answering {
+    cloud: Cloud,
+    calls: Calls,
+    breaker: Breaker,
+    stop: watch::Sender<bool>,
+}
+
+impl Answering {
+    async fn answer(&self, ask: Ask) -> Told {
+        let done = |result: Result<(), crate::fault::FaultError>| match result {
+            Ok(()) => Told::Done,
+            Err(error) => Told::Refused(error.to_string()),
+        };
+        match ask {
+            Ask::Calls { since } => Told::Calls(self.calls.since(since)),
+            Ask::Machines => Told::Machines(self.machines()),
+            Ask::Set(fault) => done(self.breaker.set(&fault).await),
+            Ask::Clear(fault) => done(self.breaker.clear(&fault).await),
+            Ask::ClearAll => done(self.breaker.clear_all().await),
+            Ask::Faults => match self.breaker.list() {
+                Ok(faults) => Told::Faults(faults),
+                Err(error) => Told::Refused(error.to_string()),
+            },
+            Ask::End => {
+                self.stop.send_replace(true);
+                Told::Done
+            }
+        }
+    }
+
+    fn machines(&self) -> Vec<MachineLine> {
+        self.cloud.look(|ec2, _| {
+            let line = |instance: &drover_cloud::ec2::Instance| MachineLine {
+                id: instance.instance_id.clone(),
+                name: instance.tags.get("Name").cloned().unwrap_or_default(),
+                state: instance.state.to_string(),
+                zone: instance.zone.clone(),
+                address: instance.private_ip_address.clone(),
+                volumes: instance.block_devices.iter().skip(1).map(|device| device.volume_id.clone()).collect(),
+                host_lost: instance.host_lost,
+            };
+            ec2.instances().map(line).collect()
+        })
+    }
+}
