@@ -1,1 +1,22 @@
-//! drover-aws
+//! EC2 and S3 as our traits see them. The only crate that names the AWS SDK: error codes become classes here, calls keep
+//! to their rate lanes and deadlines here, and nothing of the SDK leaves. It decides nothing: one call in, one call out.
+
+pub mod calls;
+pub mod classify;
+mod connect;
+mod convert;
+mod machines;
+mod objects;
+mod selectors;
+mod send;
+mod volumes;
+
+#[cfg(test)]
+mod loopback;
+#[cfg(test)]
+mod wire_tests;
+
+pub use calls::{Call, calls};
+pub use connect::{Aws, Options, connect};
+pub use machines::Ec2;
+pub use objects::{Bucket, OBJECT_BYTES_MAX};

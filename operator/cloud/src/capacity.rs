@@ -33,8 +33,7 @@ impl CapacityMemory {
         if error.code == SUBNET_FULL {
             self.subnets.insert(request.subnet.clone(), now);
         } else {
-            self.types
-                .insert((request.instance_type.clone(), request.zone.clone()), now);
+            self.types.insert((request.instance_type.clone(), request.zone.clone()), now);
         }
     }
 
@@ -52,10 +51,7 @@ impl CapacityMemory {
 /// A refusal dated in the future is not recent: the clock went back, and nobody knows how old it is.
 fn recent<K: Ord + Clone>(refusals: &BTreeMap<K, Millis>, now: Millis) -> BTreeSet<K> {
     let recent = |at: Millis| at <= now && now.since(at) < REMEMBERED;
-    let keys = refusals
-        .iter()
-        .filter(|(_, at)| recent(**at))
-        .map(|(key, _)| key.clone());
+    let keys = refusals.iter().filter(|(_, at)| recent(**at)).map(|(key, _)| key.clone());
     keys.collect()
 }
 
@@ -87,33 +83,17 @@ mod tests {
             let error = CloudError::new(*class, "RunInstances", *code, "no");
             memory.note(&request(instance_type, zone, subnet), &error, Millis(1_000));
         }
-        let refused: Vec<_> = memory
-            .refused(Millis(1_000 + now))
-            .into_iter()
-            .map(|(t, z)| (t, z.to_string()))
-            .collect();
-        let expected: Vec<_> = types
-            .iter()
-            .map(|(t, z)| ((*t).to_string(), (*z).to_string()))
-            .collect();
+        let refused: Vec<_> =
+            memory.refused(Millis(1_000 + now)).into_iter().map(|(t, z)| (t, z.to_string())).collect();
+        let expected: Vec<_> = types.iter().map(|(t, z)| ((*t).to_string(), (*z).to_string())).collect();
         assert_eq!(refused, expected);
-        let full: Vec<_> = memory
-            .full_subnets(Millis(1_000 + now))
-            .into_iter()
-            .map(|s| s.to_string())
-            .collect();
+        let full: Vec<_> = memory.full_subnets(Millis(1_000 + now)).into_iter().map(|s| s.to_string()).collect();
         assert_eq!(full, subnets);
     }
 
     #[test]
     fn a_refused_type_is_avoided_in_its_zone_for_three_minutes() {
-        let refusal = [(
-            "m7i.large",
-            "eu-1a",
-            "subnet-a",
-            Class::Capacity,
-            "InsufficientInstanceCapacity",
-        )];
+        let refusal = [("m7i.large", "eu-1a", "subnet-a", Class::Capacity, "InsufficientInstanceCapacity")];
         check(&refusal, 0, &[("m7i.large", "eu-1a")], &[]);
         check(&refusal, 179_999, &[("m7i.large", "eu-1a")], &[]);
         check(&refusal, 180_000, &[], &[]);
@@ -121,28 +101,13 @@ mod tests {
 
     #[test]
     fn a_full_subnet_condemns_neither_type_nor_zone() {
-        check(
-            &[("m7i.large", "eu-1a", "subnet-a", Class::Capacity, SUBNET_FULL)],
-            10,
-            &[],
-            &["subnet-a"],
-        );
+        check(&[("m7i.large", "eu-1a", "subnet-a", Class::Capacity, SUBNET_FULL)], 10, &[], &["subnet-a"]);
     }
 
     #[test]
     fn an_error_that_is_not_about_room_is_not_remembered() {
-        check(
-            &[("m7i.large", "eu-1a", "subnet-a", Class::Transient, "InternalError")],
-            0,
-            &[],
-            &[],
-        );
-        check(
-            &[("m7i.large", "eu-1a", "subnet-a", Class::Quota, "VcpuLimitExceeded")],
-            0,
-            &[],
-            &[],
-        );
+        check(&[("m7i.large", "eu-1a", "subnet-a", Class::Transient, "InternalError")], 0, &[], &[]);
+        check(&[("m7i.large", "eu-1a", "subnet-a", Class::Quota, "VcpuLimitExceeded")], 0, &[], &[]);
     }
 
     #[test]

@@ -64,10 +64,7 @@ mod tests {
 
     use super::*;
 
-    const RUN: Rate = Rate {
-        burst: 2,
-        every: Duration::from_secs(1),
-    };
+    const RUN: Rate = Rate { burst: 2, every: Duration::from_secs(1) };
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
@@ -78,12 +75,10 @@ mod tests {
         let mut lanes = Lanes::default();
         let answers: Vec<_> = asks
             .iter()
-            .map(
-                |(now, patience)| match lanes.take("run", RUN, ms(*now), ms(*patience)) {
-                    Ok(wait) => Ok(wait.as_millis() as u64),
-                    Err(no) => Err(no.wait.as_millis() as u64),
-                },
-            )
+            .map(|(now, patience)| match lanes.take("run", RUN, ms(*now), ms(*patience)) {
+                Ok(wait) => Ok(wait.as_millis() as u64),
+                Err(no) => Err(no.wait.as_millis() as u64),
+            })
             .collect();
         assert_eq!(answers, expected);
     }
@@ -103,10 +98,7 @@ mod tests {
 
     #[test]
     fn who_has_no_patience_takes_no_token() {
-        check(
-            &[(0, 0), (0, 0), (0, 999), (0, 999), (0, 1_000)],
-            &[Ok(0), Ok(0), Err(1_000), Err(1_000), Ok(1_000)],
-        );
+        check(&[(0, 0), (0, 0), (0, 999), (0, 999), (0, 1_000)], &[Ok(0), Ok(0), Err(1_000), Err(1_000), Ok(1_000)]);
     }
 
     #[test]

@@ -1,0 +1,181 @@
+//! Every call this crate makes, with its rate lane and deadline: the one table that the code sends by, that an IAM policy
+//! is made from, and that a test holds against what really goes over the wire.
+//!
+//! Rates are half of what EC2 gives an account per Region and action (EC2 API documentation, "Request throttling"), where
+//! everyone in the account shares the bucket. A row is a lane: where EC2 has two buckets for one action, or where a call
+//! must never wait behind routine ones, the action has two rows.
+
+use std::time::Duration;
+
+use drover_cloud::lanes::Rate;
+
+/// One kind of call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// The action's name in its service's API, such as `RunInstances`.
+    pub action: &'static str,
+    /// The name of its rate lane: the action, or the action and what sets this row apart.
+    pub lane: &'static str,
+    /// What a policy must allow for it.
+    pub permissions: &'static [&'static str],
+    /// `None` for S3, which allows thousands per second and prefix where we make a few.
+    pub rate: Option<Rate>,
+    /// From asking for a token to having the whole answer, the transfer of a large object aside.
+    pub deadline: Duration,
+    /// It changes something.
+    pub mutates: bool,
+}
+
+/// A read may be a page of 1,000 machines.
+const READ: Duration = Duration::from_secs(20);
+/// Short, because whoever holds the operators' lock sends nothing that could arrive after its lease has ended.
+const WRITE: Duration = Duration::from_secs(15);
+/// Documents of a few kilobytes; the lock itself is renewed by one of these.
+const OBJECT: Duration = Duration::from_secs(10);
+
+/// Half of "non-mutating actions" with a filter or pagination, 100 and 20 per second.
+const FILTERED: Option<Rate> = rate(50, 100);
+/// Half of the big Describes with neither, 50 and 10 per second.
+const BY_ID: Option<Rate> = rate(25, 200);
+/// Half of "mutating actions", 50 and 5 per second.
+const MUTATING: Option<Rate> = rate(25, 400);
+/// Half of the actions with a bucket of 100 and 5 per second.
+const LARGE: Option<Rate> = rate(50, 400);
+
+pub(crate) const DESCRIBE_INSTANCES: Call = read("DescribeInstances", &["ec2:DescribeInstances"], FILTERED);
+pub(crate) const DESCRIBE_INSTANCES_BY_ID: Call =
+    Call { lane: "DescribeInstances by id", ..read("DescribeInstances", &["ec2:DescribeInstances"], BY_ID) };
+pub(crate) const DESCRIBE_VOLUMES: Call = read("DescribeVolumes", &["ec2:DescribeVolumes"], FILTERED);
+pub(crate) const DESCRIBE_VOLUMES_BY_ID: Call =
+    Call { lane: "DescribeVolumes by id", ..read("DescribeVolumes", &["ec2:DescribeVolumes"], BY_ID) };
+pub(crate) const DESCRIBE_IMAGES: Call = read("DescribeImages", &["ec2:DescribeImages"], FILTERED);
+pub(crate) const DESCRIBE_SUBNETS: Call = read("DescribeSubnets", &["ec2:DescribeSubnets"], FILTERED);
+pub(crate) const DESCRIBE_SECURITY_GROUPS: Call =
+    read("DescribeSecurityGroups", &["ec2:DescribeSecurityGroups"], BY_ID);
+pub(crate) const DESCRIBE_INSTANCE_TYPES: Call =
+    read("DescribeInstanceTypes", &["ec2:DescribeInstanceTypes"], FILTERED);
+
+/// 5 and 2 per second for the whole account: the scarcest bucket. Tagging what is created and giving it a role are
+/// permissions of their own.
+pub(crate) const RUN_INSTANCES: Call =
+    write("RunInstances", &["ec2:RunInstances", "ec2:CreateTags", "iam:PassRole"], rate(2, 1_000));
+pub(crate) const MODIFY_INSTANCE_ATTRIBUTE: Call =
+    write("ModifyInstanceAttribute", &["ec2:ModifyInstanceAttribute"], MUTATING);
+/// StopInstances has 50 and 5 per second; half of it is shared out so that powering off, which fences, has a lane.
+pub(crate) const STOP_INSTANCES: Call = write("StopInstances", &["ec2:StopInstances"], rate(15, 800));
+pub(crate) const POWER_OFF: Call =
+    Call { lane: "StopInstances power off", ..write("StopInstances", &["ec2:StopInstances"], rate(10, 800)) };
+pub(crate) const TERMINATE_INSTANCES: Call = write("TerminateInstances", &["ec2:TerminateInstances"], LARGE);
+/// 100 and 10 per second.
+pub(crate) const CREATE_TAGS: Call = write("CreateTags", &["ec2:CreateTags"], rate(50, 200));
+pub(crate) const CREATE_VOLUME: Call = write("CreateVolume", &["ec2:CreateVolume", "ec2:CreateTags"], LARGE);
+pub(crate) const ATTACH_VOLUME: Call = write("AttachVolume", &["ec2:AttachVolume"], MUTATING);
+pub(crate) const DETACH_VOLUME: Call = write("DetachVolume", &["ec2:DetachVolume"], MUTATING);
+pub(crate) const DELETE_VOLUME: Call = write("DeleteVolume", &["ec2:DeleteVolume"], LARGE);
+
+/// Without `s3:ListBucket` S3 answers AccessDenied, not NoSuchKey, for what is not there.
+pub(crate) const GET_OBJECT: Call = object("GetObject", &["s3:GetObject", "s3:ListBucket"], false);
+pub(crate) const PUT_OBJECT: Call = object("PutObject", &["s3:PutObject"], true);
+pub(crate) const LIST_OBJECTS: Call = object("ListObjectsV2", &["s3:ListBucket"], false);
+pub(crate) const DELETE_OBJECT: Call = object("DeleteObject", &["s3:DeleteObject"], true);
+
+/// Every call, EC2 first. A volume with a customer's KMS key needs `kms:CreateGrant`, `kms:Decrypt` and
+/// `kms:GenerateDataKeyWithoutPlaintext` on that key besides (EBS documentation, "Permissions to use KMS keys").
+pub fn calls() -> &'static [Call] {
+    &[
+        DESCRIBE_INSTANCES,
+        DESCRIBE_INSTANCES_BY_ID,
+        DESCRIBE_VOLUMES,
+        DESCRIBE_VOLUMES_BY_ID,
+        DESCRIBE_IMAGES,
+        DESCRIBE_SUBNETS,
+        DESCRIBE_SECURITY_GROUPS,
+        DESCRIBE_INSTANCE_TYPES,
+        RUN_INSTANCES,
+        MODIFY_INSTANCE_ATTRIBUTE,
+        STOP_INSTANCES,
+        POWER_OFF,
+        TERMINATE_INSTANCES,
+        CREATE_TAGS,
+        CREATE_VOLUME,
+        ATTACH_VOLUME,
+        DETACH_VOLUME,
+        DELETE_VOLUME,
+        GET_OBJECT,
+        PUT_OBJECT,
+        LIST_OBJECTS,
+        DELETE_OBJECT,
+    ]
+}
+
+const fn rate(burst: u32, every_ms: u64) -> Option<Rate> {
+    Some(Rate { burst, every: Duration::from_millis(every_ms) })
+}
+
+const fn read(action: &'static str, permissions: &'static [&'static str], rate: Option<Rate>) -> Call {
+    Call { action, lane: action, permissions, rate, deadline: READ, mutates: false }
+}
+
+const fn write(action: &'static str, permissions: &'static [&'static str], rate: Option<Rate>) -> Call {
+    Call { deadline: WRITE, mutates: true, ..read(action, permissions, rate) }
+}
+
+const fn object(action: &'static str, permissions: &'static [&'static str], mutates: bool) -> Call {
+    Call { deadline: OBJECT, mutates, ..read(action, permissions, None) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// EC2's own buckets (capacity, refill per second), from "Request throttling".
+    const EC2_BUCKETS: &[(&str, f64, f64)] = &[
+        ("DescribeInstances", 100.0, 20.0),
+        ("DescribeInstances by id", 50.0, 10.0),
+        ("DescribeVolumes", 100.0, 20.0),
+        ("DescribeVolumes by id", 50.0, 10.0),
+        ("DescribeImages", 100.0, 20.0),
+        ("DescribeSubnets", 100.0, 20.0),
+        ("DescribeSecurityGroups", 50.0, 10.0),
+        ("DescribeInstanceTypes", 100.0, 20.0),
+        ("RunInstances", 5.0, 2.0),
+        ("ModifyInstanceAttribute", 50.0, 5.0),
+        ("StopInstances", 50.0, 5.0),
+        ("TerminateInstances", 100.0, 5.0),
+        ("CreateTags", 100.0, 10.0),
+        ("CreateVolume", 100.0, 5.0),
+        ("AttachVolume", 50.0, 5.0),
+        ("DetachVolume", 50.0, 5.0),
+        ("DeleteVolume", 100.0, 5.0),
+    ];
+
+    #[test]
+    fn no_lane_takes_more_than_half_of_the_accounts_bucket() {
+        for (bucket, capacity, refill) in EC2_BUCKETS {
+            // The lanes of StopInstances share one bucket of EC2.
+            let lanes =
+                calls().iter().filter(|c| c.lane == *bucket || (*bucket == "StopInstances" && c.action == *bucket));
+            let (burst, per_second) = lanes.filter_map(|c| c.rate).fold((0.0, 0.0), |(burst, per_second), rate| {
+                (burst + f64::from(rate.burst), per_second + 1.0 / rate.every.as_secs_f64())
+            });
+            assert!(burst > 0.0, "{bucket} has no lane");
+            assert!(burst <= capacity / 2.0 && per_second <= refill / 2.0, "{bucket}: {burst} and {per_second}/s");
+        }
+        let known: Vec<_> = EC2_BUCKETS.iter().map(|(bucket, ..)| *bucket).collect();
+        for call in calls().iter().filter(|c| c.rate.is_some() && c.lane != POWER_OFF.lane) {
+            assert!(known.contains(&call.lane), "{} is in no bucket of the table above", call.lane);
+        }
+    }
+
+    #[test]
+    fn every_lane_has_one_row_and_can_be_used_at_once() {
+        let mut lanes: Vec<_> = calls().iter().map(|c| c.lane).collect();
+        lanes.sort_unstable();
+        lanes.dedup();
+        assert_eq!(lanes.len(), calls().len());
+        for call in calls() {
+            assert!(call.rate.is_none_or(|rate| rate.burst > 0 && !rate.every.is_zero()), "{call:?}");
+            assert!(!call.permissions.is_empty() && !call.deadline.is_zero(), "{call:?}");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Where credentials, Region and endpoints come from, and how the SDK must behave: it makes each call once, because only
+//! our caller knows what a lost reply means, and because the SDK's own retries count a capacity error as a server error
+//! and would spend the scarce RunInstances requests on it.
+
+use std::time::Duration;
+
+use aws_config::{AppName, BehaviorVersion, Region, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig};
+use aws_types::service_config::ServiceConfigKey;
+use drover_cloud::{Class, CloudError, Result};
+
+use crate::{
+    calls::{Call, calls},
+    machines::Ec2,
+    objects::{Bucket, OBJECT_BYTES_MAX, transfer_time},
+    send::Sender,
+};
+
+/// What an operator may say beyond the AWS environment and profile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Instead of the default chain's: `AWS_REGION`, the profile, the instance's own Region.
+    pub region: Option<String>,
+    /// No call lasts longer, the transfer of a large object aside; for a holder of a lease shorter than the calls' own
+    /// deadlines.
+    pub deadline_max: Duration,
+}
+
+/// One account in one Region, or an endpoint that speaks its API. Its handles share rate lanes and connections.
+#[derive(Clone, Debug)]
+pub struct Aws {
+    region: String,
+    object_endpoint: Option<String>,
+    ec2: aws_sdk_ec2::Client,
+    s3: aws_sdk_s3::Client,
+    sender: Sender,
+}
+
+/// Looking for a Region asks the instance metadata service, which off EC2 never answers.
+const CONNECT_BOUND: Duration = Duration::from_secs(30);
+
+/// A TCP and TLS handshake within a Region takes milliseconds; a lost SYN is sent again after one second.
+const TCP_CONNECT: Duration = Duration::from_secs(3);
+
+/// Below one byte a second for this long, a body counts as stalled. The SDK's own default depends on its version.
+const STALLED: Duration = Duration::from_secs(20);
+
+/// Reads the environment, profile and, on EC2, the metadata service: static keys, web identity (IRSA), container
+/// credentials (ECS, EKS Pod Identity), `credential_process`, instance role. Not compiled in: SSO. `AWS_ENDPOINT_URL`,
+/// `AWS_ENDPOINT_URL_EC2` and `AWS_ENDPOINT_URL_S3` redirect the calls. Credentials are first fetched by the first call.
+///
+/// # Errors
+/// `Invalid` when no Region is found, `Transient` when looking takes too long.
+pub async fn connect(options: &Options) -> Result<Aws> {
+    let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .app_name(AppName::new("drover").expect("the name has only letters"));
+    if let Some(region) = &options.region {
+        loader = loader.region(Region::new(region.clone()));
+    }
+    let slow = |_| CloudError::new(Class::Transient, "connect", "Timeout", "no Region was found in time");
+    let config = tokio::time::timeout(CONNECT_BOUND, loader.load()).await.map_err(slow)?;
+    Aws::new(&config, options.deadline_max)
+}
+
+// === impl Options, Aws ===
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { region: None, deadline_max: Duration::MAX }
+    }
+}
+
+impl Aws {
+    pub(crate) fn new(config: &SdkConfig, deadline_max: Duration) -> Result<Self> {
+        let no_region = || {
+            let message = "no Region: set it in the configuration, AWS_REGION or the profile";
+            CloudError::new(Class::Invalid, "connect", "NoRegion", message)
+        };
+        let region = config.region().ok_or_else(no_region)?.to_string();
+        let object_endpoint = object_endpoint(config);
+        Ok(Self {
+            region,
+            ec2: ec2_client(config, deadline_max),
+            s3: s3_client(config, deadline_max, object_endpoint.is_some()),
+            object_endpoint,
+            sender: Sender::new(deadline_max),
+        })
+    }
+
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+
+    /// The S3 endpoint where it is not AWS's own: machines must be told of it.
+    pub fn object_endpoint(&self) -> Option<&str> {
+        self.object_endpoint.as_deref()
+    }
+
+    /// EC2: `Machines` and `Volumes`.
+    pub fn ec2(&self) -> Ec2 {
+        Ec2::new(self.ec2.clone(), self.sender.clone())
+    }
+
+    /// One bucket: `Objects`.
+    pub fn bucket(&self, name: &str) -> Bucket {
+        Bucket::new(self.s3.clone(), self.sender.clone(), name)
+    }
+}
+
+// === how the SDK behaves ===
+
+fn ec2_client(config: &SdkConfig, deadline_max: Duration) -> aws_sdk_ec2::Client {
+    let config = aws_sdk_ec2::config::Builder::from(config)
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(timeouts(longest(|call| call.rate.is_some()).min(deadline_max)))
+        .stalled_stream_protection(stalled())
+        .build();
+    aws_sdk_ec2::Client::from_conf(config)
+}
+
+/// Checksums both ways wherever the API supports them: a register damaged in transit must not be believed, and computing
+/// a CRC of a few kilobytes costs nothing. Another endpoint than AWS's own rarely has a name per bucket, hence path style.
+fn s3_client(config: &SdkConfig, deadline_max: Duration, other_endpoint: bool) -> aws_sdk_s3::Client {
+    let bound = longest(|call| call.rate.is_none()).min(deadline_max) + transfer_time(OBJECT_BYTES_MAX);
+    let config = aws_sdk_s3::config::Builder::from(config)
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(timeouts(bound))
+        .stalled_stream_protection(stalled())
+        .request_checksum_calculation(RequestChecksumCalculation::WhenSupported)
+        .response_checksum_validation(ResponseChecksumValidation::WhenSupported)
+        .force_path_style(other_endpoint)
+        .build();
+    aws_sdk_s3::Client::from_conf(config)
+}
+
+/// `Sender` bounds every call to its own deadline; these are the SDK's, which has none unless told, as a second net.
+fn timeouts(bound: Duration) -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(TCP_CONNECT)
+        .operation_attempt_timeout(bound)
+        .operation_timeout(bound)
+        .build()
+}
+
+/// The longest deadline of one service's calls.
+fn longest(of: impl Fn(&Call) -> bool) -> Duration {
+    let deadlines = calls().iter().filter(|call| of(call)).map(|call| call.deadline);
+    deadlines.max().expect("each service has calls")
+}
+
+fn stalled() -> StalledStreamProtectionConfig {
+    StalledStreamProtectionConfig::enabled().grace_period(STALLED).build()
+}
+
+/// As the S3 client itself finds it, which does not tell.
+fn object_endpoint(config: &SdkConfig) -> Option<String> {
+    let key = ServiceConfigKey::builder()
+        .service_id("S3")
+        .env("AWS_ENDPOINT_URL")
+        .profile("endpoint_url")
+        .build()
+        .expect("all three parts are given");
+    let own = config.service_config().and_then(|own| own.load_config(key));
+    own.or_else(|| config.endpoint_url().map(str::to_owned))
+}
