@@ -9,7 +9,7 @@ use drover_api::{
 
 use crate::{
     actions::Action,
-    orders,
+    orders, slots,
     view::{Out, View, voter},
 };
 
@@ -230,10 +230,7 @@ fn readmit(view: &View<'_>, register: &Register, out: &mut Out) {
             _ => {
                 let catch_up = Some(CatchUp { voter: returned, target: leader.executed.clone() });
                 let next = SlotRecord { catch_up, ..record.clone() };
-                let incarnation = view.incarnation().clone();
-                let expected = Some(record.write_id.clone());
-                let action = Action::PutSlot { incarnation, slot, record: Box::new(next), expected };
-                out.act(action, format!("it came back as life {}", voting.life));
+                slots::put(view, slot, next, Some(record), format!("it came back as life {}", voting.life), out);
             }
         }
     }

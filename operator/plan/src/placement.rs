@@ -26,7 +26,7 @@ pub struct NoPlace {
     pub message: String,
 }
 
-/// Chooses for `slot`; `bound` is the zone of its data volume. Capacity moves a launch to the next type and zone; a spread
+/// Chooses for `slot`; `bound` is the zone of its data volume, `placed` what this pass chose for other slots. Capacity moves a launch to the next type and zone; a spread
 /// that is Required never gives way to it.
 pub fn choose(
     view: &View<'_>,
@@ -34,6 +34,7 @@ pub fn choose(
     spread: ZoneSpread,
     slot: Slot,
     bound: Option<&Zone>,
+    placed: &BTreeMap<Slot, Zone>,
 ) -> Result<Place, NoPlace> {
     let no = |reason, message: &str| NoPlace { reason, message: message.to_owned() };
     let subnets = catalog.subnets.as_ref().map_err(|error| no("SubnetsUnresolved", error))?;
@@ -47,7 +48,7 @@ pub fn choose(
             ));
         }
         Some(zone) => (vec![zone.clone()], 1),
-        None => by_spread(view, slot, zones.keys().cloned().collect(), spread)?,
+        None => by_spread(view, slot, zones.keys().cloned().collect(), spread, placed)?,
     };
     let allowed = if spread == ZoneSpread::Required && slot.is_member() { crowded_from } else { order.len() };
     order.truncate(allowed);
@@ -70,14 +71,20 @@ pub fn choose(
 }
 
 /// Zones in the order to try, and from which place on they would crowd: more members in a zone than an even spread needs.
-fn by_spread(view: &View<'_>, slot: Slot, zones: Vec<Zone>, spread: ZoneSpread) -> Result<(Vec<Zone>, usize), NoPlace> {
+fn by_spread(
+    view: &View<'_>,
+    slot: Slot,
+    zones: Vec<Zone>,
+    spread: ZoneSpread,
+    placed: &BTreeMap<Slot, Zone>,
+) -> Result<(Vec<Zone>, usize), NoPlace> {
     let peers: Vec<Slot> = view
         .wanted_slots()
         .into_iter()
         .filter(|other| *other != slot && other.is_member() == slot.is_member())
         .collect();
     let mut load: BTreeMap<Zone, usize> = zones.iter().map(|zone| (zone.clone(), 0)).collect();
-    for zone in peers.iter().filter_map(|peer| view.zone_of(*peer)) {
+    for zone in peers.iter().filter_map(|peer| placed.get(peer).cloned().or_else(|| view.zone_of(*peer))) {
         if let Some(count) = load.get_mut(&zone) {
             *count += 1;
         }

@@ -159,13 +159,14 @@ fn launch_anew(view: &View<'_>, set: &ResolvedSet, slot: Slot, record: &SlotReco
         },
         None => record.volume_request.as_ref().map(|request| request.zone.clone()),
     };
-    let place = match placement::choose(view, catalog, set.zone_spread, slot, bound.as_ref()) {
+    let place = match placement::choose(view, catalog, set.zone_spread, slot, bound.as_ref(), &out.placed) {
         Ok(place) => place,
         Err(no) => return out.wait(slot, no.reason, no.message),
     };
     if place.crowded && slot.is_member() {
         out.wait(slot, "ZoneCrowded", format!("{} holds more members than an even spread needs", place.zone));
     }
+    out.placed.insert(slot, place.zone.clone());
     let attempt = record.attempt + 1;
     match launches::launch_request(view, set, catalog, slot, attempt, place) {
         Ok(request) => {
@@ -261,6 +262,7 @@ fn retire_strays(view: &View<'_>, slot: Slot, record: &SlotRecord, out: &mut Out
     }
 }
 
+/// Replaces a slot's record, once a pass: whatever else is to change about it comes after the first change is there.
 pub fn put(
     view: &View<'_>,
     slot: Slot,
@@ -269,9 +271,11 @@ pub fn put(
     why: impl Into<String>,
     out: &mut Out,
 ) {
-    let expected = was.map(|record| record.write_id.clone());
-    let action = Action::PutSlot { incarnation: view.incarnation().clone(), slot, record: Box::new(record), expected };
-    out.act(action, why);
+    if out.written.insert(slot) {
+        let expected = was.map(|record| record.write_id.clone());
+        let incarnation = view.incarnation().clone();
+        out.act(Action::PutSlot { incarnation, slot, record: Box::new(record), expected }, why);
+    }
 }
 
 fn keep(view: &View<'_>, set: &ResolvedSet, slot: Slot, record: &SlotRecord, machine: &Machine, out: &mut Out) {

@@ -1,6 +1,9 @@
 //! One set, gathered: what the rooms of a decision look at, and what they leave behind.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use drover_api::{
     Incarnation, InstanceId, Millis, ResourceKey, Slot, VolumeId, Zone,
@@ -40,6 +43,10 @@ pub struct Out {
     pub waiting: Vec<Waiting>,
     /// The first is the one that a person has to act on.
     pub stalled: Vec<Waiting>,
+    /// Zones that this pass has chosen for slots whose records do not say so yet.
+    pub placed: BTreeMap<Slot, Zone>,
+    /// Slots whose record this pass replaces: a second write would be built on a record that is no more.
+    pub written: BTreeSet<Slot>,
 }
 
 /// How surely a machine or volume that a record names is there.
