@@ -1,0 +1,388 @@
+//! The agent's mind, without hands: what happened goes in, what is to be done comes out. Every rule about the machine's
+//! domain is here; whoever performs the effects decides nothing.
+//!
+//! It is level-triggered. One task at a time changes the machine; after each, mysqld is observed anew and the next is chosen
+//! from what is durable, what was observed and what is ordered. So an agent that was killed anywhere goes on by looking.
+//!
+//! A step whose [`Effect::Persist`] fails did not happen: the caller keeps the state before it, and does nothing of the rest.
+
+use std::time::Duration;
+
+use drover_api::{
+    Epoch, Millis, VolumeId,
+    records::Register,
+    wire::{Orders, OrdersReply, Problem, Report, RoleOrder},
+};
+
+use crate::durable::{Durable, Origin};
+
+mod leader;
+mod orders;
+#[cfg(test)]
+mod props;
+mod replica;
+mod report;
+mod server;
+#[cfg(test)]
+mod tests;
+mod types;
+mod volume;
+
+pub use report::{Health, HealthRole};
+pub use types::*;
+
+/// See the module. Cloning is cheap enough to do before every step.
+#[derive(Clone, Debug)]
+pub struct State {
+    me: Me,
+    looked: bool,
+    durable: Option<Durable>,
+    /// The order that came before its volume was there.
+    early: Option<Orders>,
+    hint: Option<VolumeId>,
+    volume: Volume,
+    data: bool,
+    server: Server,
+    task: Option<(Task, Millis)>,
+    marker: Marker,
+    /// Read for the step that comes next, and used up by it.
+    register: Option<(Box<Register>, Millis)>,
+    /// When stopped replication was last started.
+    resumed: Option<Millis>,
+    now: Millis,
+    closing: Closing,
+    pause: Pause,
+    /// Ends of mysqld in a row, each soon after its start.
+    restarts: u32,
+    waits: Option<Problem>,
+    failed: Option<Problem>,
+    storage: Option<String>,
+    observe: Observe,
+    heartbeat: Option<Millis>,
+    report: report::Published,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Volume {
+    Unknown,
+    Seen(VolumeId, VolumeContent),
+    /// It must not be used: what was found there is not what was ordered.
+    Refused {
+        found: String,
+        mounted: bool,
+    },
+    /// Mounted, and nothing may be concluded from it before an order says what it should be.
+    Unclear,
+    Mounted(VolumeId),
+}
+
+#[derive(Clone, Debug)]
+enum Server {
+    Down,
+    Up { up: Up, seen: Option<Box<Observation>>, fresh: bool, at: Millis, silent: Option<String> },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Marker {
+    Idle,
+    Waiting(Epoch, u64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Closing {
+    No,
+    Asked,
+    /// super_read_only returned in this closing.
+    Closed,
+    /// mysqld was told to end.
+    Terminated,
+    Flushed,
+    /// It could not be closed: whoever waits is left to SIGKILL.
+    Uncertain,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Pause {
+    until: Option<Millis>,
+    failures: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Observe {
+    ticket: u64,
+    asked: Option<Millis>,
+}
+
+/// What the next thing is: a task, or what is awaited.
+type Next = Result<Task, Wait>;
+
+#[derive(Clone, Debug)]
+enum Wait {
+    Quiet,
+    /// For something outside; shown.
+    For(&'static str, String),
+    /// The same, and worth asking again after a while.
+    Again(&'static str, String, Duration),
+    /// For a reading of the register.
+    Register,
+    /// Write a marker beside the lane of tasks.
+    Marker(Epoch, u64),
+    Exit,
+}
+
+/// Between two attempts of a task that fails: doubled each time, up to the second.
+const PAUSE_FIRST: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// A device or register that is not there yet is looked for this often.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+impl State {
+    pub fn new(me: Me) -> Self {
+        Self {
+            me,
+            looked: false,
+            durable: None,
+            early: None,
+            hint: None,
+            volume: Volume::Unknown,
+            data: false,
+            server: Server::Down,
+            task: None,
+            marker: Marker::Idle,
+            register: None,
+            resumed: None,
+            now: Millis(0),
+            closing: Closing::No,
+            pause: Pause::default(),
+            restarts: 0,
+            waits: None,
+            failed: None,
+            storage: None,
+            observe: Observe::default(),
+            heartbeat: None,
+            report: report::Published::default(),
+        }
+    }
+
+    /// What happened, and what follows from it.
+    pub fn step(&mut self, now: Millis, event: Event) -> Vec<Effect> {
+        self.now = now;
+        let before = self.durable.clone();
+        let mut effects = Vec::new();
+        let tick = event == Event::Tick;
+        self.take(now, event, &mut effects);
+        if !effects.contains(&Effect::Exit) {
+            self.advance(now, &mut effects);
+        }
+        if tick && self.is_unsealed_leader() {
+            let epoch = self.epoch();
+            effects.push(Effect::Heartbeat { epoch });
+        }
+        if let Some(durable) = self.durable.clone().filter(|durable| before.as_ref() != Some(durable)) {
+            effects.insert(0, Effect::Persist(Box::new(durable)));
+        }
+        self.publish(now);
+        effects
+    }
+
+    /// What the operator is told, whole.
+    pub fn report(&self) -> &Report {
+        self.report.report.as_ref().expect("every step publishes, and the first step is the first thing that happens")
+    }
+
+    /// Whether a mysqld that runs was found and answers: what a new build must show to stay.
+    pub fn is_settled(&self) -> bool {
+        let answers = match &self.server {
+            Server::Down => true,
+            Server::Up { seen, .. } => seen.is_some(),
+        };
+        self.looked && answers
+    }
+
+    fn take(&mut self, now: Millis, event: Event, effects: &mut Vec<Effect>) {
+        match event {
+            Event::Tick => {}
+            Event::Orders { to, orders } => {
+                let reply = self.accept(*orders);
+                if reply == OrdersReply::Accepted {
+                    self.pause = Pause::default();
+                    self.failed = None;
+                }
+                effects.push(Effect::Reply { to, reply });
+            }
+            Event::Done(outcome) => self.done(now, outcome, effects),
+            Event::Failed(failure) => self.task_failed(now, failure),
+            Event::Observed { ticket, result } if ticket == self.observe.ticket => self.observed(now, result),
+            Event::Observed { .. } => {}
+            Event::Ended { start, how } => self.ended(now, &start, how),
+            Event::MarkerAcknowledged { start, epoch, n } if self.runs(&start) => {
+                self.marker = Marker::Idle;
+                if let Some(durable) = &mut self.durable {
+                    durable.marker = Some((epoch, n));
+                }
+            }
+            Event::MarkerFailed { start, message } if self.runs(&start) => {
+                self.marker = Marker::Idle;
+                self.pause_after(now, Failure { reason: "MarkerFailed", message });
+            }
+            Event::HeartbeatAcknowledged { start, at } if self.runs(&start) => self.heartbeat = Some(at),
+            Event::MarkerAcknowledged { .. } | Event::MarkerFailed { .. } | Event::HeartbeatAcknowledged { .. } => {}
+            Event::Stop => effects.push(Effect::Exit),
+            Event::HostShutdown => self.host_shutdown(effects),
+            Event::Storage(result) => self.storage = result.err(),
+        }
+    }
+
+    fn done(&mut self, now: Millis, outcome: Outcome, effects: &mut Vec<Effect>) {
+        let Some((task, _)) = self.task.take() else { return };
+        self.pause = Pause::default();
+        self.failed = None;
+        match (task, outcome) {
+            (Task::LookAround, Outcome::Around { server, mounted, hint }) => {
+                self.looked = true;
+                self.hint = hint;
+                if let Some(up) = server {
+                    self.is_up(now, up);
+                }
+                if let Some(mounted) = mounted {
+                    self.mounted(*mounted);
+                }
+            }
+            (Task::LookAtVolume(id), Outcome::Volume(content)) => {
+                if content == VolumeContent::NoDevice {
+                    self.pause.until = Some(now.plus(LOOK_AGAIN));
+                }
+                self.volume = Volume::Seen(id, content);
+            }
+            (Task::Format(id), _) => self.volume = Volume::Seen(id, VolumeContent::Ours),
+            (Task::Mount(_), Outcome::Mounted(mounted)) => self.mounted(*mounted),
+            (Task::Unmount, _) => match &mut self.volume {
+                Volume::Refused { mounted, .. } => *mounted = false,
+                _ => (self.volume, self.hint) = (Volume::Unknown, None),
+            },
+            (Task::Initialise { .. } | Task::Seed { .. }, _) => self.data = true,
+            (Task::Start(_), Outcome::Started(up)) => {
+                if let Some(durable) = &mut self.durable {
+                    durable.start = Some(up.start.clone());
+                }
+                self.is_up(now, up);
+            }
+            (Task::Close, Outcome::Closed { returned }) => self.closed(now, returned, effects),
+            (Task::ReadRegister, Outcome::Register(register)) => {
+                if register.is_none() {
+                    self.pause_after(
+                        now,
+                        Failure { reason: "RegisterMissing", message: "the register is not there".into() },
+                    );
+                }
+                self.register = register.map(|register| (register, now));
+                return;
+            }
+            (Task::Terminate, _) => self.closing = Closing::Terminated,
+            (Task::Flush, _) => self.closing = Closing::Flushed,
+            (task, _) => self.remember(&task),
+        }
+        self.observe_again();
+    }
+
+    /// Notes on the record what a task of SQL achieved.
+    fn remember(&mut self, task: &Task) {
+        let Some(durable) = &mut self.durable else { return };
+        match task {
+            Task::Accounts { accounts, clone, .. } => {
+                durable.accounts = Some(orders::digest(&(accounts, clone)));
+            }
+            Task::Admin(credential) => durable.admin = Some(orders::digest(credential)),
+            Task::Discard => durable.wired = Some(String::new()),
+            Task::Follow { source, credential, .. } => durable.wired = Some(orders::digest(&(source, credential))),
+            _ => {}
+        }
+    }
+
+    fn task_failed(&mut self, now: Millis, failure: Failure) {
+        if self.task.take().is_some() && self.closing != Closing::No {
+            // A server that cannot even be asked is not proven closed, and a volume that cannot be flushed is not clean.
+            self.closing = Closing::Uncertain;
+        }
+        self.register = None;
+        self.pause_after(now, failure);
+        self.observe_again();
+    }
+
+    fn pause_after(&mut self, now: Millis, failure: Failure) {
+        let pause = PAUSE_FIRST.saturating_mul(1 << self.pause.failures.min(5)).min(PAUSE_MAX);
+        self.pause = Pause { until: Some(now.plus(pause)), failures: self.pause.failures.saturating_add(1) };
+        self.failed = Some(Problem { reason: failure.reason.into(), message: failure.message });
+    }
+
+    fn advance(&mut self, now: Millis, effects: &mut Vec<Effect>) {
+        if self.task.is_none() && self.pause.until.is_none_or(|until| now >= until) {
+            let mut waits = None;
+            match self.next().or_else(
+                |wait| {
+                    if matches!(wait, Wait::Register) { Ok(Task::ReadRegister) } else { Err(wait) }
+                },
+            ) {
+                Ok(task) => {
+                    self.task = Some((task.clone(), now));
+                    effects.push(Effect::Do(task));
+                }
+                Err(Wait::Quiet | Wait::Register) => {}
+                Err(Wait::For(reason, message)) => waits = Some(Problem { reason: reason.into(), message }),
+                Err(Wait::Again(reason, message, pause)) => {
+                    self.pause.until = Some(now.plus(pause));
+                    waits = Some(Problem { reason: reason.into(), message });
+                }
+                Err(Wait::Marker(epoch, n)) => {
+                    self.marker = Marker::Waiting(epoch, n);
+                    effects.push(Effect::Marker { epoch, n });
+                }
+                Err(Wait::Exit) => effects.push(Effect::Exit),
+            }
+            self.waits = waits;
+        }
+        self.ask_to_observe(now, effects);
+    }
+
+    fn next(&mut self) -> Next {
+        if !self.looked {
+            return Ok(Task::LookAround);
+        }
+        if self.closing != Closing::No {
+            return self.next_closing();
+        }
+        match &self.volume {
+            Volume::Mounted(_) => self.next_mysql(),
+            Volume::Refused { mounted: true, .. } | Volume::Unclear => Ok(Task::Unmount),
+            Volume::Refused { found, .. } => Err(Wait::For("ForeignVolume", found.clone())),
+            Volume::Unknown => match self.wanted_volume() {
+                Some(id) => Ok(Task::LookAtVolume(id)),
+                None => Err(Wait::For("NoOrders", "no order has come yet".into())),
+            },
+            Volume::Seen(id, _) if self.wanted_volume().is_some_and(|wanted| wanted != *id) => {
+                self.volume = Volume::Unknown;
+                self.next()
+            }
+            Volume::Seen(id, content) => self.next_volume(id.clone(), content.clone()),
+        }
+    }
+
+    fn next_mysql(&mut self) -> Next {
+        let Some(orders) = self.durable.as_ref().and_then(|durable| durable.orders.clone()) else {
+            return Err(Wait::For("NoOrders", "no order has come yet".into()));
+        };
+        match &orders.wanted.role {
+            RoleOrder::Closed => self.next_closed(),
+            RoleOrder::Leader(leader) => self.next_leader(&orders, leader),
+            RoleOrder::Replica(replica) => self.next_replica(&orders, replica),
+        }
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.durable.as_ref().and_then(|durable| durable.orders.as_ref()).map(|orders| orders.epoch).unwrap_or_default()
+    }
+
+    fn origin(&self) -> Option<Origin> {
+        self.durable.as_ref().and_then(|durable| durable.origin)
+    }
+}

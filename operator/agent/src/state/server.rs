@@ -1,0 +1,187 @@
+//! mysqld: what is known of it, how it ends, and how it is closed when the host goes down.
+
+use std::time::Duration;
+
+use drover_api::{
+    GtidSet, Millis,
+    wire::{MysqlOrder, Orders},
+};
+
+use super::{Closing, Effect, Failure, Marker, Next, Observation, Server, State, Task, Up, Wait};
+use crate::durable::Died;
+
+/// mysqld is observed this often when nothing else asks for it, and not more often while an observation hangs.
+const OBSERVE_EVERY: Duration = Duration::from_millis(900);
+/// An observation whose answer never came is asked again after this.
+const OBSERVE_LOST: Duration = Duration::from_secs(10);
+/// A mysqld that ran this long is started again at once after it ends.
+const LIVED_LONG: Duration = Duration::from_secs(60);
+
+impl State {
+    pub(super) fn is_up(&mut self, now: Millis, up: Up) {
+        self.server = Server::Up { up, seen: None, fresh: false, at: now, silent: None };
+        self.marker = Marker::Idle;
+        self.heartbeat = None;
+        self.register = None;
+        self.resumed = None;
+    }
+
+    pub(super) fn observe_again(&mut self) {
+        if let Server::Up { fresh, .. } = &mut self.server {
+            *fresh = false;
+        }
+        self.observe.asked = None;
+    }
+
+    pub(super) fn observed(&mut self, now: Millis, result: Result<Box<Observation>, String>) {
+        self.observe.asked = Some(now);
+        let Server::Up { up, seen, fresh, at, silent } = &mut self.server else {
+            return;
+        };
+        match result {
+            Ok(observation) if observation.start == up.start => {
+                (*seen, *fresh, *at, *silent) = (Some(observation), true, now, None);
+            }
+            Ok(_) => {}
+            Err(message) => *silent = Some(message),
+        }
+    }
+
+    pub(super) fn ended(&mut self, now: Millis, start: &str, how: String) {
+        if !self.runs(start) {
+            return;
+        }
+        let executed = self.seen().map(|seen| seen.executed.clone());
+        let lived = match &self.server {
+            Server::Up { up, .. } => now.since(up.since),
+            Server::Down => Duration::ZERO,
+        };
+        self.server = Server::Down;
+        self.marker = Marker::Idle;
+        self.heartbeat = None;
+        self.register = None;
+        self.led_and_ended(how.clone(), executed);
+        self.restarts = if lived >= LIVED_LONG { 0 } else { self.restarts.saturating_add(1) };
+        if self.closing == Closing::No {
+            self.pause.failures = self.restarts;
+            self.pause_after(now, Failure { reason: "MysqldEnded", message: how });
+        }
+    }
+
+    /// A leader that ended without being closed stays closed: what it wrote last may be acknowledged by nobody.
+    pub(super) fn led_and_ended(&mut self, how: String, executed: Option<GtidSet>) {
+        if let Some(durable) = &mut self.durable
+            && let Some(epoch) = durable.dirty
+            && durable.died.is_none()
+        {
+            durable.died = Some(Died { epoch, how, executed });
+        }
+    }
+
+    pub(super) fn closed(&mut self, now: Millis, returned: bool, effects: &mut Vec<Effect>) {
+        if returned {
+            if let Some(durable) = &mut self.durable {
+                durable.dirty = None;
+            }
+            if self.closing == Closing::Asked {
+                self.closing = Closing::Closed;
+            }
+        } else if self.closing == Closing::Asked {
+            // A commit waits. SIGTERM would tell its client OK; systemd's SIGKILL tells it nothing.
+            effects.push(Effect::Exit);
+        } else {
+            let message = "super_read_only did not return: a commit waits for its acknowledgements".into();
+            self.pause_after(now, Failure { reason: "CloseHangs", message });
+        }
+    }
+
+    pub(super) fn host_shutdown(&mut self, effects: &mut Vec<Effect>) {
+        if self.closing != Closing::No {
+            return;
+        }
+        self.closing = Closing::Asked;
+        self.pause.until = None;
+        // Making a file system or data takes long, nothing runs meanwhile, and it is redone.
+        let making = |task: &Task| {
+            matches!(task, Task::Format(_) | Task::Initialise { .. } | Task::Seed { .. } | Task::Start(_))
+        };
+        if self.task.as_ref().is_some_and(|(task, _)| making(task)) {
+            effects.push(Effect::Exit);
+        }
+    }
+
+    pub(super) fn ask_to_observe(&mut self, now: Millis, effects: &mut Vec<Effect>) {
+        let Server::Up { fresh, silent, .. } = &self.server else {
+            return;
+        };
+        let due = match self.observe.asked {
+            None => true,
+            Some(at) if *fresh || silent.is_some() => now.since(at) >= OBSERVE_EVERY,
+            Some(at) => now.since(at) >= OBSERVE_LOST,
+        };
+        if due {
+            self.observe.ticket += 1;
+            self.observe.asked = Some(now);
+            effects.push(Effect::Observe { ticket: self.observe.ticket });
+        }
+    }
+
+    pub(super) fn next_closed(&self) -> Next {
+        match &self.server {
+            Server::Up { seen: Some(seen), fresh: true, .. } if !seen.offline || !seen.super_read_only => {
+                Ok(Task::Close)
+            }
+            _ => Err(Wait::Quiet),
+        }
+    }
+
+    /// The host goes down: close, and only what was seen closed is told to end.
+    pub(super) fn next_closing(&mut self) -> Next {
+        match (self.closing, &self.server) {
+            (Closing::Asked, Server::Up { .. }) => Ok(Task::Close),
+            (Closing::Closed, Server::Up { .. }) => Ok(Task::Terminate),
+            (Closing::Terminated, Server::Up { .. }) => Err(Wait::Quiet),
+            (Closing::Asked | Closing::Closed | Closing::Terminated, Server::Down) if self.durable.is_some() => {
+                Ok(Task::Flush)
+            }
+            (Closing::Flushed, Server::Down) => {
+                if let Some(durable) = self.durable.as_mut() {
+                    durable.clean = durable.died.is_none();
+                }
+                Err(Wait::Exit)
+            }
+            _ => Err(Wait::Exit),
+        }
+    }
+
+    /// The server as decisions may use it: observed since the last change. Otherwise what is to be done first.
+    pub(super) fn settled(&self, orders: &Orders) -> Result<Observation, Next> {
+        match &self.server {
+            Server::Down => Err(self.may_run(&orders.wanted.mysql).map(|()| Task::Start(orders.wanted.mysql.clone()))),
+            Server::Up { seen: Some(seen), fresh: true, .. } => Ok((**seen).clone()),
+            Server::Up { silent: Some(message), .. } => Err(Err(Wait::For("MysqldSilent", message.clone()))),
+            Server::Up { .. } => Err(Err(Wait::Quiet)),
+        }
+    }
+
+    /// The installed mysqld is the one that is ordered.
+    pub(super) fn may_run(&self, order: &MysqlOrder) -> Result<(), Wait> {
+        let wanted = order.version.as_str();
+        match &self.me.installed {
+            None => Err(Wait::For("NoMysqld", "there is no mysqld on this machine".into())),
+            Some(found) if found == wanted || found.starts_with(&format!("{wanted}.")) => Ok(()),
+            Some(found) => Err(Wait::For("OtherMysqlVersion", format!("mysqld is {found}, {wanted} is ordered"))),
+        }
+    }
+
+    pub(super) fn runs(&self, wanted: &str) -> bool {
+        matches!(&self.server, Server::Up { up, .. } if up.start == wanted)
+    }
+
+    pub(super) fn seen(&self) -> Option<&Observation> {
+        match &self.server {
+            Server::Up { seen, .. } => seen.as_deref(),
+            Server::Down => None,
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! What goes into the agent's mind and what comes out of it.
+
+use std::net::Ipv4Addr;
+
+use drover_api::{
+    BuildId, Epoch, GtidSet, Incarnation, Millis, Slot, VolumeId, VoterId,
+    records::Register,
+    wire::{Account, Credential, MysqlOrder, Orders, OrdersReply, Source, ThreadReport},
+};
+
+use crate::durable::Durable;
+
+/// Who this machine is, for the life of the process.
+#[derive(Clone, Debug)]
+pub struct Me {
+    pub incarnation: Incarnation,
+    pub slot: Slot,
+    pub build: BuildId,
+    pub started: Millis,
+    pub boot_id: String,
+    /// What `mysqld --version` says; `None` where there is no mysqld.
+    pub installed: Option<String>,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// About once a second.
+    Tick,
+    /// `to` comes back with the reply.
+    Orders {
+        to: u64,
+        orders: Box<Orders>,
+    },
+    Done(Outcome),
+    Failed(Failure),
+    Observed {
+        ticket: u64,
+        result: Result<Box<Observation>, String>,
+    },
+    /// The mysqld of this start ended.
+    Ended {
+        start: String,
+        how: String,
+    },
+    MarkerAcknowledged {
+        start: String,
+        epoch: Epoch,
+        n: u64,
+    },
+    MarkerFailed {
+        start: String,
+        message: String,
+    },
+    HeartbeatAcknowledged {
+        start: String,
+        at: Millis,
+    },
+    /// SIGTERM: the unit is stopped or restarted, and mysqld goes on.
+    Stop,
+    /// SIGTERM, and the whole host is going down.
+    HostShutdown,
+    /// The record could be written again, or could not.
+    Storage(Result<(), String>),
+}
+
+/// What is to be done, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Before everything that follows it.
+    Persist(Box<Durable>),
+    Reply {
+        to: u64,
+        reply: OrdersReply,
+    },
+    /// Ends with exactly one [`Event::Done`] or [`Event::Failed`]; there is never a second beside it.
+    Do(Task),
+    /// Ends with [`Event::Observed`].
+    Observe {
+        ticket: u64,
+    },
+    /// Commit a marker. It waits as long as its acknowledgements need: a commit that waits cannot be taken back.
+    Marker {
+        epoch: Epoch,
+        n: u64,
+    },
+    /// Write a heartbeat, from a connection that is not itself waiting.
+    Heartbeat {
+        epoch: Epoch,
+    },
+    Exit,
+}
+
+/// One change of the machine. Each may be begun again after it was cut short anywhere.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Task {
+    /// What an earlier agent left: a mounted volume, a running mysqld, the volume's name.
+    LookAround,
+    LookAtVolume(VolumeId),
+    Format(VolumeId),
+    Mount(VolumeId),
+    Unmount,
+    /// A new data directory, made beside and renamed when whole.
+    Initialise {
+        mysql: MysqlOrder,
+        server_uuid: String,
+    },
+    /// A copy of the donor's data, made beside and renamed when whole.
+    Seed {
+        mysql: MysqlOrder,
+        donor: Source,
+        credential: Credential,
+        server_uuid: String,
+    },
+    /// Start mysqld: read-only, offline, following nobody.
+    Start(MysqlOrder),
+    /// offline_mode, then super_read_only under a bound.
+    Close,
+    /// super_read_only, on a server that is not to be written.
+    Seal,
+    /// The accounts of ours, exactly these, unlogged; `sealed` keeps everyone but root from writing meanwhile.
+    Accounts {
+        accounts: Vec<Account>,
+        clone: Credential,
+        sealed: bool,
+    },
+    /// Semi-sync as a source with k, or off with 0; only ever on a closed server.
+    SemiSync {
+        k: u8,
+    },
+    ReadRegister,
+    /// Writable for whoever is let in: nobody but us, under offline_mode.
+    Unseal,
+    /// offline_mode off on a leader.
+    Admit,
+    /// offline_mode off on a replica, which stays super_read_only.
+    Expose,
+    /// The account for people, logged.
+    Admin(Credential),
+    /// Forget the channel that a copied data directory brought along.
+    Discard,
+    /// Point the channel at a source. `fresh`: there is none yet. Else its relay log is kept: the applier runs before and
+    /// while it is pointed elsewhere.
+    Follow {
+        source: Source,
+        credential: Credential,
+        fresh: bool,
+    },
+    /// Semi-sync as a replica, and the receiver anew so that it takes effect.
+    Acknowledge(bool),
+    /// Applier first, then receiver.
+    Resume,
+    /// SIGTERM to mysqld, after a close that returned.
+    Terminate,
+    /// Flush the whole volume.
+    Flush,
+}
+
+/// How a task ended well.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// Nothing to say: what it was for will be observed.
+    Plain,
+    Around {
+        server: Option<Up>,
+        mounted: Option<Box<Mounted>>,
+        hint: Option<VolumeId>,
+    },
+    Volume(VolumeContent),
+    Mounted(Box<Mounted>),
+    Started(Up),
+    /// Whether super_read_only returned: the variable itself proves nothing.
+    Closed {
+        returned: bool,
+    },
+    Register(Option<Box<Register>>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Stable, CamelCase.
+    pub reason: &'static str,
+    pub message: String,
+}
+
+/// A mysqld that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Up {
+    pub start: String,
+    pub pid: u32,
+    pub since: Millis,
+}
+
+/// What is on a device, before anything is mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VolumeContent {
+    NoDevice,
+    /// No signature, nothing at its edges.
+    Blank,
+    /// A mkfs of ours for this very volume that did not finish: never mounted, so nothing is on it.
+    HalfMade,
+    /// A file system that this volume was formatted with by an agent of ours.
+    Ours,
+    Foreign {
+        found: String,
+    },
+}
+
+/// What a mounted volume of ours holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mounted {
+    pub volume: VolumeId,
+    pub record: Recorded,
+    /// There is a whole data directory.
+    pub data: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Recorded {
+    /// Nothing but what mkfs made; both are fresh, to be minted for it.
+    Empty {
+        fresh: VoterId,
+        server_uuid: String,
+    },
+    Record(Durable),
+    /// Files, but no record, or one that this build cannot read.
+    Unreadable {
+        found: String,
+    },
+}
+
+/// mysqld, by queries that answer also while commits wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observation {
+    pub start: String,
+    pub version: String,
+    pub server_uuid: String,
+    pub executed: GtidSet,
+    pub read_only: bool,
+    pub super_read_only: bool,
+    pub offline: bool,
+    /// k, where semi-sync is on as a source; 0 where it is off.
+    pub source_k: u8,
+    pub replica_semi_sync: bool,
+    pub channel: Option<Channel>,
+    /// Who is connected to our binary log.
+    pub dumps: Vec<Dump>,
+    /// The newest heartbeat in the tables.
+    pub heartbeat: Option<Millis>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Channel {
+    pub address: Option<Ipv4Addr>,
+    pub receiving: ThreadReport,
+    pub applying: ThreadReport,
+    pub received: GtidSet,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dump {
+    pub user: String,
+    pub semi_sync: bool,
+}
