@@ -1,0 +1,52 @@
+# Two commands matter: `make demo` and `make test`. The rest serves them.
+
+CARGO ?= cargo
+export DROVER_IMAGE_CACHE ?= /var/cache/drover-local
+
+.PHONY: help demo demo-down test test-unit test-contract test-e2e bench build image setup crds lint
+
+help:
+	@echo 'make demo        a MySQL replica set on machines of this box, from nothing, to look at and to break'
+	@echo 'make demo-down   ends a demo that was left running (make demo DETACH=1) or that crashed'
+	@echo 'make test        every test'
+	@echo 'make bench       the benchmarks; the latest figures are kept in tests/RESULTS.md'
+	@echo 'make crds        writes the custom resource definitions into crds/'
+
+setup:
+	@tests/setup.sh
+
+build: setup
+	$(CARGO) build --workspace --locked
+
+image: setup
+	@tests/local/image/build.sh $(DROVER_IMAGE_CACHE) >/dev/null
+
+demo: setup
+	@tests/demo/run.sh
+
+demo-down:
+	@tests/demo/down.sh
+
+test: build image test-unit test-contract test-e2e
+
+# Everything that needs no machines beyond what a test makes for itself.
+test-unit: setup image
+	$(CARGO) test --workspace --locked --exclude drover-e2e
+
+# boto3 and the AWS command line against drover-local's endpoint, and against moto.
+test-contract: build
+	tests/contract/run.sh
+
+# The binaries on real machines, one scenario after another: they share this box's kernel.
+test-e2e: build image
+	$(CARGO) test --locked -p drover-e2e -- --test-threads=1
+
+bench: setup
+	tests/bench.sh
+
+crds:
+	UPDATE_CRDS=1 $(CARGO) test --locked -p drover-api --test crd
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings

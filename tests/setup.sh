@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Installs what building, testing and the demo need, where it is missing: Debian packages, each named in the README.
+#
+#   tests/setup.sh          installs
+#   tests/setup.sh --check  says what is missing and changes nothing
+set -euo pipefail
+
+# Command or file that shows it is there, and the package that brings it.
+needs=(
+  "cc build-essential"            # linking, and the C parts of the TLS library
+  "debootstrap debootstrap"       # the machine image
+  "zstd zstd"                     # the machine image is kept compressed
+  "ip iproute2"                   # the machines' network
+  "nft nftables"                  # cutting it one way
+  "losetup mount"                 # data volumes as loop devices
+  "mkfs.ext4 e2fsprogs"           # their file systems
+  "nsenter util-linux"            # entering a machine
+  "setpriv util-linux"            # servers that end with their test
+  "openssl openssl"               # looking at certificates in tests
+  "curl curl"                     # the demo's looks at the load balancer endpoints
+  "python3 python3"               # the contract suite
+  "/usr/lib/python3*/ensurepip python3-venv"
+)
+
+missing=()
+for need in "${needs[@]}"; do
+  read -r what package <<<"$need"
+  case $what in
+    /*) compgen -G "$what" >/dev/null || missing+=("$package") ;;
+    *) command -v "$what" >/dev/null || missing+=("$package") ;;
+  esac
+done
+command -v cargo >/dev/null || { echo "setup: Rust is missing: install it from https://rustup.rs, then try again" >&2; exit 1; }
+[ ${#missing[@]} -eq 0 ] && exit 0
+if [ "${1:-}" = --check ]; then
+  echo "setup: missing Debian packages: ${missing[*]}" >&2
+  exit 1
+fi
+if [ "$(id -u)" != 0 ]; then
+  echo "setup: run as root, or install these Debian packages yourself: ${missing[*]}" >&2
+  exit 1
+fi
+echo "setup: installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
