@@ -19,14 +19,14 @@ needs=(
   "openssl openssl"               # looking at certificates in tests
   "curl curl"                     # the demo's looks at the load balancer endpoints
   "python3 python3"               # the contract suite
-  "/usr/lib/python3*/ensurepip python3-venv"
+  "python:ensurepip python3-venv"
 )
 
 missing=()
 for need in "${needs[@]}"; do
   read -r what package <<<"$need"
   case $what in
-    /*) compgen -G "$what" >/dev/null || missing+=("$package") ;;
+    python:*) python3 -c "import ${what#python:}" 2>/dev/null || missing+=("$package") ;;
     *) command -v "$what" >/dev/null || missing+=("$package") ;;
   esac
 done
