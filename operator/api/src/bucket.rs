@@ -24,6 +24,16 @@ pub struct IncarnationKeys {
     prefix: String,
 }
 
+/// What an object of one incarnation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Register,
+    Journal(Epoch),
+    Ca,
+    Slot(Slot),
+    Bundle(Slot),
+}
+
 // === impl ObjectKey ===
 
 impl ObjectKey {
@@ -48,9 +58,7 @@ impl std::fmt::Display for ObjectKey {
 impl RealmKeys {
     /// `prefix` is the operator's own part of the bucket, empty or ending with `/`.
     pub fn new(prefix: &str, realm: &Realm) -> Self {
-        Self {
-            prefix: format!("{prefix}realms/{realm}/"),
-        }
+        Self { prefix: format!("{prefix}realms/{realm}/") }
     }
 
     pub fn lock(&self) -> ObjectKey {
@@ -71,30 +79,52 @@ impl RealmKeys {
         format!("{}{}/", self.prefix, tags::KIND_REPLICA_SET)
     }
 
+    /// Whose object this is; `None` for what lies elsewhere, or under no valid name.
+    pub fn resource_of(&self, object: &ObjectKey) -> Option<ResourceKey> {
+        let mut parts = object.as_str().strip_prefix(&self.sets_prefix())?.splitn(3, '/');
+        let (namespace, name, _) = (parts.next()?, parts.next()?, parts.next()?);
+        Some(ResourceKey { namespace: namespace.parse().ok()?, name: name.parse().ok()? })
+    }
+
     pub fn set(&self, key: &ResourceKey) -> SetKeys {
-        SetKeys {
-            prefix: format!("{}{}/{}/", self.sets_prefix(), key.namespace, key.name),
-        }
+        SetKeys { prefix: format!("{}{}/{}/", self.sets_prefix(), key.namespace, key.name) }
     }
 }
 
 // === impl SetKeys ===
 
 impl SetKeys {
+    /// Everything of every life of this set.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     pub fn incarnation(&self) -> ObjectKey {
         ObjectKey(format!("{}incarnation.json", self.prefix))
     }
 
     pub fn of(&self, incarnation: &Incarnation) -> IncarnationKeys {
-        IncarnationKeys {
-            prefix: format!("{}{incarnation}/", self.prefix),
-        }
+        IncarnationKeys { prefix: format!("{}{incarnation}/", self.prefix) }
     }
 }
 
 // === impl IncarnationKeys ===
 
 impl IncarnationKeys {
+    /// What an object of this incarnation is; `None` for what is not known to this build.
+    pub fn part(&self, object: &ObjectKey) -> Option<Part> {
+        let rest = object.as_str().strip_prefix(&self.prefix)?;
+        let between = |prefix: &str, suffix: &str| rest.strip_prefix(prefix)?.strip_suffix(suffix);
+        match rest {
+            "register.json" => Some(Part::Register),
+            "ca.json" => Some(Part::Ca),
+            _ => None
+                .or_else(|| Some(Part::Journal(Epoch(between("journal/", ".json")?.parse().ok()?))))
+                .or_else(|| Some(Part::Bundle(between("slots/", "/bundle.json")?.parse().ok()?)))
+                .or_else(|| Some(Part::Slot(between("slots/", ".json")?.parse().ok()?))),
+        }
+    }
+
     /// Everything of this incarnation.
     pub fn prefix(&self) -> &str {
         &self.prefix
@@ -123,5 +153,35 @@ impl IncarnationKeys {
 
     pub fn bundle(&self, slot: Slot) -> ObjectKey {
         ObjectKey(format!("{}slots/{slot}/bundle.json", self.prefix))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_read_back_as_what_they_were_made_for() {
+        let realm = RealmKeys::new("prod/", &Realm::new("r").expect("realm"));
+        let key = ResourceKey { namespace: "shop".parse().expect("namespace"), name: "orders".parse().expect("name") };
+        let set = realm.set(&key);
+        let keys = set.of(&Incarnation::new("k3j9x2m4").expect("incarnation"));
+        let slot = Slot::Reader(3);
+        for (object, part) in [
+            (keys.register(), Part::Register),
+            (keys.ca(), Part::Ca),
+            (keys.journal(Epoch(12)), Part::Journal(Epoch(12))),
+            (keys.slot(slot), Part::Slot(slot)),
+            (keys.bundle(slot), Part::Bundle(slot)),
+        ] {
+            assert_eq!(keys.part(&object), Some(part), "{object}");
+            assert_eq!(realm.resource_of(&object), Some(key.clone()), "{object}");
+        }
+        assert_eq!(realm.resource_of(&set.incarnation()), Some(key));
+        assert_eq!(keys.part(&set.incarnation()), None);
+        for other in [realm.lock(), realm.current(), ObjectKey::raw("prod/realms/r/mysqlreplicaset/shop")] {
+            assert_eq!(realm.resource_of(&other), None, "{other}");
+        }
+        assert_eq!(keys.part(&ObjectKey::raw(format!("{}slots/x9.json", keys.prefix()))), None);
     }
 }

@@ -1,1 +1,29 @@
-//! drover-control
+//! Hands on the intents: observe, plan, act, report. `observe` freezes the world into `drover_plan::Observed`, the planner
+//! decides, `act` executes each action exactly, `report` says how things are. Nothing in here decides about a set, and
+//! nothing that is kept between passes matters: a new process finds everything in tags and bucket.
+
+pub mod act;
+pub mod agents;
+pub mod certificates;
+pub mod directory;
+pub mod edge;
+mod fleet;
+pub mod live;
+pub mod lock;
+mod memory;
+pub mod observe;
+pub mod operator;
+pub mod publish;
+pub mod report;
+pub mod run;
+pub mod snapshot;
+pub mod socket;
+pub mod store;
+mod watching;
+pub mod words;
+
+pub use agents::{AgentError, Agents, Endpoint};
+pub use edge::{Clock, Entropy};
+pub use observe::Pace;
+pub use operator::{Config, Operator, PassOutcome};
+pub use snapshot::Snapshot;

@@ -1,0 +1,73 @@
+//! When a set whose actions failed is tried again: a budget for retries, per set, so that one that always fails costs little
+//! and delays no other.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use drover_api::ResourceKey;
+
+#[derive(Clone, Debug, Default)]
+pub struct Backoff {
+    failing: BTreeMap<ResourceKey, Failing>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Failing {
+    /// In a row.
+    count: u32,
+    /// Monotonic.
+    again: Duration,
+}
+
+/// The first wait: most failures are a state that is not reached yet.
+const FIRST: Duration = Duration::from_secs(1);
+/// The longest: a person who repairs a permission sees the effect within this time.
+const LONGEST: Duration = Duration::from_secs(30);
+
+impl Backoff {
+    /// May the set's actions be tried at `now`?
+    pub fn is_due(&self, key: &ResourceKey, now: Duration) -> bool {
+        self.failing.get(key).is_none_or(|failing| now >= failing.again)
+    }
+
+    /// How long until the set is tried again.
+    pub fn wait(&self, key: &ResourceKey, now: Duration) -> Duration {
+        self.failing.get(key).map_or(Duration::ZERO, |failing| failing.again.saturating_sub(now))
+    }
+
+    pub fn failed(&mut self, key: &ResourceKey, now: Duration) {
+        let failing = self.failing.entry(key.clone()).or_insert(Failing { count: 0, again: now });
+        let doublings = failing.count.min(10);
+        failing.again = now + FIRST.saturating_mul(1 << doublings).min(LONGEST);
+        failing.count += 1;
+    }
+
+    pub fn succeeded(&mut self, key: &ResourceKey) {
+        self.failing.remove(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use drover_api::{Namespace, ResourceName};
+
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_a_bound_and_end_with_a_success() {
+        let key = ResourceKey {
+            namespace: Namespace::new("default").expect("namespace"),
+            name: ResourceName::new("orders").expect("name"),
+        };
+        let mut backoff = Backoff::default();
+        let now = Duration::from_secs(100);
+        assert!(backoff.is_due(&key, now));
+        for seconds in [1, 2, 4, 8, 16, 30, 30] {
+            backoff.failed(&key, now);
+            assert_eq!(backoff.wait(&key, now), Duration::from_secs(seconds));
+            assert!(!backoff.is_due(&key, now));
+            assert!(backoff.is_due(&key, now + Duration::from_secs(seconds)));
+        }
+        backoff.succeeded(&key);
+        assert!(backoff.is_due(&key, now));
+    }
+}

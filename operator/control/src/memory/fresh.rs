@@ -1,0 +1,277 @@
+//! Our own recent writes, laid over lists that do not show them yet (law 6): EC2's lists are eventually consistent, and a
+//! list may be older than what we just did. Nothing is believed without a list for longer than [`BELIEVED`].
+
+use std::{collections::BTreeMap, time::Duration};
+
+use drover_api::{InstanceId, VolumeId, tags::Tags};
+use drover_cloud::{
+    machines::{Machine, MachineState},
+    volumes::{Attachment, AttachmentState, Volume, VolumeState},
+};
+
+/// EC2 shows a new machine to a list after seconds to minutes (EC2 documentation, "Eventual consistency").
+pub const BELIEVED: Duration = Duration::from_secs(300);
+
+/// What we saw in answers to our own calls. All times are monotonic.
+#[derive(Clone, Debug, Default)]
+pub struct Fresh {
+    machines: BTreeMap<InstanceId, At<Machine>>,
+    ended: BTreeMap<InstanceId, At<()>>,
+    tagged: BTreeMap<InstanceId, At<Tags>>,
+    volumes: BTreeMap<VolumeId, At<Volume>>,
+    attached: BTreeMap<VolumeId, At<InstanceId>>,
+    deleted: BTreeMap<VolumeId, At<()>>,
+}
+
+#[derive(Clone, Debug)]
+struct At<T> {
+    at: Duration,
+    value: T,
+}
+
+// === impl Fresh ===
+
+impl Fresh {
+    /// Launched, or found by id or by token.
+    pub fn machine(&mut self, machine: Machine, at: Duration) {
+        self.machines.insert(machine.id.clone(), At { at, value: machine });
+    }
+
+    /// TerminateInstances was answered.
+    pub fn ended(&mut self, id: &InstanceId, at: Duration) {
+        self.ended.insert(id.clone(), At { at, value: () });
+    }
+
+    /// CreateTags was answered.
+    pub fn tagged(&mut self, id: &InstanceId, tags: &Tags, at: Duration) {
+        let known = self.tagged.entry(id.clone()).or_insert(At { at, value: Tags::new() });
+        known.at = at;
+        known.value.extend(tags.clone());
+    }
+
+    /// Created, or found by id.
+    pub fn volume(&mut self, volume: Volume, at: Duration) {
+        self.volumes.insert(volume.id.clone(), At { at, value: volume });
+    }
+
+    /// AttachVolume was answered.
+    pub fn attached(&mut self, volume: &VolumeId, instance: &InstanceId, at: Duration) {
+        let value = instance.clone();
+        self.attached.insert(volume.clone(), At { at, value });
+    }
+
+    /// DeleteVolume was answered.
+    pub fn deleted(&mut self, volume: &VolumeId, at: Duration) {
+        self.deleted.insert(volume.clone(), At { at, value: () });
+    }
+
+    /// Something of ours is not shown yet: worth another list before the interval ends.
+    pub fn awaits_machines(&self) -> bool {
+        !self.machines.is_empty() || !self.ended.is_empty() || !self.tagged.is_empty()
+    }
+
+    pub fn awaits_volumes(&self) -> bool {
+        !self.volumes.is_empty() || !self.attached.is_empty() || !self.deleted.is_empty()
+    }
+
+    /// A complete machine list that began at `began` ended. Forgets what it shows, and what is older than [`BELIEVED`].
+    pub fn machines_listed(&mut self, listed: &BTreeMap<InstanceId, Machine>, began: Duration) {
+        let old = |at: Duration| began.saturating_sub(at) > BELIEVED;
+        let shows = |id: &InstanceId, at: Duration| began >= at && listed.contains_key(id);
+        self.machines.retain(|id, seen| !old(seen.at) && !shows(id, seen.at));
+        self.ended.retain(|id, seen| {
+            let over = listed.get(id).is_some_and(|machine| machine.state >= MachineState::ShuttingDown);
+            !old(seen.at) && !over
+        });
+        self.tagged.retain(|id, seen| {
+            let shown = |machine: &Machine| seen.value.iter().all(|(key, value)| machine.tags.get(key) == Some(value));
+            !old(seen.at) && !(began >= seen.at && listed.get(id).is_some_and(shown))
+        });
+    }
+
+    /// The same for volumes.
+    pub fn volumes_listed(&mut self, listed: &BTreeMap<VolumeId, Volume>, began: Duration) {
+        let old = |at: Duration| began.saturating_sub(at) > BELIEVED;
+        self.volumes.retain(|id, seen| !old(seen.at) && !(began >= seen.at && listed.contains_key(id)));
+        self.attached.retain(|id, seen| {
+            let shown = |volume: &Volume| volume.attachment.as_ref().is_some_and(|a| a.instance == seen.value);
+            !old(seen.at) && !listed.get(id).is_some_and(shown)
+        });
+        self.deleted.retain(|id, seen| {
+            let over = listed
+                .get(id)
+                .is_none_or(|volume| volume.state >= VolumeState::Deleting && volume.state != VolumeState::Error);
+            !old(seen.at) && !(began >= seen.at && over)
+        });
+    }
+
+    /// The last list, as it would look if it showed everything of ours.
+    pub fn over_machines(&self, listed: &BTreeMap<InstanceId, Machine>) -> BTreeMap<InstanceId, Machine> {
+        let mut machines = listed.clone();
+        for (id, seen) in &self.machines {
+            let shown = machines.get(id).map(|machine| machine.state);
+            // A machine's states only go forward here: Drover stops none and starts none.
+            if shown.is_none_or(|state| state <= seen.value.state) {
+                machines.insert(id.clone(), seen.value.clone());
+            }
+        }
+        for id in self.ended.keys() {
+            if let Some(machine) = machines.get_mut(id) {
+                machine.state = machine.state.max(MachineState::ShuttingDown);
+            }
+        }
+        for (id, seen) in &self.tagged {
+            if let Some(machine) = machines.get_mut(id) {
+                machine.tags.extend(seen.value.clone());
+            }
+        }
+        machines
+    }
+
+    pub fn over_volumes(&self, listed: &BTreeMap<VolumeId, Volume>) -> BTreeMap<VolumeId, Volume> {
+        let mut volumes = listed.clone();
+        for (id, seen) in &self.volumes {
+            volumes.entry(id.clone()).or_insert_with(|| seen.value.clone());
+        }
+        for (id, seen) in &self.attached {
+            if let Some(volume) = volumes.get_mut(id)
+                && volume.attachment.is_none()
+            {
+                volume.state = VolumeState::InUse;
+                volume.attachment =
+                    Some(Attachment { instance: seen.value.clone(), state: AttachmentState::Attaching });
+            }
+        }
+        for id in self.deleted.keys() {
+            if let Some(volume) = volumes.get_mut(id)
+                && volume.state != VolumeState::Deleted
+            {
+                volume.state = VolumeState::Deleting;
+            }
+        }
+        volumes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use drover_api::{ImageId, Millis, Zone};
+
+    use super::*;
+
+    fn id(n: u8) -> InstanceId {
+        InstanceId::new(format!("i-{n}")).expect("instance")
+    }
+
+    fn machine(n: u8, state: MachineState) -> Machine {
+        Machine {
+            id: id(n),
+            state,
+            zone: Zone::new("a").expect("zone"),
+            subnet: None,
+            private_ip: None,
+            instance_type: "m7i.large".into(),
+            image: ImageId::new("ami-1").expect("image"),
+            token: None,
+            launched: Millis(0),
+            tags: Tags::new(),
+            volumes: vec![],
+        }
+    }
+
+    fn list(machines: &[Machine]) -> BTreeMap<InstanceId, Machine> {
+        machines.iter().map(|m| (m.id.clone(), m.clone())).collect()
+    }
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn states(fresh: &Fresh, listed: &[Machine]) -> Vec<MachineState> {
+        fresh.over_machines(&list(listed)).values().map(|m| m.state).collect()
+    }
+
+    #[test]
+    fn a_launched_machine_is_there_until_a_list_shows_it() {
+        let mut fresh = Fresh::default();
+        fresh.machine(machine(1, MachineState::Pending), at(10));
+        fresh.machines_listed(&list(&[]), at(20));
+        assert_eq!(states(&fresh, &[]), [MachineState::Pending]);
+        assert!(fresh.awaits_machines());
+        fresh.machines_listed(&list(&[machine(1, MachineState::Running)]), at(30));
+        assert!(!fresh.awaits_machines());
+        assert_eq!(states(&fresh, &[]), []);
+    }
+
+    #[test]
+    fn nothing_is_believed_without_a_list_for_ever() {
+        let mut fresh = Fresh::default();
+        fresh.machine(machine(1, MachineState::Pending), at(10));
+        fresh.tagged(&id(1), &Tags::from([("k".into(), "v".into())]), at(10));
+        fresh.ended(&id(1), at(10));
+        fresh.machines_listed(&list(&[]), at(310));
+        assert!(fresh.awaits_machines());
+        fresh.machines_listed(&list(&[]), at(311));
+        assert!(!fresh.awaits_machines());
+    }
+
+    #[test]
+    fn a_list_that_began_before_our_call_does_not_undo_it() {
+        let mut fresh = Fresh::default();
+        fresh.tagged(&id(1), &Tags::from([("drover:role".into(), "primary".into())]), at(10));
+        fresh.machine(machine(1, MachineState::Terminated), at(10));
+        let before = machine(1, MachineState::Running);
+        fresh.machines_listed(&list(std::slice::from_ref(&before)), at(9));
+        let over = fresh.over_machines(&list(&[before]));
+        assert_eq!(over[&id(1)].state, MachineState::Terminated);
+        assert_eq!(over[&id(1)].tags["drover:role"], "primary");
+    }
+
+    #[test]
+    fn a_terminated_machine_is_shutting_down_although_a_list_says_running() {
+        let mut fresh = Fresh::default();
+        fresh.ended(&id(1), at(10));
+        let running = machine(1, MachineState::Running);
+        fresh.machines_listed(&list(std::slice::from_ref(&running)), at(20));
+        assert_eq!(states(&fresh, &[running]), [MachineState::ShuttingDown]);
+        let over = machine(1, MachineState::Terminated);
+        fresh.machines_listed(&list(std::slice::from_ref(&over)), at(30));
+        assert!(!fresh.awaits_machines());
+        assert_eq!(states(&fresh, &[over]), [MachineState::Terminated]);
+    }
+
+    #[test]
+    fn a_person_who_changes_a_tag_after_us_is_seen() {
+        let mut fresh = Fresh::default();
+        let ours = Tags::from([("drover:role".into(), "primary".into())]);
+        fresh.tagged(&id(1), &ours, at(10));
+        let mut shown = machine(1, MachineState::Running);
+        shown.tags = ours;
+        fresh.machines_listed(&list(std::slice::from_ref(&shown)), at(20));
+        shown.tags.insert("drover:role".into(), "replica".into());
+        assert_eq!(fresh.over_machines(&list(&[shown]))[&id(1)].tags["drover:role"], "replica");
+    }
+
+    #[test]
+    fn an_attached_volume_is_attaching_until_a_list_shows_it() {
+        let volume = Volume {
+            id: VolumeId::new("vol-1").expect("volume"),
+            state: VolumeState::Available,
+            zone: Zone::new("a").expect("zone"),
+            size_gib: 1,
+            created: Millis(0),
+            tags: Tags::new(),
+            attachment: None,
+        };
+        let listed = BTreeMap::from([(volume.id.clone(), volume.clone())]);
+        let mut fresh = Fresh::default();
+        fresh.attached(&volume.id, &id(1), at(10));
+        fresh.volumes_listed(&listed, at(20));
+        let over = fresh.over_volumes(&listed);
+        assert_eq!(over[&volume.id].attachment.as_ref().map(|a| a.instance.clone()), Some(id(1)));
+        fresh.deleted(&volume.id, at(21));
+        assert_eq!(fresh.over_volumes(&listed)[&volume.id].state, VolumeState::Deleting);
+        fresh.volumes_listed(&BTreeMap::new(), at(30));
+        assert_eq!(fresh.over_volumes(&BTreeMap::new()), BTreeMap::new());
+    }
+}

@@ -1,0 +1,291 @@
+//! Looks at the world and freezes it. One machine list per realm and interval, one volume list in a slower lane, records once
+//! per lease, catalogs every few minutes: what a pass costs does not grow with the number of sets (law 6).
+
+use std::{collections::BTreeMap, time::Duration};
+
+use drover_api::{BuildId, Incarnation, InstanceId, ResourceKey, records::CurrentBuilds, tags::TagVerdict};
+use drover_cloud::{CloudError, Machines, Objects, Volumes, machines};
+use drover_plan::{
+    Observed,
+    observed::{self, Agent, Fleet, Seen},
+};
+use futures::{StreamExt, stream};
+
+use crate::{
+    agents::{Agents, Endpoint},
+    fleet,
+    operator::Operator,
+    store,
+};
+
+/// How often the cloud is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// One DescribeInstances per realm and this interval, per 1,000 machines.
+    pub machines: Duration,
+    pub volumes: Duration,
+    /// While a call of ours is not visible yet, or a machine is on its way between two states.
+    pub hurried: Duration,
+    /// How often a bucket is asked which sets it names: only another writer, or a person, changes that.
+    pub bucket: Duration,
+}
+
+/// Sets whose records are read at the same time.
+const SETS_READ_MAX: usize = 16;
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            machines: Duration::from_secs(12),
+            volumes: Duration::from_secs(60),
+            hurried: Duration::from_secs(3),
+            bucket: Duration::from_secs(300),
+        }
+    }
+}
+
+/// What the bucket says of the realm as a whole.
+#[derive(Debug, Default)]
+pub(crate) struct Bucket {
+    named: Vec<ResourceKey>,
+    builds: BTreeMap<String, BuildId>,
+    listed: Option<Duration>,
+    /// Why the latest look failed, if it did.
+    pub(crate) failing: Option<String>,
+}
+
+impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
+    /// Looks, and changes nothing. `fence` is what agents are told; 0 where nobody holds the lock.
+    pub(crate) async fn observe(&mut self, fence: u64) -> Observed {
+        self.list_machines().await;
+        self.list_volumes().await;
+        self.look_into_bucket().await;
+        self.read_records().await;
+        let machines = self.memory.fresh.over_machines(&self.memory.machines.shown);
+        self.memory.catalogs.learn_types(&*self.cloud, &machines).await;
+        let now = self.clock.now();
+        let fleet = self.fleet(&machines);
+        self.endpoints = self.reachable(&fleet);
+        let agents = self.hear(fence).await;
+        let wanted = self.intents.iter();
+        let wanted = wanted.filter_map(|(key, intent)| Some((key.clone(), intent.set.as_ref().ok()?)));
+        let wanted: BTreeMap<ResourceKey, _> = wanted.collect();
+        let catalogs = self.memory.catalogs.resolve(&*self.cloud, &wanted, self.clock.monotonic()).await;
+        let records = self.records(&fleet);
+        self.forget_settled(&records);
+        Observed {
+            now,
+            realm: self.config.realm.clone(),
+            operator: observed::Operator {
+                builds: self.memory.bucket.builds.clone(),
+                user_data: self.config.user_data.clone(),
+                minted: self.mint(&records),
+            },
+            intents: self.intents.clone(),
+            deletions: self.deletions.clone(),
+            fleet,
+            records,
+            agents,
+            sends: self.memory.sends.all(),
+            refused: self.memory.capacity.refused(now),
+            catalogs,
+        }
+    }
+
+    async fn list_machines(&mut self) {
+        let now = self.clock.monotonic();
+        let memory = &mut self.memory;
+        let every = if memory.fresh.awaits_machines() || memory.in_transition() {
+            self.config.pace.hurried
+        } else {
+            self.config.pace.machines
+        };
+        if !memory.machines.is_due(now, every) {
+            return;
+        }
+        let listed = Machines::list(&*self.cloud, &self.config.realm).await;
+        let listed = listed.map(|all| all.into_iter().map(|machine| (machine.id.clone(), machine)).collect());
+        if memory.machines.learn(listed, now, self.clock.now()) {
+            memory.fresh.machines_listed(&memory.machines.shown, now);
+            let (named, _) = fleet::named(memory.sets.values().flatten());
+            let shown = &memory.machines.shown;
+            memory.absent_machines.listed(&named, |id| shown.contains_key(id), self.clock.now());
+        }
+    }
+
+    async fn list_volumes(&mut self) {
+        let now = self.clock.monotonic();
+        let memory = &mut self.memory;
+        let every = if memory.fresh.awaits_volumes() || memory.volumes_in_transition() {
+            self.config.pace.hurried
+        } else {
+            self.config.pace.volumes
+        };
+        if !memory.volumes.is_due(now, every) {
+            return;
+        }
+        let listed = Volumes::list(&*self.cloud, &self.config.realm).await;
+        let listed = listed.map(|all| all.into_iter().map(|volume| (volume.id.clone(), volume)).collect());
+        if memory.volumes.learn(listed, now, self.clock.now()) {
+            memory.fresh.volumes_listed(&memory.volumes.shown, now);
+            let (_, named) = fleet::named(memory.sets.values().flatten());
+            let shown = &memory.volumes.shown;
+            memory.absent_volumes.listed(&named, |id| shown.contains_key(id), self.clock.now());
+        }
+    }
+
+    /// Which sets the bucket names, and which builds machines are to run.
+    async fn look_into_bucket(&mut self) {
+        let now = self.clock.monotonic();
+        let bucket = &mut self.memory.bucket;
+        let is_due = bucket.listed.is_none_or(|listed| now.saturating_sub(listed) >= self.config.pace.bucket);
+        if !is_due {
+            return;
+        }
+        let named = store::named_sets(&*self.cloud, &self.keys).await;
+        let builds = current_builds(&*self.cloud, &self.keys).await;
+        match (named, builds) {
+            (Ok(named), Ok(builds)) => {
+                *bucket = Bucket { named: named.into_iter().collect(), builds, listed: Some(now), failing: None }
+            }
+            (Err(error), _) => bucket.failing = Some(error.to_string()),
+            (_, Err(why)) => bucket.failing = Some(why),
+        }
+    }
+
+    /// Reads the records of every set that anything names and that is not known yet.
+    async fn read_records(&mut self) {
+        let realm = &self.config.realm;
+        let tagged = self.memory.machines.shown.values().map(|machine| &machine.tags);
+        let tagged = tagged.chain(self.memory.volumes.shown.values().map(|volume| &volume.tags));
+        let tagged = tagged.filter_map(|tags| match drover_api::tags::read(realm, tags) {
+            TagVerdict::Ours { identity, .. } => Some(identity.key),
+            TagVerdict::HandsOff { .. } => None,
+        });
+        let named = self.intents.keys().chain(&self.deletions).chain(&self.memory.bucket.named);
+        let mut unread: Vec<ResourceKey> = named.cloned().chain(tagged).collect();
+        unread.sort();
+        unread.dedup();
+        unread.retain(|key| !matches!(self.memory.sets.get(key), Some(Ok(_))));
+        let (cloud, keys) = (&*self.cloud, &self.keys);
+        let read: Vec<_> = stream::iter(unread)
+            .map(|key| async move {
+                let read = store::read_set(cloud, keys, &key).await;
+                (key, read.map_err(|error| error.to_string()))
+            })
+            .buffer_unordered(SETS_READ_MAX)
+            .collect()
+            .await;
+        self.memory.sets.extend(read);
+    }
+
+    fn fleet(&self, machines: &BTreeMap<InstanceId, machines::Machine>) -> Fleet {
+        let memory = &self.memory;
+        let launched_tags = fleet::launched_tags(memory.sets.values().flatten());
+        let architecture = |name: &str| memory.catalogs.architecture(name).cloned();
+        let read = fleet::read_machines(&self.config.realm, machines, &launched_tags, architecture);
+        let volumes = memory.fresh.over_volumes(&memory.volumes.shown);
+        let read_volumes = fleet::read_volumes(&self.config.realm, &volumes);
+        let failing = [&memory.machines.failing, &memory.volumes.failing, &memory.bucket.failing];
+        Fleet {
+            machines_listed: memory.machines.listed,
+            volumes_listed: memory.volumes.listed,
+            failing: failing.into_iter().flatten().next().cloned(),
+            machines: read.ours,
+            volumes: read_volumes.ours,
+            hands_off: [read.hands_off, read_volumes.hands_off].concat(),
+            absent: memory.absent_machines.all(),
+            absent_volumes: memory.absent_volumes.all(),
+        }
+    }
+
+    /// The running machines of present incarnations: there is an address to ask, and a root to trust.
+    fn reachable(&self, fleet: &Fleet) -> BTreeMap<InstanceId, Endpoint> {
+        let endpoint = |machine: &observed::Machine| {
+            let set = self.memory.sets.get(&machine.key)?.as_ref().ok()?;
+            let (address, ca) = (machine.address?, set.ca.clone()?);
+            let is_present = set.incarnation() == Some(&machine.incarnation);
+            (is_present && machine.phase == observed::Phase::Running).then(|| Endpoint {
+                instance: machine.id.clone(),
+                address,
+                key: machine.key.clone(),
+                incarnation: machine.incarnation.clone(),
+                slot: machine.slot,
+                ca,
+            })
+        };
+        fleet.machines.values().filter_map(|machine| Some((machine.id.clone(), endpoint(machine)?))).collect()
+    }
+
+    async fn hear(&self, fence: u64) -> BTreeMap<InstanceId, Agent> {
+        self.agents.reports(&self.endpoints, fence).await
+    }
+
+    fn records(&self, fleet: &Fleet) -> BTreeMap<ResourceKey, Seen<observed::SetRecords>> {
+        let known = self.memory.sets.iter().map(|(key, read)| match read {
+            Ok(set) => (key.clone(), Seen::Known(set.records())),
+            Err(why) => (key.clone(), Seen::Unknown { why: why.clone() }),
+        });
+        let mut records: BTreeMap<ResourceKey, Seen<observed::SetRecords>> = known.collect();
+        let tagged = fleet.machines.values().map(|machine| &machine.key);
+        for key in tagged.chain(fleet.volumes.values().map(|volume| &volume.key)) {
+            records.entry(key.clone()).or_insert_with(|| Seen::Unknown { why: "its records are not read yet".into() });
+        }
+        if let Some(why) = &self.memory.bucket.failing {
+            // A bucket that cannot be listed may hold records that were not found.
+            for seen in records.values_mut() {
+                if matches!(seen, Seen::Known(records) if records.incarnation.is_none()) {
+                    *seen = Seen::Unknown { why: why.clone() };
+                }
+            }
+        }
+        records
+    }
+
+    /// Forgets what this process did with requests that are settled, once all records are known.
+    fn forget_settled(&mut self, records: &BTreeMap<ResourceKey, Seen<observed::SetRecords>>) {
+        let known: Option<Vec<_>> = records.values().map(Seen::known).collect();
+        if let Some(known) = known {
+            let slots = known.iter().flat_map(|records| records.slots.values());
+            let named = slots.flat_map(|slot| {
+                let machine = slot.launch.as_ref().map(|request| &request.token);
+                machine.into_iter().chain(slot.volume_request.as_ref().map(|request| &request.token))
+            });
+            self.memory.sends.keep(&named.collect());
+        }
+    }
+
+    /// A fresh incarnation for each declared set, kept until it is used: the same plan twice asks for the same.
+    fn mint(
+        &mut self,
+        records: &BTreeMap<ResourceKey, Seen<observed::SetRecords>>,
+    ) -> BTreeMap<ResourceKey, Incarnation> {
+        let used = |key: &ResourceKey, minted: &Incarnation| {
+            let records = records.get(key).and_then(Seen::known);
+            records.and_then(|records| records.incarnation.as_ref()).is_some_and(|record| record.incarnation == *minted)
+        };
+        let intents = &self.intents;
+        self.memory.minted.retain(|key, minted| intents.contains_key(key) && !used(key, minted));
+        for key in intents.keys() {
+            if !self.memory.minted.contains_key(key) {
+                let minted = self.entropy.incarnation();
+                self.memory.minted.insert(key.clone(), minted);
+            }
+        }
+        self.memory.minted.clone()
+    }
+}
+
+/// Which builds `bin/current` names; none where it is not there.
+pub(crate) async fn current_builds(
+    objects: &impl Objects,
+    keys: &drover_api::bucket::RealmKeys,
+) -> Result<BTreeMap<String, BuildId>, String> {
+    let found = objects.get(&keys.current()).await.map_err(|error: CloudError| error.to_string())?;
+    match found {
+        None => Ok(BTreeMap::new()),
+        Some(object) => serde_json::from_slice::<CurrentBuilds>(&object.body)
+            .map(|current| current.builds)
+            .map_err(|error| format!("{} cannot be read: {error}", keys.current())),
+    }
+}

@@ -1,0 +1,426 @@
+//! The operator: one pass is observe, plan, act, report. There are no timers, no spawned tasks and no clocks in here, so that
+//! the same code runs under a real loop and in a simulator with virtual time. A crash is dropping it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use drover_api::{Incarnation, InstanceId, Realm, ResourceKey, VolumeId, bucket::RealmKeys, records::IncarnationState};
+use drover_cloud::{
+    Machines, Objects, Volumes,
+    capacity::CapacityMemory,
+    machines::{Machine, MachineState},
+    volumes::{AttachmentState, Volume, VolumeState},
+};
+use drover_plan::{Observed, Plan, observed::Intent};
+use futures::{StreamExt, stream};
+use tokio::sync::watch;
+
+use crate::{
+    act::{ActError, Done, Hands, Learned},
+    agents::{Agents, Endpoint},
+    edge::{Clock, Entropy},
+    fleet::Listing,
+    lock::{Challenger, Holding, Lease},
+    memory::{Absences, Backoff, Catalogs, Fresh, Sends},
+    observe::{Bucket, Pace},
+    publish::Binary,
+    report,
+    snapshot::{Failed, Lock, Snapshot},
+    store::StoredSet,
+};
+
+/// What an operator is told at its start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub realm: Realm,
+    /// The operator's part of the bucket, empty or ending with `/`.
+    pub prefix: String,
+    /// For people: host, process id, start.
+    pub holder: String,
+    /// How long a challenger waits. At least twice the deadline, or there is no time to act between renewals.
+    pub lease: Duration,
+    /// The longest that any call of the cloud or of the agents takes, by their own deadlines.
+    pub deadline: Duration,
+    pub pace: Pace,
+    /// What machines are launched with; constant per realm.
+    pub user_data: String,
+    /// What new machines run; `None` leaves `bin/current` as it is.
+    pub binary: Option<Binary>,
+    /// Who decides: `drover_plan::plan`.
+    pub plan: fn(&Observed) -> Plan,
+}
+
+/// One operator process, over any cloud and any agents.
+pub struct Operator<C, A> {
+    pub(crate) cloud: Arc<C>,
+    pub(crate) agents: Arc<A>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) config: Config,
+    pub(crate) keys: RealmKeys,
+    pub(crate) lease: Arc<Lease>,
+    pub(crate) intents: BTreeMap<ResourceKey, Intent>,
+    pub(crate) deletions: BTreeSet<ResourceKey>,
+    pub(crate) problems: Vec<String>,
+    pub(crate) endpoints: BTreeMap<InstanceId, Endpoint>,
+    pub(crate) memory: Memory,
+    seq: AtomicU64,
+    passes: u64,
+    snapshot: watch::Sender<Arc<Snapshot>>,
+}
+
+/// Everything that is kept between passes; a new process begins with none of it.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    /// The fence that the records were read under.
+    fence: Option<u64>,
+    pub(crate) sets: BTreeMap<ResourceKey, Result<StoredSet, String>>,
+    pub(crate) bucket: Bucket,
+    pub(crate) machines: Listing<InstanceId, Machine>,
+    pub(crate) volumes: Listing<VolumeId, Volume>,
+    pub(crate) fresh: Fresh,
+    pub(crate) absent_machines: Absences<InstanceId>,
+    pub(crate) absent_volumes: Absences<VolumeId>,
+    pub(crate) sends: Sends,
+    pub(crate) capacity: CapacityMemory,
+    pub(crate) catalogs: Catalogs,
+    pub(crate) minted: BTreeMap<ResourceKey, Incarnation>,
+    backoff: Backoff,
+}
+
+/// How a pass went.
+#[derive(Debug)]
+pub struct PassOutcome {
+    pub holding: Holding,
+    /// What the pass decided; `None` where another holds the lock and nothing was looked at.
+    pub plan: Option<Plan>,
+    /// What was done, by kind of action.
+    pub done: BTreeMap<&'static str, usize>,
+    pub failed: Vec<Failed>,
+}
+
+/// A deletion that is not begun.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DeleteRefused {
+    #[error("{key} is still declared by a manifest: remove it there first, or it would come back at once")]
+    Declared { key: ResourceKey },
+    #[error("there is no {key}: neither records nor machines carry that name")]
+    Unknown { key: ResourceKey },
+    #[error("the records of {key} are not known yet: {why}")]
+    Unread { key: ResourceKey, why: String },
+}
+
+/// Sets that are acted on at the same time: enough to launch a realm within minutes, few enough that their calls stay within
+/// the local rate lanes.
+const SETS_MAX: usize = 8;
+
+// === impl Operator ===
+
+impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
+    pub fn new(
+        cloud: Arc<C>,
+        agents: Arc<A>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        config: Config,
+    ) -> Self {
+        let keys = RealmKeys::new(&config.prefix, &config.realm);
+        let us = Challenger { process: entropy.write_id(), holder: config.holder.clone(), lease: config.lease };
+        let lease = Arc::new(Lease::new(keys.lock(), us));
+        let (snapshot, _) = watch::channel(Arc::new(Snapshot::empty(config.realm.clone())));
+        Self {
+            cloud,
+            agents,
+            clock,
+            entropy,
+            config,
+            keys,
+            lease,
+            intents: BTreeMap::new(),
+            deletions: BTreeSet::new(),
+            problems: Vec::new(),
+            endpoints: BTreeMap::new(),
+            memory: Memory::default(),
+            seq: AtomicU64::new(0),
+            passes: 0,
+            snapshot,
+        }
+    }
+
+    /// What is wanted, whole; and what a source could not read, a line each.
+    pub fn declare(&mut self, intents: BTreeMap<ResourceKey, Intent>, problems: Vec<String>) {
+        self.intents = intents;
+        self.problems = problems;
+    }
+
+    /// Asks for the end of a set that no manifest declares. It is durable once [`Operator::ends`] says so.
+    pub fn delete(&mut self, key: &ResourceKey) -> Result<(), DeleteRefused> {
+        let key = key.clone();
+        if self.intents.contains_key(&key) {
+            return Err(DeleteRefused::Declared { key });
+        }
+        match self.memory.sets.get(&key) {
+            None => Err(DeleteRefused::Unknown { key }),
+            Some(Err(why)) => {
+                let why = why.clone();
+                Err(DeleteRefused::Unread { key, why })
+            }
+            Some(Ok(set)) if set.incarnation.is_none() && !self.has_machines(&key) => {
+                Err(DeleteRefused::Unknown { key })
+            }
+            Some(Ok(_)) => {
+                self.deletions.insert(key);
+                Ok(())
+            }
+        }
+    }
+
+    /// The set's end is written down (or reached): no crash forgets it.
+    pub fn ends(&self, key: &ResourceKey) -> bool {
+        let set = self.memory.sets.get(key).and_then(|read| read.as_ref().ok());
+        let record = set.and_then(|set| set.incarnation.as_ref());
+        record.is_some_and(|stored| stored.record.state != IncarnationState::Live)
+    }
+
+    /// The latest report, and every one after it.
+    pub fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshot.subscribe()
+    }
+
+    /// To be kept by the run loop while a pass takes long.
+    pub fn lease(&self) -> Arc<Lease> {
+        Arc::clone(&self.lease)
+    }
+
+    /// Observe, plan, act, report: once.
+    pub async fn pass(&mut self) -> PassOutcome {
+        self.passes += 1;
+        let kept = self.lease.keep(&*self.cloud, &*self.clock, &*self.entropy).await;
+        let fence = match &kept {
+            Ok(Holding::Us { fence, .. }) => *fence,
+            Ok(holding) => return self.stand_by(holding.clone(), None),
+            // A lease that was granted before lasts on; the gate knows until when.
+            Err(error) => match self.lease.holding() {
+                Holding::Us { fence, .. } => fence,
+                holding => return self.stand_by(holding, Some(error.to_string())),
+            },
+        };
+        if self.memory.fence != Some(fence) {
+            // Another held the lock in between, and wrote: nothing that was read before is known any more.
+            // What it did with our requests is not known either: they count as possibly sent.
+            self.forget_records();
+            self.memory.sends = Sends::default();
+            if let Some(binary) = &self.config.binary {
+                let permit = || self.lease.permits(self.clock.monotonic(), self.config.deadline);
+                if let Err(error) = binary.publish(&*self.cloud, &self.keys, permit).await {
+                    return self.stand_by(self.lease.holding(), Some(error.to_string()));
+                }
+            }
+            self.memory.fence = Some(fence);
+        }
+        let observed = self.observe(fence).await;
+        let plan = (self.config.plan)(&observed);
+        let (done, failed) = self.act(&plan, fence).await;
+        self.deletions_made_durable();
+        let lock = Lock {
+            holder: self.config.holder.clone(),
+            fence,
+            ours: true,
+            error: kept.err().map(|error| error.to_string()),
+        };
+        self.publish(&observed, &plan, &failed, lock);
+        PassOutcome { holding: self.lease.holding(), plan: Some(plan), done, failed }
+    }
+
+    /// Observes and plans without the lock and without any effect: what `drover plan` prints.
+    pub async fn look(&mut self) -> (Observed, Plan, Arc<Snapshot>) {
+        self.forget_records();
+        let observed = self.observe(0).await;
+        let plan = (self.config.plan)(&observed);
+        let lock = Lock { holder: String::new(), fence: 0, ours: false, error: None };
+        self.publish(&observed, &plan, &[], lock);
+        let snapshot = self.snapshot.borrow().clone();
+        (observed, plan, snapshot)
+    }
+
+    /// Gives the lock up: the last thing a graceful end does.
+    pub async fn release(&self) -> Result<(), crate::lock::LockError> {
+        self.lease.release(&*self.cloud, &*self.clock, &*self.entropy).await
+    }
+
+    async fn act(&mut self, plan: &Plan, fence: u64) -> (BTreeMap<&'static str, usize>, Vec<Failed>) {
+        let began = self.clock.monotonic();
+        let hands = Hands {
+            cloud: &*self.cloud,
+            agents: &*self.agents,
+            clock: &*self.clock,
+            entropy: &*self.entropy,
+            lease: &self.lease,
+            fence,
+            deadline: self.config.deadline,
+            keys: &self.keys,
+            endpoints: &self.endpoints,
+            seq: &self.seq,
+        };
+        let sets = &self.memory.sets;
+        let backoff = &self.memory.backoff;
+        let due = plan.actions.iter().filter_map(|(key, actions)| {
+            let set = sets.get(key)?.as_ref().ok()?;
+            (!actions.is_empty() && backoff.is_due(key, began)).then(|| (key.clone(), set.clone(), actions.clone()))
+        });
+        let done: Vec<Done> = stream::iter(due.collect::<Vec<_>>())
+            .map(|(key, set, actions)| hands.perform(key, set, actions))
+            .buffer_unordered(SETS_MAX)
+            .collect()
+            .await;
+        let mut counts = BTreeMap::new();
+        let mut failures = Vec::new();
+        for done in done {
+            for kind in &done.done {
+                *counts.entry(*kind).or_default() += 1;
+            }
+            failures.extend(self.learn(done));
+        }
+        (counts, failures)
+    }
+
+    /// Takes in what one set's actions taught. All of it happened after the plan was made.
+    fn learn(&mut self, done: Done) -> Option<Failed> {
+        let at = self.clock.monotonic();
+        let now = self.clock.now();
+        let memory = &mut self.memory;
+        for learned in done.learned {
+            memory.learn(learned, at, now);
+        }
+        let Some((planned, error)) = done.failed else {
+            memory.backoff.succeeded(&done.key);
+            memory.sets.insert(done.key, Ok(done.set));
+            return None;
+        };
+        if error.is_conflict() {
+            memory.sets.remove(&done.key);
+        } else {
+            memory.sets.insert(done.key.clone(), Ok(done.set));
+        }
+        if !matches!(error, ActError::LeaseEnds) {
+            memory.backoff.failed(&done.key, at);
+        }
+        let again = memory.backoff.wait(&done.key, at);
+        tracing::warn!(set = %done.key, action = planned.action.kind(), %error, again_ms = again.as_millis(), "failed");
+        Some(Failed { set: done.key, action: planned.action.kind().to_owned(), error: error.to_string() })
+    }
+
+    fn stand_by(&mut self, holding: Holding, error: Option<String>) -> PassOutcome {
+        let (holder, fence) = match &holding {
+            Holding::Other { holder, fence } => (holder.clone(), *fence),
+            Holding::Us { .. } | Holding::Unknown => (String::new(), 0),
+        };
+        let lock = Lock { holder, fence, ours: false, error };
+        report::log_lock(&self.snapshot.borrow().lock, &lock);
+        self.snapshot.send_modify(|snapshot| {
+            *snapshot = Arc::new(Snapshot {
+                lock,
+                at: self.clock.now(),
+                passes: self.passes,
+                problems: self.problems.clone(),
+                ..Snapshot::empty(self.config.realm.clone())
+            });
+        });
+        PassOutcome { holding, plan: None, done: BTreeMap::new(), failed: Vec::new() }
+    }
+
+    fn publish(&mut self, observed: &Observed, plan: &Plan, failed: &[Failed], lock: Lock) {
+        let mut snapshot = report::snapshot(observed, plan, failed);
+        snapshot.lock = lock;
+        snapshot.passes = self.passes;
+        snapshot.problems = self.problems.clone();
+        report::log_transitions(&self.snapshot.borrow(), &snapshot);
+        self.snapshot.send_replace(Arc::new(snapshot));
+    }
+
+    fn deletions_made_durable(&mut self) {
+        let settled: Vec<ResourceKey> = self.deletions.iter().filter(|key| self.ends(key)).cloned().collect();
+        for key in settled {
+            self.deletions.remove(&key);
+        }
+    }
+
+    fn forget_records(&mut self) {
+        self.memory.sets.clear();
+        self.memory.bucket = Bucket::default();
+    }
+
+    fn has_machines(&self, key: &ResourceKey) -> bool {
+        self.endpoints.values().any(|endpoint| endpoint.key == *key)
+    }
+}
+
+impl<C, A> std::fmt::Debug for Operator<C, A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Operator({}, pass {})", self.config.realm, self.passes)
+    }
+}
+
+// === impl Memory ===
+
+impl Memory {
+    /// A machine is on its way from one state to another: worth looking sooner.
+    pub(crate) fn in_transition(&self) -> bool {
+        let settled = |machine: &Machine| {
+            matches!(machine.state, MachineState::Running | MachineState::Stopped | MachineState::Terminated)
+        };
+        !self.machines.shown.values().all(settled)
+    }
+
+    pub(crate) fn volumes_in_transition(&self) -> bool {
+        let attached = |volume: &Volume| {
+            volume.attachment.as_ref().is_none_or(|attachment| attachment.state == AttachmentState::Attached)
+        };
+        let settled = |volume: &Volume| {
+            attached(volume) && !matches!(volume.state, VolumeState::Creating | VolumeState::Deleting)
+        };
+        !self.volumes.shown.values().all(settled)
+    }
+
+    fn learn(&mut self, learned: Learned, at: Duration, now: drover_api::Millis) {
+        match learned {
+            Learned::Minted(token) => self.sends.minted(&token),
+            Learned::Launched(request, result) => {
+                self.sends.sent(&request.token, result.as_ref().map(|_| ()), now);
+                match result {
+                    Ok(machine) => self.fresh.machine(*machine, at),
+                    Err(error) => self.capacity.note(&request, &error, now),
+                }
+            }
+            Learned::VolumeCreated(token, result) => {
+                self.sends.sent(&token, result.as_ref().map(|_| ()), now);
+                if let Ok(volume) = result {
+                    self.fresh.volume(*volume, at);
+                }
+            }
+            Learned::FoundByToken(token, found) => {
+                self.sends.looked_up(&token, found.len(), now);
+                for machine in found {
+                    self.fresh.machine(machine, at);
+                }
+            }
+            Learned::Machine(id, None) => self.absent_machines.not_found(&id),
+            Learned::Machine(id, Some(machine)) => {
+                self.absent_machines.found(&id);
+                self.fresh.machine(*machine, at);
+            }
+            Learned::Volume(id, None) => self.absent_volumes.not_found(&id),
+            Learned::Volume(id, Some(volume)) => {
+                self.absent_volumes.found(&id);
+                self.fresh.volume(*volume, at);
+            }
+            Learned::Ended(id) => self.fresh.ended(&id, at),
+            Learned::Tagged(id, tags) => self.fresh.tagged(&id, &tags, at),
+            Learned::Attached(volume, instance) => self.fresh.attached(&volume, &instance, at),
+            Learned::VolumeDeleted(id) => self.fresh.deleted(&id, at),
+        }
+    }
+}

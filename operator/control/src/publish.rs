@@ -1,0 +1,89 @@
+//! Puts the running binary where new machines take it from: `bin/<sha256>/drover`, named by its own hash, and `bin/current`,
+//! which says what each architecture runs. Done once per lease, before anything is launched.
+
+use std::path::PathBuf;
+
+use drover_api::{BuildId, bucket::RealmKeys, records::CurrentBuilds};
+use drover_cloud::{Class, CloudError, Objects, objects::Condition};
+use sha2::{Digest, Sha256};
+
+/// The binary that this process runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binary {
+    /// As EC2 names it: `x86_64`, `arm64`.
+    pub architecture: String,
+    pub build: BuildId,
+    /// Where its bytes can still be read.
+    pub path: PathBuf,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    #[error("cannot read this program's own file {path}: {source}")]
+    Own { path: PathBuf, source: std::io::Error },
+    #[error("cannot publish the agent's binary: {0}")]
+    Bucket(#[from] CloudError),
+    #[error("bin/current cannot be read: {0}")]
+    Unreadable(#[from] serde_json::Error),
+    #[error("bin/current changes faster than it can be written")]
+    Contended,
+    #[error("cannot publish the agent's binary: this operator's lease does not last long enough")]
+    LeaseEnds,
+}
+
+/// Only the lock's holder writes `bin/current`; a conflict is a lost reply, and the next try sees it.
+const TRIES: usize = 3;
+
+// === impl Binary ===
+
+impl Binary {
+    /// Reads and hashes the file.
+    pub fn of(path: PathBuf, architecture: &str) -> Result<Self, PublishError> {
+        let bytes = read(&path)?;
+        Ok(Self {
+            architecture: architecture.to_owned(),
+            build: BuildId::new(hex::encode(Sha256::digest(&bytes))).expect("SHA-256 in hex is a build id"),
+            path,
+        })
+    }
+
+    /// Uploads the binary unless it is there, and names it current. `permit` is asked before the one write that another
+    /// operator could see differently.
+    pub async fn publish(
+        &self,
+        objects: &impl Objects,
+        keys: &RealmKeys,
+        permit: impl Fn() -> bool,
+    ) -> Result<(), PublishError> {
+        let key = keys.binary(&self.build);
+        if objects.list(key.as_str()).await?.is_empty() {
+            objects.put(&key, read(&self.path)?, Condition::Always).await?;
+            tracing::info!(build = %self.build, architecture = self.architecture, "the agent's binary is in the bucket");
+        }
+        for _ in 0..TRIES {
+            let found = objects.get(&keys.current()).await?;
+            let (mut current, condition): (CurrentBuilds, _) = match found {
+                None => (CurrentBuilds::default(), Condition::Absent),
+                Some(object) => (serde_json::from_slice(&object.body)?, Condition::Unchanged(object.etag)),
+            };
+            if current.builds.get(&self.architecture) == Some(&self.build) {
+                return Ok(());
+            }
+            current.builds.insert(self.architecture.clone(), self.build.clone());
+            let body = serde_json::to_vec_pretty(&current).expect("builds have string keys, so they always serialise");
+            if !permit() {
+                return Err(PublishError::LeaseEnds);
+            }
+            match objects.put(&keys.current(), body, condition).await {
+                Ok(_) => return Ok(()),
+                Err(error) if matches!(error.class, Class::Conflict | Class::Transient) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(PublishError::Contended)
+    }
+}
+
+fn read(path: &PathBuf) -> Result<Vec<u8>, PublishError> {
+    std::fs::read(path).map_err(|source| PublishError::Own { path: path.clone(), source })
+}

@@ -1,0 +1,280 @@
+//! The loop around the passes: something changed, or the interval ended, so there is another pass. Here are the timers, the
+//! signals and the tasks that a pass has none of.
+
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
+
+use drover_api::{ResourceKey, defaults::Defaults};
+use drover_cloud::{Machines, Objects, Volumes};
+use tokio::{
+    net::UnixListener,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{Notify, mpsc, oneshot},
+    task::JoinHandle,
+};
+
+use crate::{
+    agents::Agents,
+    directory::{Directory, Scan},
+    edge::{Clock, Entropy, SystemClock, SystemEntropy},
+    live::LiveAgents,
+    lock::{Holding, Lease},
+    operator::{Config, Operator, PassOutcome},
+    snapshot::Snapshot,
+    socket::{self, Command, SocketError},
+    watching::{self, Watching},
+};
+
+/// What the running operator is told.
+#[derive(Debug)]
+pub struct Running {
+    pub operator: Config,
+    /// A directory of manifests.
+    pub manifests: PathBuf,
+    pub defaults: Defaults,
+    /// Holds the socket and nothing that matters.
+    pub state: PathBuf,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    #[error("cannot read the manifests of {path}: {source}: give a directory that exists with --manifests")]
+    Manifests { path: PathBuf, source: std::io::Error },
+    #[error("cannot wait for signals: {0}")]
+    Signals(std::io::Error),
+}
+
+/// Between passes when nothing changes. What is old by then is looked at again at its own pace.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// While something is awaited: failed actions are tried again, and lists are due sooner.
+const INTERVAL_BUSY: Duration = Duration::from_secs(1);
+/// Between the end of a pass and the next, whatever happens: every machine's report changes every second, and what changed
+/// meanwhile is seen together.
+const GAP: Duration = Duration::from_millis(250);
+/// The lease is looked at this often in its length: it is renewed at a third, and a lost reply leaves time for two more tries.
+const KEEPS_PER_LEASE: u32 = 6;
+/// Commands that wait for the loop; each is answered within a pass.
+const COMMANDS_MAX: usize = 16;
+
+/// Runs until a signal. The lock is given up at the end.
+pub async fn run<C>(cloud: Arc<C>, running: Running) -> Result<(), RunError>
+where
+    C: Machines + Volumes + Objects + 'static,
+{
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
+    let mut stop = Stop::new()?;
+    let path = socket::path(&running.state);
+    let listener = socket::bind(&path).await?;
+    let wake = Arc::new(Notify::new());
+    let agents = Arc::new(LiveAgents::new(Arc::clone(&clock), Arc::clone(&wake)));
+    let pace = running.operator.lease / KEEPS_PER_LEASE;
+    let mut operator =
+        Operator::new(Arc::clone(&cloud), agents, Arc::clone(&clock), Arc::clone(&entropy), running.operator);
+    let (commands, mut asked) = mpsc::channel(COMMANDS_MAX);
+    let (scans, mut scanned) = mpsc::channel(1);
+    let tasks = [
+        Task(tokio::spawn(serve(listener, operator.snapshots(), commands))),
+        Task(tokio::spawn(keep(operator.lease(), cloud, clock, entropy, pace))),
+        Task(tokio::spawn(watch(Watching::new(running.manifests.clone()), scans))),
+    ];
+    let mut source = Source { path: running.manifests, defaults: running.defaults, directory: Directory::default() };
+    source.first_scan(&mut operator)?;
+    let mut deletions = Vec::new();
+    loop {
+        let outcome = operator.pass().await;
+        answer(&operator, &outcome.holding, &mut deletions);
+        let interval = match (outcome.done.is_empty(), is_busy(&outcome)) {
+            (false, _) => Duration::ZERO,
+            (true, true) => INTERVAL_BUSY,
+            (true, false) => INTERVAL,
+        };
+        tokio::select! {
+            () = stop.signalled() => break,
+            () = pause(GAP) => {}
+        }
+        tokio::select! {
+            biased;
+            () = stop.signalled() => break,
+            Some(command) = asked.recv() => take(&mut operator, &outcome.holding, command, &mut deletions),
+            Some(scan) = scanned.recv() => source.take(&mut operator, scan),
+            () = wake.notified() => {}
+            () = pause(interval) => {}
+        }
+    }
+    drop(tasks);
+    if let Err(error) = operator.release().await {
+        tracing::warn!(%error, "the lock could not be given up: the next operator waits for its lease to end");
+    }
+    if let Err(error) = std::fs::remove_file(&path) {
+        tracing::debug!(%error, "the socket is left behind");
+    }
+    Ok(())
+}
+
+/// A deletion whose asker waits until it is written down.
+type Deletion = (ResourceKey, oneshot::Sender<Result<(), String>>);
+
+/// Takes a person's command.
+fn take<C: Machines + Volumes + Objects, A: Agents>(
+    operator: &mut Operator<C, A>,
+    holding: &Holding,
+    command: Command,
+    deletions: &mut Vec<Deletion>,
+) {
+    let Command::Delete { key, reply } = command;
+    let begun = match holding {
+        Holding::Us { .. } => operator.delete(&key).map_err(|refused| refused.to_string()),
+        Holding::Other { holder, .. } => Err(format!("this operator does not act: ask the one that does, {holder}")),
+        Holding::Unknown => Err("this operator does not hold the lock yet: try again".to_owned()),
+    };
+    match begun {
+        Ok(()) => deletions.push((key, reply)),
+        Err(refused) => tell(reply, Err(refused)),
+    }
+}
+
+/// Tells those whose deletion is written down, and those who would wait in vain.
+fn answer<C: Machines + Volumes + Objects, A: Agents>(
+    operator: &Operator<C, A>,
+    holding: &Holding,
+    deletions: &mut Vec<Deletion>,
+) {
+    for (key, reply) in std::mem::take(deletions) {
+        if operator.ends(&key) {
+            tell(reply, Ok(()));
+        } else if !matches!(holding, Holding::Us { .. }) {
+            tell(reply, Err("this operator lost the lock: ask the one that acts".into()));
+        } else if !reply.is_closed() {
+            deletions.push((key, reply));
+        }
+    }
+}
+
+fn tell(reply: oneshot::Sender<Result<(), String>>, answer: Result<(), String>) {
+    if reply.send(answer).is_err() {
+        tracing::debug!("whoever asked for a deletion does not wait for the answer any more");
+    }
+}
+
+/// Something is awaited: worth another pass soon.
+fn is_busy(outcome: &PassOutcome) -> bool {
+    let Some(plan) = &outcome.plan else {
+        return false;
+    };
+    !plan.is_quiet() || !outcome.failed.is_empty() || plan.reports.values().any(|report| !report.ready)
+}
+
+/// The manifests of a directory, and what they declare.
+struct Source {
+    path: PathBuf,
+    defaults: Defaults,
+    directory: Directory,
+}
+
+impl Source {
+    /// The first scan must succeed: a directory that is not there is a mistake, and not "nothing is wanted".
+    fn first_scan<C: Machines + Volumes + Objects, A: Agents>(
+        &mut self,
+        operator: &mut Operator<C, A>,
+    ) -> Result<(), RunError> {
+        let scan =
+            watching::scan(&self.path).map_err(|source| RunError::Manifests { path: self.path.clone(), source })?;
+        self.take(operator, Ok(scan));
+        Ok(())
+    }
+
+    /// A later scan that fails leaves everything in force, and says so.
+    fn take<C: Machines + Volumes + Objects, A: Agents>(
+        &mut self,
+        operator: &mut Operator<C, A>,
+        scan: io::Result<Scan>,
+    ) {
+        let mut problems = Vec::new();
+        match scan {
+            Ok(scan) => {
+                self.directory.absorb(scan);
+            }
+            Err(error) => {
+                problems.push(format!("{}: cannot be read, what it said stays: {error}", self.path.display()))
+            }
+        }
+        problems.extend(self.directory.problems());
+        operator.declare(self.directory.intents(&self.defaults), problems);
+    }
+}
+
+/// A task that ends with its owner.
+struct Task(JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Renews the lease while a pass takes long; a pass itself does it too.
+async fn keep<C: Objects>(
+    lease: Arc<Lease>,
+    cloud: Arc<C>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    pace: Duration,
+) {
+    loop {
+        pause(pace).await;
+        if let Err(error) = lease.keep(&*cloud, &*clock, &*entropy).await {
+            tracing::debug!(%error, "the lease is not renewed");
+        }
+    }
+}
+
+async fn watch(mut watching: Watching, scans: mpsc::Sender<io::Result<Scan>>) {
+    loop {
+        watching.changed().await;
+        let directory = watching.directory().to_owned();
+        let scan = tokio::task::spawn_blocking(move || watching::scan(&directory)).await;
+        let scan = scan.unwrap_or_else(|error| Err(io::Error::other(error)));
+        if scans.send(scan).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn serve(
+    listener: UnixListener,
+    snapshots: tokio::sync::watch::Receiver<Arc<Snapshot>>,
+    commands: mpsc::Sender<Command>,
+) {
+    if let Err(error) = socket::serve(listener, snapshots, commands).await {
+        tracing::error!(%error, "the socket answers no more");
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn new() -> Result<Self, RunError> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(RunError::Signals)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(RunError::Signals)?,
+        })
+    }
+
+    async fn signalled(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the pace of the loop; everything it waits for besides is a condition")]
+async fn pause(time: Duration) {
+    tokio::time::sleep(time).await;
+}
