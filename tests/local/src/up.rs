@@ -263,6 +263,8 @@ fn account(options: &Options) -> Account {
         at_once: usual.at_once / options.speed,
         volume: usual.volume / options.speed,
         attach: usual.attach / options.speed,
+        // Nothing is mounted where there are no machines.
+        detach_running: options.no_machines.then_some(usual.attach / options.speed),
         address_move: usual.address_move / options.speed,
         status_checks: usual.status_checks / options.speed,
         terminated_tags: usual.terminated_tags / options.speed,

@@ -77,11 +77,12 @@ impl Endpoint {
     /// The action's name and what it was about, for the log, and the answer.
     fn perform(&self, parts: &Parts, body: &[u8], request_id: &str) -> (String, String, Answer) {
         let refused = |error| Answer { result: Err(error), mutating: false };
-        if parts.method != Method::POST {
-            let error = ApiError::new("MalformedQueryString", "Only POST is spoken here");
-            return (String::new(), String::new(), refused(error));
-        }
-        let request = Request::parse(body);
+        // The Query API takes its parameters from the body of a POST or from the query of a GET.
+        let request = match parts.method {
+            Method::GET => Request::parse(parts.uri.query().unwrap_or_default().as_bytes()),
+            Method::POST => Request::parse(body),
+            _ => Err(ApiError::new("MalformedQueryString", "The method is neither GET nor POST")),
+        };
         let (action, target) = request
             .as_ref()
             .map_or_else(|_| Default::default(), |request| (request.action().to_owned(), request.target()));

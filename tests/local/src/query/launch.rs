@@ -10,7 +10,7 @@ use drover_cloud::ec2::{
 use super::{
     Malformed, Reader, Value, Wire, Xml,
     instances::{write_block_devices, write_reservation},
-    tag_specifications, write_done, write_groups,
+    tag_specifications, write_done,
 };
 
 /// Bytes, in base64 as EC2 takes user data.
@@ -163,7 +163,10 @@ impl Wire for DescribeInstanceAttribute {
         };
         match &reply.value {
             AttributeValue::BlockDeviceMapping(devices) => write_block_devices(xml, devices),
-            AttributeValue::GroupSet(groups) => write_groups(xml, groups),
+            // Ids only, unlike everywhere else (API Reference, the example of DescribeInstanceAttribute).
+            AttributeValue::GroupSet(groups) => {
+                xml.items("groupSet", groups, |xml, group| xml.text("groupId", &group.group_id));
+            }
             AttributeValue::DisableApiStop(on) => xml.attribute("disableApiStop", on),
             AttributeValue::DisableApiTermination(on) => xml.attribute("disableApiTermination", on),
             AttributeValue::EbsOptimized(on) => xml.attribute("ebsOptimized", on),

@@ -43,7 +43,7 @@ impl Endpoint {
         let access_key = signing_key(request.headers());
         let method_and_path = format!("{} {}", request.method(), request.uri().path());
         let response = match self.service.call(request).await {
-            Ok(response) => response.map(Body::new),
+            Ok(response) => with_message(response).await,
             Err(error) => {
                 tracing::error!(?error, "s3s could not answer");
                 let mut response = Response::new(text(String::new()));
@@ -74,6 +74,45 @@ impl Endpoint {
             return Err(ReplyLost);
         }
         Ok(response)
+    }
+}
+
+/// An error of S3 has a message, which `s3s` leaves out of its own; clients print nothing else.
+async fn with_message(response: s3s::HttpResponse) -> Response<Body> {
+    let is_error = response.status().is_client_error() || response.status().is_server_error();
+    if !is_error {
+        return response.map(Body::new);
+    }
+    let (mut parts, body) = response.into_parts();
+    let bytes = match body.collect().await {
+        Ok(collected) => collected.to_bytes(),
+        Err(error) => {
+            tracing::error!(%error, "an error could not be read");
+            hyper::body::Bytes::new()
+        }
+    };
+    let xml = String::from_utf8_lossy(&bytes);
+    let code = xml.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map(|(code, _)| code);
+    let xml = match code {
+        Some(code) if !xml.contains("<Message>") => {
+            xml.replacen("</Code>", &format!("</Code><Message>{}</Message>", message(code)), 1)
+        }
+        _ => xml.into_owned(),
+    };
+    parts.headers.remove("content-length");
+    Response::from_parts(parts, text(xml))
+}
+
+/// The words of S3's list of error responses, for those that people meet.
+fn message(code: &str) -> &str {
+    match code {
+        "NoSuchKey" => "The specified key does not exist.",
+        "NoSuchBucket" => "The specified bucket does not exist.",
+        "NoSuchUpload" => "The specified multipart upload does not exist.",
+        "SignatureDoesNotMatch" => {
+            "The request signature we calculated does not match the signature you provided. Check your key and signing method."
+        }
+        code => code,
     }
 }
 
@@ -180,7 +219,8 @@ mod tests {
             ("PUT", "/bucket/k", &[("content-md5", "AAAAAAAAAAAAAAAAAAAAAA==")], (400, "BadDigest")),
         ] {
             let (status, _, body) = server.call(OPERATOR, method, path, headers, "x").await.unwrap();
-            assert!((status, true) == (expected.0, body.contains(expected.1)), "{method} {path}: {status} {body}");
+            let named = body.contains(expected.1) && body.contains("<Message>");
+            assert!((status, true) == (expected.0, named), "{method} {path}: {status} {body}");
         }
         let wrong = server.call(("AKIA", "wrong", None), "GET", "/bucket/none", &[], "").await.unwrap();
         assert!(wrong.0 == 403 && wrong.2.contains("SignatureDoesNotMatch"), "{wrong:?}");

@@ -14,6 +14,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use s3s::{S3, S3ErrorCode, S3Request, S3Response, S3Result, dto::*, s3_error};
 use s3s_fs::FileSystem;
 use tokio::sync::{Mutex, MutexGuard};
@@ -107,6 +108,13 @@ impl Objects {
         ]
     }
 
+    /// An upload that was completed, aborted or never begun is none; `s3s-fs` calls all of them forbidden.
+    fn require_upload(&self, upload_id: &str) -> S3Result<()> {
+        let is_name = upload_id.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
+        let begun = is_name && self.root.join(format!(".upload-{upload_id}.json")).exists();
+        if begun { Ok(()) } else { Err(s3_error!(NoSuchUpload)) }
+    }
+
     fn publish(&self, staged: &str, bucket: &str, key: &str) -> io::Result<()> {
         let (from, to) = (self.files(STAGING, staged), self.files(bucket, key));
         remove_if_there(&to[2])?;
@@ -177,6 +185,17 @@ fn check_read(
         return Err(s3_error!(NotModified));
     }
     Ok(())
+}
+
+/// `encoding-type=url`: what XML might not carry is percent-encoded.
+fn encode_names(output: &mut ListObjectsV2Output) {
+    const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
+    let encode = |name: &mut Option<String>| {
+        *name = name.take().map(|name| utf8_percent_encode(&name, KEPT).to_string());
+    };
+    output.contents.iter_mut().flatten().for_each(|object| encode(&mut object.key));
+    output.common_prefixes.iter_mut().flatten().for_each(|prefix| encode(&mut prefix.prefix));
+    [&mut output.prefix, &mut output.delimiter, &mut output.start_after].into_iter().for_each(encode);
 }
 
 fn request<T>(input: T) -> S3Request<T> {
@@ -251,6 +270,7 @@ impl S3 for Objects {
         let (bucket, key) = (req.input.bucket.clone(), req.input.key.clone());
         let (if_match, if_none_match) = (req.input.if_match.take(), req.input.if_none_match.take());
         self.require_bucket(&bucket)?;
+        self.require_upload(&req.input.upload_id)?;
         let _key = self.lock(&bucket, &key).await?;
         let now = self.etag(&bucket, &key).await?;
         check_condition(if_match.as_ref(), if_none_match.as_ref(), now.as_ref(), now.as_ref())?;
@@ -309,10 +329,12 @@ impl S3 for Objects {
 
     async fn upload_part(&self, req: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {
         require_size(req.input.content_length)?;
+        self.require_upload(&req.input.upload_id)?;
         self.inner.upload_part(req).await
     }
 
     async fn list_parts(&self, req: S3Request<ListPartsInput>) -> S3Result<S3Response<ListPartsOutput>> {
+        self.require_upload(&req.input.upload_id)?;
         self.inner.list_parts(req).await
     }
 
@@ -320,15 +342,32 @@ impl S3 for Objects {
         &self,
         req: S3Request<AbortMultipartUploadInput>,
     ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
+        self.require_upload(&req.input.upload_id)?;
         self.inner.abort_multipart_upload(req).await
     }
 
-    async fn list_objects(&self, req: S3Request<ListObjectsInput>) -> S3Result<S3Response<ListObjectsOutput>> {
-        self.inner.list_objects(req).await
-    }
-
-    async fn list_objects_v2(&self, req: S3Request<ListObjectsV2Input>) -> S3Result<S3Response<ListObjectsV2Output>> {
-        self.inner.list_objects_v2(req).await
+    async fn list_objects_v2(
+        &self,
+        mut req: S3Request<ListObjectsV2Input>,
+    ) -> S3Result<S3Response<ListObjectsV2Output>> {
+        let (bucket, encoding) = (req.input.bucket.clone(), req.input.encoding_type.take());
+        let mut response = self.inner.list_objects_v2(req).await?;
+        let mut listed = Vec::new();
+        for object in response.output.contents.take().into_iter().flatten() {
+            let key = object.key.clone().unwrap_or_default();
+            let e_tag = self.etag(&bucket, &key).await?;
+            listed.push(Object {
+                e_tag,
+                storage_class: Some(ObjectStorageClass::STANDARD.to_owned().into()),
+                ..object
+            });
+        }
+        response.output.contents = Some(listed).filter(|listed| !listed.is_empty());
+        if encoding.as_ref().is_some_and(|encoding| encoding.as_str() == EncodingType::URL) {
+            encode_names(&mut response.output);
+            response.output.encoding_type = encoding;
+        }
+        Ok(response)
     }
 
     async fn list_buckets(&self, req: S3Request<ListBucketsInput>) -> S3Result<S3Response<ListBucketsOutput>> {
