@@ -53,3 +53,18 @@ mod word {
         Ok(matches!(Word::deserialize(deserializer)?, Word::True))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_the_word_that_kubectl_wait_looks_for() {
+        for (status, word) in [(true, "True"), (false, "False")] {
+            let condition = Condition::new(ConditionType::Ready, status, "AllReady", "4/4");
+            let json = serde_json::to_value(&condition).expect("JSON");
+            assert_eq!(json["status"], word);
+            assert_eq!(serde_json::from_value::<Condition>(json).expect("a condition"), condition);
+        }
+    }
+}

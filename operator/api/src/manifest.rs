@@ -64,14 +64,7 @@ pub fn parse(file: &str, text: &str) -> (Vec<Manifest>, Vec<ManifestError>) {
         match one(file, line, &document) {
             Ok(None) => {}
             Ok(Some(manifest)) => match manifests.iter().find(|known| known.key == manifest.key) {
-                Some(first) => errors.push(ManifestError {
-                    field: "metadata.name".into(),
-                    ..at_line(
-                        file,
-                        manifest.places.place("metadata.name").0,
-                        format!("metadata.name: {} is declared already at line {}", manifest.key, first.line),
-                    )
-                }),
+                Some(first) => errors.push(manifest.declared_already(first)),
                 None => manifests.push(manifest),
             },
             Err(found) => errors.extend(found),
@@ -81,6 +74,16 @@ pub fn parse(file: &str, text: &str) -> (Vec<Manifest>, Vec<ManifestError>) {
 }
 
 impl Manifest {
+    /// That this manifest is for a set which `first` is for already, in this file or another.
+    pub fn declared_already(&self, first: &Manifest) -> ManifestError {
+        let place = match first.file == self.file {
+            true => format!("at line {}", first.line),
+            false => format!("in {}, line {}", first.file, first.line),
+        };
+        let violation = told("metadata.name", &format!("{} is declared already {place}", self.key));
+        self.places.error(&self.file, violation)
+    }
+
     /// What in this manifest cannot be reached from what the set is now.
     pub fn refused_changes(&self, now: &MySQLReplicaSetSpec) -> Vec<ManifestError> {
         let mut old = self.object.clone();
@@ -109,8 +112,7 @@ fn documents(text: &str) -> Vec<(u64, String)> {
 fn one(file: &str, first_line: u64, text: &str) -> Result<Option<Manifest>, Vec<ManifestError>> {
     let options = serde_saphyr::options! { with_snippet: false, budget: serde_saphyr::budget! { max_depth: 64 } };
     let root: Spanned<Node> = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-        let line = error.location().map_or(first_line, |at| first_line + at.line() - 1);
-        let column = error.location().map_or(1, |at| at.column());
+        let (line, column) = error.location().and_then(|at| in_file(first_line, at)).unwrap_or((first_line, 1));
         let message = UserMessageFormatter.format_message(error.without_snippet()).into_owned();
         vec![ManifestError { column, ..at_line(file, line, message) }]
     })?;
@@ -190,10 +192,10 @@ fn metadata(object: &mut Value, violations: &mut Vec<Violation>) -> Option<Resou
         }
         found => {
             let message = match found {
-                None | Some(Value::Null) => "is required: a string".to_owned(),
-                Some(found) => format!("must be a string: put {found} in quotes"),
+                None | Some(Value::Null) => "is required: a string",
+                Some(_) => "must be a string: put the value in quotes",
             };
-            violations.push(told("metadata.name", &message));
+            violations.push(told("metadata.name", message));
             metadata.insert("name".into(), UNNAMED.into());
             None
         }
@@ -204,8 +206,8 @@ fn labels(field: &str, value: &Value, violations: &mut Vec<Violation>) {
     match value {
         Value::Null => {}
         Value::Object(entries) => {
-            for (name, value) in entries.iter().filter(|(_, value)| !value.is_string()) {
-                violations.push(told(&format!("{field}.{name}"), &format!("must be a string: put {value} in quotes")));
+            for (name, _) in entries.iter().filter(|(_, value)| !value.is_string()) {
+                violations.push(told(&format!("{field}.{name}"), "must be a string: put the value in quotes"));
             }
         }
         _ => violations.push(told(field, "must be a map of strings")),
@@ -225,6 +227,11 @@ fn printable(message: &str) -> String {
     message.replace(char::is_control, "\u{fffd}")
 }
 
+/// Line and column in the file of a place in one of its documents; `None` where the reader does not know (its line 0).
+fn in_file(first_line: u64, at: Location) -> Option<(u64, u64)> {
+    Some((first_line + at.line().checked_sub(1)?, at.column()))
+}
+
 /// Line and column of each field, in lines of the file.
 #[derive(Clone, Debug, PartialEq)]
 struct Places {
@@ -238,7 +245,9 @@ impl Places {
     }
 
     fn note(&mut self, field: &str, at: Location) {
-        self.by_field.insert(field.to_owned(), (self.first_line + at.line() - 1, at.column()));
+        if let Some(place) = in_file(self.first_line, at) {
+            self.by_field.insert(field.to_owned(), place);
+        }
     }
 
     /// Where a field stands, or the nearest that it lies in.

@@ -4,33 +4,9 @@
 use std::{collections::BTreeSet, fmt, sync::LazyLock};
 
 use kube_cel::CompiledSchema;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use crate::crd;
-
-/// The schema keywords that are checked here or that only explain. A test holds the CRD to them, so that none is ignored.
-pub const KEYWORDS: &[&str] = &[
-    "additionalProperties",
-    "default",
-    "description",
-    "enum",
-    "format",
-    "items",
-    "maxItems",
-    "maxLength",
-    "maxProperties",
-    "maximum",
-    "minItems",
-    "minLength",
-    "minProperties",
-    "minimum",
-    "properties",
-    "required",
-    "type",
-    "x-kubernetes-list-map-keys",
-    "x-kubernetes-list-type",
-    "x-kubernetes-validations",
-];
+use crate::{crd, set::MachineSpec};
 
 /// One mistake in an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +29,16 @@ pub fn validate(new: &Value, old: Option<&Value>) -> Vec<Violation> {
         walk.violations.extend(broken_rules(&new, old.as_ref()));
     }
     walk.violations
+}
+
+/// Every mistake in the operator's own `machine`, which has the shape of a manifest's.
+pub fn validate_machine(machine: &MachineSpec) -> Vec<Violation> {
+    let object = json!({ "metadata": { "name": "defaults" }, "spec": { "version": "0.0", "machine": machine } });
+    let as_configured = |violation: Violation| Violation {
+        field: violation.field.replacen("spec.", "", 1),
+        message: violation.message.replacen("spec.machine", "machine", 1),
+    };
+    validate(&object, None).into_iter().map(as_configured).collect()
 }
 
 /// The object as an API server would store it: the schema's defaults filled in, nulls left out.
@@ -264,7 +250,7 @@ fn has_type(wanted: &str, value: &Value) -> bool {
 
 fn wrong_type(wanted: &str, value: &Value) -> String {
     match (wanted, value) {
-        ("string", Value::Number(_) | Value::Bool(_)) => format!("must be a string: put {value} in quotes"),
+        ("string", Value::Number(_) | Value::Bool(_)) => "must be a string: put the value in quotes".into(),
         ("string", Value::Null) => "must be a string: \"\" is the empty one".into(),
         (_, Value::Object(_)) => format!("must be {}, not a map", a(wanted)),
         (_, Value::Array(_)) => format!("must be {}, not a list", a(wanted)),
@@ -305,5 +291,71 @@ fn join(words: &[&str], last: &str) -> String {
         [] => String::new(),
         [one] => (*one).to_owned(),
         [most @ .., end] => format!("{} {last} {end}", most.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The schema keywords that are checked here or that only explain.
+    const KEYWORDS: &[&str] = &[
+        "additionalProperties",
+        "default",
+        "description",
+        "enum",
+        "format",
+        "items",
+        "maxItems",
+        "maxLength",
+        "maxProperties",
+        "maximum",
+        "minItems",
+        "minLength",
+        "minProperties",
+        "minimum",
+        "properties",
+        "required",
+        "type",
+        "x-kubernetes-list-map-keys",
+        "x-kubernetes-list-type",
+        "x-kubernetes-validations",
+    ];
+
+    fn keywords(schema: &Value, found: &mut BTreeSet<String>) {
+        found.extend(schema.as_object().into_iter().flatten().map(|(keyword, _)| keyword.clone()));
+        let children = schema["properties"].as_object().into_iter().flatten().map(|(_, child)| child);
+        children
+            .chain(schema.get("items"))
+            .chain(schema.get("additionalProperties"))
+            .for_each(|child| keywords(child, found));
+    }
+
+    #[test]
+    fn no_keyword_of_the_schema_is_ignored() {
+        let mut found = BTreeSet::new();
+        keywords(crd::schema(), &mut found);
+        let ignored: Vec<&String> = found.iter().filter(|keyword| !KEYWORDS.contains(&keyword.as_str())).collect();
+        assert_eq!(ignored, Vec::<&String>::new());
+    }
+
+    #[test]
+    fn the_operators_own_machine_is_held_to_the_same_rules() {
+        let machine = |value| serde_json::from_value::<MachineSpec>(value).expect("a machine");
+        let told = validate_machine(&machine(json!({ "subnets": { "ids": ["subnet-1"], "tags": { "a": "b" } } })));
+        let expected = Violation {
+            field: "machine.subnets".into(),
+            message: "machine.subnets must have exactly one of ids and tags".into(),
+        };
+        assert_eq!(told, [expected]);
+        assert_eq!(validate_machine(&machine(json!({ "subnets": { "ids": ["subnet-1"] } }))), []);
+    }
+
+    #[test]
+    fn defaults_are_filled_in_at_every_depth() {
+        let object = with_defaults(&json!({ "spec": { "version": "9.7", "mysql": { "durability": null } } }));
+        assert_eq!(object["spec"]["members"], 3);
+        assert_eq!(object["spec"]["mysql"], json!({ "settings": {}, "durability": "standard" }));
+        assert_eq!(object["status"], json!({ "observedGeneration": -1 }));
     }
 }
