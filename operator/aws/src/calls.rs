@@ -22,8 +22,6 @@ pub struct Call {
     pub rate: Option<Rate>,
     /// From asking for a token to having the whole answer, the transfer of a large object aside.
     pub deadline: Duration,
-    /// It changes something.
-    pub mutates: bool,
 }
 
 /// A read may be a page of 1,000 machines.
@@ -74,10 +72,10 @@ pub(crate) const DETACH_VOLUME: Call = write("DetachVolume", &["ec2:DetachVolume
 pub(crate) const DELETE_VOLUME: Call = write("DeleteVolume", &["ec2:DeleteVolume"], LARGE);
 
 /// Without `s3:ListBucket` S3 answers AccessDenied, not NoSuchKey, for what is not there.
-pub(crate) const GET_OBJECT: Call = object("GetObject", &["s3:GetObject", "s3:ListBucket"], false);
-pub(crate) const PUT_OBJECT: Call = object("PutObject", &["s3:PutObject"], true);
-pub(crate) const LIST_OBJECTS: Call = object("ListObjectsV2", &["s3:ListBucket"], false);
-pub(crate) const DELETE_OBJECT: Call = object("DeleteObject", &["s3:DeleteObject"], true);
+pub(crate) const GET_OBJECT: Call = object("GetObject", &["s3:GetObject", "s3:ListBucket"]);
+pub(crate) const PUT_OBJECT: Call = object("PutObject", &["s3:PutObject"]);
+pub(crate) const LIST_OBJECTS: Call = object("ListObjectsV2", &["s3:ListBucket"]);
+pub(crate) const DELETE_OBJECT: Call = object("DeleteObject", &["s3:DeleteObject"]);
 
 /// Every call, EC2 first. A volume with a customer's KMS key needs `kms:CreateGrant`, `kms:Decrypt` and
 /// `kms:GenerateDataKeyWithoutPlaintext` on that key besides (EBS documentation, "Permissions to use KMS keys").
@@ -113,15 +111,15 @@ const fn rate(burst: u32, every_ms: u64) -> Option<Rate> {
 }
 
 const fn read(action: &'static str, permissions: &'static [&'static str], rate: Option<Rate>) -> Call {
-    Call { action, lane: action, permissions, rate, deadline: READ, mutates: false }
+    Call { action, lane: action, permissions, rate, deadline: READ }
 }
 
 const fn write(action: &'static str, permissions: &'static [&'static str], rate: Option<Rate>) -> Call {
-    Call { deadline: WRITE, mutates: true, ..read(action, permissions, rate) }
+    Call { deadline: WRITE, ..read(action, permissions, rate) }
 }
 
-const fn object(action: &'static str, permissions: &'static [&'static str], mutates: bool) -> Call {
-    Call { deadline: OBJECT, mutates, ..read(action, permissions, None) }
+const fn object(action: &'static str, permissions: &'static [&'static str]) -> Call {
+    Call { deadline: OBJECT, ..read(action, permissions, None) }
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! EC2 and S3 as our traits see them. The only crate that names the AWS SDK: error codes become classes here, calls keep
 //! to their rate lanes and deadlines here, and nothing of the SDK leaves. It decides nothing: one call in, one call out.
 
-pub mod calls;
-pub mod classify;
+mod calls;
+mod classify;
+mod codes;
 mod connect;
 mod convert;
 mod machines;

@@ -92,7 +92,7 @@ impl Sender {
 }
 
 /// The code of a call that our own rate lane held back past its deadline: nothing was sent.
-pub const LOCAL_RATE: &str = "LocalRate";
+pub(crate) const LOCAL_RATE: &str = "LocalRate";
 
 /// 100,000 machines or objects in pages of 1,000: far beyond what one realm is for, and an end for a token that repeats.
 const PAGES_MAX: usize = 100;

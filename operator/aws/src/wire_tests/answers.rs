@@ -1,0 +1,117 @@
+//! What an answer, or none, is taken for.
+
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future};
+
+use super::*;
+use crate::{Aws, send::LOCAL_RATE};
+
+#[tokio::test]
+async fn a_lost_reply_is_ambiguous_and_the_launch_was_sent_once() {
+    let (server, error) = launch_against(Reply::HangUp).await;
+    assert_eq!((error.class, error.code.as_str(), error.is_ambiguous()), (Class::Transient, "Connection", true));
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_read_is_ambiguous() {
+    for reply in [
+        ok("<html>not EC2"),
+        ok("<RunInstancesResponse/>"),
+        answer(502, "<html>bad gateway</html>"),
+        ok(
+            "<RunInstancesResponse><instancesSet><item><instanceId>i-1</instanceId></item></instancesSet></RunInstancesResponse>",
+        ),
+    ] {
+        let (server, error) = launch_against(reply.clone()).await;
+        assert!(error.is_ambiguous(), "{reply:?} gave {error:?}");
+        assert_eq!(server.requests().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn silence_ends_at_the_deadline() {
+    let server = serve(vec![Reply::Silence]).await;
+    let aws = server.connect_within(Duration::from_millis(300));
+    let error = aws.ec2().launch(&launch_request()).await.expect_err("nothing was answered");
+    assert_eq!((error.class, error.code.as_str()), (Class::Transient, "Timeout"));
+    let error = aws.bucket("b").get(&key()).await.expect_err("nothing was answered");
+    assert_eq!((error.class, error.code.as_str()), (Class::Transient, "Timeout"));
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn nobody_listening_is_transient() {
+    let server = serve(vec![Reply::HangUp]).await;
+    let aws = server.connect();
+    drop(server);
+    // The port is closed once the aborted task is gone; until then a connection is hung up on, which is the same class.
+    let error = aws.ec2().launch(&launch_request()).await.expect_err("nobody is there");
+    assert_eq!((error.class, error.code.as_str()), (Class::Transient, "Connection"));
+}
+
+#[tokio::test]
+async fn a_capacity_error_with_a_server_status_is_not_sent_again() {
+    let (server, error) = launch_against(ec2_error(500, "InsufficientInstanceCapacity", "none left")).await;
+    assert_eq!((error.class, error.call), (Class::Capacity, "RunInstances"));
+    assert_eq!(error.to_string(), "RunInstances failed: InsufficientInstanceCapacity: none left");
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_dry_run_that_would_have_succeeded_is_a_yes() {
+    let server = serve(vec![ec2_error(412, "DryRunOperation", "Request would have succeeded")]).await;
+    server.connect().ec2().may_launch(&launch_request()).await.expect("allowed");
+    assert_eq!(server.requests()[0].form()["DryRun"], "true");
+    let server = serve(vec![ec2_error(403, "UnauthorizedOperation", "no")]).await;
+    let error = server.connect().ec2().may_launch(&launch_request()).await.expect_err("refused");
+    assert_eq!(error.class, Class::Denied);
+    let server = serve(vec![launched()]).await;
+    server.connect().ec2().may_launch(&launch_request()).await.expect_err("the dry run launched a machine");
+}
+
+#[tokio::test]
+async fn a_wrong_clock_is_named() {
+    let headers = vec![("date", "Thu, 01 Jan 2099 00:00:00 GMT".to_owned())];
+    let body = "<Error><Code>SignatureDoesNotMatch</Code><Message>no</Message></Error>".to_owned();
+    let server = serve(vec![Reply::Answer { status: 403, headers, body }]).await;
+    let error = server.connect().bucket("b").get(&key()).await.expect_err("denied");
+    assert_eq!(error.class, Class::Denied);
+    assert!(error.message.starts_with("clock skew: this machine's clock is "), "{error}");
+    assert!(error.message.ends_with(" s behind the cloud's; no"), "{error}");
+}
+
+#[tokio::test]
+async fn without_credentials_nothing_is_sent() {
+    let server = serve(vec![launched()]).await;
+    for failure in [|| CredentialsError::not_loaded("none"), || CredentialsError::provider_error("STS said no")] {
+        let config = config().credentials_provider(SharedCredentialsProvider::new(NoCredentials(failure)));
+        let aws = Aws::new(&config.endpoint_url(&server.url).build(), Duration::MAX).expect("a Region is set");
+        let error = aws.ec2().launch(&launch_request()).await.expect_err("no credentials");
+        assert_eq!((error.class, error.code.as_str()), (Class::Denied, "Credentials"), "{error}");
+    }
+    assert_eq!(server.requests().len(), 0);
+}
+
+#[derive(Debug)]
+struct NoCredentials(fn() -> CredentialsError);
+
+impl ProvideCredentials for NoCredentials {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::ready(Err(self.0()))
+    }
+}
+
+#[tokio::test]
+async fn a_throttled_launch_empties_the_lane_and_the_next_waits_for_its_token() {
+    let server = serve(vec![ec2_error(503, "RequestLimitExceeded", "slow down"), launched()]).await;
+    let hurried = server.connect_within(Duration::from_millis(500)).ec2();
+    let error = hurried.launch(&launch_request()).await.expect_err("throttled");
+    assert_eq!((error.class, error.code.as_str()), (Class::Throttled, "RequestLimitExceeded"));
+    // The lane gives its next token after a second, beyond this call's deadline.
+    let error = hurried.launch(&launch_request()).await.expect_err("no token");
+    assert_eq!((error.class, error.code.as_str()), (Class::Throttled, LOCAL_RATE));
+    assert_eq!(server.requests().len(), 1);
+}
