@@ -6,6 +6,9 @@
 
 mod calls;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -190,11 +193,7 @@ impl State {
             (Counted::Mutating, Effect::Mutates) => Some(self.mutating_calls),
             (Counted::Mutating, Effect::Reads) => None,
         };
-        match self
-            .crash
-            .filter(|crash| nth(crash.counted) == Some(crash.nth))
-            .map(|crash| crash.when)
-        {
+        match self.crash.filter(|crash| nth(crash.counted) == Some(crash.nth)).map(|crash| crash.when) {
             Some(When::Before) => {
                 self.crashed = true;
                 self.note(call, effect, Fate::CrashedBefore);
@@ -203,35 +202,17 @@ impl State {
             Some(When::After) => return Ok(Verdict::SendAndCrash),
             None => {}
         }
-        let Odds {
-            throttled,
-            unsent,
-            reply_lost,
-        } = self.odds;
+        let Odds { throttled, unsent, reply_lost } = self.odds;
         let drawn: u16 = self.rng.random_range(0..1000);
         if drawn < throttled {
             self.note(call, effect, Fate::NotSent);
-            return Err(CloudError::new(
-                Class::Throttled,
-                call,
-                "RequestLimitExceeded",
-                "injected: throttled",
-            ));
+            return Err(CloudError::new(Class::Throttled, call, "RequestLimitExceeded", "injected: throttled"));
         }
         if drawn < throttled + unsent {
             self.note(call, effect, Fate::NotSent);
-            return Err(CloudError::new(
-                Class::Transient,
-                call,
-                "Connection",
-                "injected: connection refused",
-            ));
+            return Err(CloudError::new(Class::Transient, call, "Connection", "injected: connection refused"));
         }
-        Ok(if drawn < throttled + unsent + reply_lost {
-            Verdict::SendAndLose
-        } else {
-            Verdict::Send
-        })
+        Ok(if drawn < throttled + unsent + reply_lost { Verdict::SendAndLose } else { Verdict::Send })
     }
 
     fn conclude<T>(&mut self, call: &'static str, effect: Effect, verdict: Verdict, answer: Result<T>) -> Result<T> {
@@ -248,19 +229,10 @@ impl State {
             }
             Verdict::SendAndLose => {
                 self.note(call, effect, Fate::ReplyLost);
-                Err(CloudError::new(
-                    Class::Transient,
-                    call,
-                    "Timeout",
-                    "injected: the reply was lost",
-                ))
+                Err(CloudError::new(Class::Transient, call, "Timeout", "injected: the reply was lost"))
             }
             Verdict::Send => {
-                self.note(
-                    call,
-                    effect,
-                    Fate::Answered(answer.as_ref().err().map(|error| error.class)),
-                );
+                self.note(call, effect, Fate::Answered(answer.as_ref().err().map(|error| error.class)));
                 answer
             }
         }

@@ -109,18 +109,12 @@ impl Account {
     pub fn new(region: &str) -> Self {
         let subnet = |index: u8, letter: char| SubnetSpec {
             zone: format!("{region}{letter}"),
-            cidr: Cidr {
-                base: Ipv4Addr::new(10, 42, index, 0),
-                prefix: 24,
-            },
+            cidr: Cidr { base: Ipv4Addr::new(10, 42, index, 0), prefix: 24 },
         };
         Self {
             owner_id: "123456789012".into(),
             region: region.into(),
-            vpc_cidr: Cidr {
-                base: Ipv4Addr::new(10, 42, 0, 0),
-                prefix: 16,
-            },
+            vpc_cidr: Cidr { base: Ipv4Addr::new(10, 42, 0, 0), prefix: 16 },
             subnets: vec![subnet(1, 'a'), subnet(2, 'b'), subnet(3, 'c')],
             network_tags: Tags::new(),
             machine_group: "machines".into(),
@@ -209,18 +203,12 @@ impl From<Cidr> for String {
 impl TryFrom<String> for Cidr {
     type Error = InvalidCidr;
     fn try_from(text: String) -> Result<Self, InvalidCidr> {
-        let parsed = text
-            .split_once('/')
-            .and_then(|(base, prefix)| Some((base.parse().ok()?, prefix.parse().ok()?)));
+        let parsed = text.split_once('/').and_then(|(base, prefix)| Some((base.parse().ok()?, prefix.parse().ok()?)));
         match parsed {
             // The sizes EC2 allows for a VPC or subnet.
             Some((base, prefix)) if (16..=28).contains(&prefix) => {
                 let cidr = Cidr { base, prefix };
-                if u32::from(base) % cidr.size() == 0 {
-                    Ok(cidr)
-                } else {
-                    Err(InvalidCidr(text))
-                }
+                if u32::from(base) % cidr.size() == 0 { Ok(cidr) } else { Err(InvalidCidr(text)) }
             }
             _ => Err(InvalidCidr(text)),
         }

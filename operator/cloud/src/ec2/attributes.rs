@@ -3,9 +3,9 @@
 use super::{
     ApiError, AttributeValue, DescribeInstanceAttribute, Ec2, InstanceAttribute, InstanceChange, InstanceStateName,
     ModifyInstanceAttribute,
+    admission::check_user_data,
     calls::{action, sealed::Run},
     host::known,
-    launch::check_user_data,
 };
 
 action!(DescribeInstanceAttribute, describing);
@@ -42,10 +42,7 @@ impl Run for DescribeInstanceAttribute {
                 return Err(ApiError::value(message));
             }
         };
-        Ok(InstanceAttribute {
-            instance_id: self.instance_id.clone(),
-            value,
-        })
+        Ok(InstanceAttribute { instance_id: self.instance_id.clone(), value })
     }
 }
 
@@ -72,10 +69,7 @@ impl Run for ModifyInstanceAttribute {
 }
 
 fn needs_stopped(change: &InstanceChange) -> bool {
-    matches!(
-        change,
-        InstanceChange::UserData(_) | InstanceChange::InstanceType(_) | InstanceChange::EbsOptimized(_)
-    )
+    matches!(change, InstanceChange::UserData(_) | InstanceChange::InstanceType(_) | InstanceChange::EbsOptimized(_))
 }
 
 impl Ec2 {
@@ -94,9 +88,7 @@ impl Ec2 {
             InstanceChange::InstanceType(name) => {
                 let architecture = it.architecture;
                 self.find_type(Some(name), architecture)?;
-                known(self.instances.get_mut(instance_id))
-                    .instance_type
-                    .clone_from(name);
+                known(self.instances.get_mut(instance_id)).instance_type.clone_from(name);
             }
             InstanceChange::SourceDestCheck(on) => self.interface_mut(&interface_id).source_dest_check = *on,
             InstanceChange::Groups(groups) => self.replace_groups(&interface_id, groups)?,

@@ -75,14 +75,8 @@ impl Lane {
 /// The buckets that count instances.
 fn instance_rate(action: &str) -> Option<Rate> {
     match action {
-        "RunInstances" | "StartInstances" => Some(Rate {
-            capacity: 1000,
-            refill: 2,
-        }),
-        "StopInstances" | "TerminateInstances" => Some(Rate {
-            capacity: 1000,
-            refill: 20,
-        }),
+        "RunInstances" | "StartInstances" => Some(Rate { capacity: 1000, refill: 2 }),
+        "StopInstances" | "TerminateInstances" => Some(Rate { capacity: 1000, refill: 20 }),
         _ => None,
     }
 }
@@ -100,10 +94,7 @@ impl Buckets {
 
     fn draw(&mut self, name: &str, rate: Rate, tokens: u64, now: Millis) -> Result<(), ApiError> {
         let full = rate.capacity * 1000;
-        let bucket = self
-            .by_name
-            .entry(name.into())
-            .or_insert(Bucket { milli: full, at: now });
+        let bucket = self.by_name.entry(name.into()).or_insert(Bucket { milli: full, at: now });
         let elapsed = now.0.saturating_sub(bucket.at.0);
         bucket.milli = full.min(bucket.milli.saturating_add(elapsed.saturating_mul(rate.refill)));
         bucket.at = now;
@@ -122,11 +113,7 @@ mod tests {
     use super::*;
 
     fn lane(action: &'static str, mutating: bool, narrowed: bool) -> Lane {
-        Lane {
-            action,
-            mutating,
-            narrowed,
-        }
+        Lane { action, mutating, narrowed }
     }
 
     /// Calls that pass at once, then in the following ten seconds.
@@ -156,11 +143,7 @@ mod tests {
             ("DescribeImages", false, false, 100, 100),
         ];
         for (action, mutating, narrowed, at_once, after_ten_seconds) in table {
-            assert_eq!(
-                passes(lane(action, mutating, narrowed), 1),
-                (at_once, after_ten_seconds),
-                "{action}"
-            );
+            assert_eq!(passes(lane(action, mutating, narrowed), 1), (at_once, after_ten_seconds), "{action}");
         }
     }
 
@@ -175,9 +158,7 @@ mod tests {
         let mut buckets = Buckets::default();
         let now = Millis(1);
         for _ in 0..5 {
-            buckets
-                .take(now, lane("RunInstances", true, true), 1)
-                .expect("within the capacity");
+            buckets.take(now, lane("RunInstances", true, true), 1).expect("within the capacity");
         }
         assert!(buckets.take(now, lane("RunInstances", true, true), 1).is_err());
         assert!(buckets.take(now, lane("StartInstances", true, true), 1).is_ok());

@@ -73,20 +73,15 @@ impl Ec2 {
     /// Throttling comes first, as in AWS, where a refused call costs its caller a token too.
     fn answer<A: Action>(&mut self, caller: &Caller, mode: Mode, action: &A) -> Result<A::Reply, ApiError> {
         if self.faults.throttling == Throttling::Buckets {
-            let lane = Lane {
-                action: A::NAME,
-                mutating: A::MUTATING,
-                narrowed: action.narrowed(),
-            };
+            let lane = Lane { action: A::NAME, mutating: A::MUTATING, narrowed: action.narrowed() };
             self.buckets.take(self.now, lane, action.instances())?;
         }
         self.authorize(caller, A::NAME)?;
         match mode {
             Mode::Run => action.run(self),
-            Mode::DryRun => Err(ApiError::new(
-                "DryRunOperation",
-                "Request would have succeeded, but DryRun flag is set.",
-            )),
+            Mode::DryRun => {
+                Err(ApiError::new("DryRunOperation", "Request would have succeeded, but DryRun flag is set."))
+            }
         }
     }
 
@@ -97,10 +92,9 @@ impl Ec2 {
         };
         match (caller, self.faults.credentials) {
             (Caller::Machine(_), _) | (_, Credentials::Unauthorized) => unauthorized(),
-            (_, Credentials::Revoked) => Err(ApiError::new(
-                "AuthFailure",
-                "AWS was not able to validate the provided access credentials",
-            )),
+            (_, Credentials::Revoked) => {
+                Err(ApiError::new("AuthFailure", "AWS was not able to validate the provided access credentials"))
+            }
             (Caller::Operator(_), Credentials::Valid) => Ok(()),
         }
     }

@@ -27,19 +27,11 @@ impl Run for DescribeInstances {
         not_with_ids(&self.instance_ids, "instancesSet", &self.paged)?;
         let filters = fields::INSTANCE.compile(&self.paged.filters)?;
         let found = ec2.select_instances(&self.instance_ids)?;
-        let found = found
-            .into_iter()
-            .map(|it| ec2.show_instance(it))
-            .filter(|it| filters.matches(it));
-        let page = page("DescribeInstances", &self.paged, USUAL, found, |it| {
-            &it.instance.instance_id
-        })?;
+        let found = found.into_iter().map(|it| ec2.show_instance(it)).filter(|it| filters.matches(it));
+        let page = page("DescribeInstances", &self.paged, USUAL, found, |it| &it.instance.instance_id)?;
         let mut items: Vec<Reservation> = Vec::new();
         for it in page.items {
-            match items
-                .iter_mut()
-                .find(|items| items.reservation_id == it.instance.reservation_id)
-            {
+            match items.iter_mut().find(|items| items.reservation_id == it.instance.reservation_id) {
                 Some(reservation) => reservation.instances.push(it),
                 None => items.push(Reservation {
                     reservation_id: it.instance.reservation_id.clone(),
@@ -48,10 +40,7 @@ impl Run for DescribeInstances {
                 }),
             }
         }
-        Ok(Page {
-            items,
-            next_token: page.next_token,
-        })
+        Ok(Page { items, next_token: page.next_token })
     }
 
     fn narrowed(&self) -> bool {
@@ -71,9 +60,7 @@ impl Run for DescribeInstanceStatus {
             .filter(|it| self.include_all_instances || it.state == InstanceStateName::Running)
             .map(|it| ec2.status(it))
             .filter(|it| filters.matches(it));
-        page("DescribeInstanceStatus", &self.paged, USUAL, found, |it| {
-            &it.instance_id
-        })
+        page("DescribeInstanceStatus", &self.paged, USUAL, found, |it| &it.instance_id)
     }
 
     fn narrowed(&self) -> bool {
@@ -105,22 +92,12 @@ impl Run for DescribeInstanceTypes {
     fn run(&self, ec2: &mut Ec2) -> Result<Page<InstanceTypeInfo>, ApiError> {
         let filters = fields::INSTANCE_TYPE.compile(&self.paged.filters)?;
         if self.instance_types.len() > 100 {
-            return Err(ApiError::value(
-                "At most 100 instance types can be named in one request",
-            ));
+            return Err(ApiError::value("At most 100 instance types can be named in one request"));
         }
         let known = |name: &String| ec2.account.instance_types.iter().any(|it| it.instance_type == *name);
-        let unknown: Vec<&str> = self
-            .instance_types
-            .iter()
-            .filter(|it| !known(it))
-            .map(String::as_str)
-            .collect();
+        let unknown: Vec<&str> = self.instance_types.iter().filter(|it| !known(it)).map(String::as_str).collect();
         if !unknown.is_empty() {
-            let message = format!(
-                "The following supplied instance types do not exist: [{}]",
-                unknown.join(", ")
-            );
+            let message = format!("The following supplied instance types do not exist: [{}]", unknown.join(", "));
             return Err(ApiError::new("InvalidInstanceType", message));
         }
         let mut found: Vec<InstanceTypeInfo> = ec2
@@ -132,9 +109,7 @@ impl Run for DescribeInstanceTypes {
             .cloned()
             .collect();
         found.sort_by(|a, b| a.instance_type.cmp(&b.instance_type));
-        page("DescribeInstanceTypes", &self.paged, 5..=100, found, |it| {
-            &it.instance_type
-        })
+        page("DescribeInstanceTypes", &self.paged, 5..=100, found, |it| &it.instance_type)
     }
 }
 
@@ -143,12 +118,8 @@ impl Run for DescribeTags {
 
     fn run(&self, ec2: &mut Ec2) -> Result<Page<TagDescription>, ApiError> {
         // `tag:<key>` asks for a tag of that key and value, not for the other tags beside it.
-        let (by_tag, plain): (Vec<_>, Vec<_>) = self
-            .paged
-            .filters
-            .iter()
-            .cloned()
-            .partition(|filter| filter.name.starts_with("tag:"));
+        let (by_tag, plain): (Vec<_>, Vec<_>) =
+            self.paged.filters.iter().cloned().partition(|filter| filter.name.starts_with("tag:"));
         let filters = fields::TAG.compile(&plain)?;
         let by_tag = TAG_AS_TAGS.compile(&by_tag)?;
         let mut found: Vec<(String, TagDescription)> = ec2
@@ -160,26 +131,16 @@ impl Run for DescribeTags {
             .collect();
         found.sort_by(|a, b| a.0.cmp(&b.0));
         let page = page("DescribeTags", &self.paged, USUAL, found, |it| &it.0)?;
-        Ok(Page {
-            items: page.items.into_iter().map(|it| it.1).collect(),
-            next_token: page.next_token,
-        })
+        Ok(Page { items: page.items.into_iter().map(|it| it.1).collect(), next_token: page.next_token })
     }
 }
 
-const TAG_AS_TAGS: super::filters::Fields<Tags> = super::filters::Fields {
-    named: &[],
-    tags: Some(|tags| tags),
-};
+const TAG_AS_TAGS: super::filters::Fields<Tags> = super::filters::Fields { named: &[], tags: Some(|tags| tags) };
 
 impl DescribedInterface {
     /// `in-use` while attached, `available` else.
     pub fn status(&self) -> &'static str {
-        if self.interface.attachment.is_some() {
-            "in-use"
-        } else {
-            "available"
-        }
+        if self.interface.attachment.is_some() { "in-use" } else { "available" }
     }
 }
 
@@ -232,26 +193,12 @@ impl Ec2 {
     }
 
     pub(super) fn show_interface(&self, interface: &NetworkInterface) -> DescribedInterface {
-        DescribedInterface {
-            interface: interface.clone(),
-            groups: self.group_identifiers(&interface.groups),
-        }
+        DescribedInterface { interface: interface.clone(), groups: self.group_identifiers(&interface.groups) }
     }
 
     pub(super) fn group_identifiers(&self, group_ids: &[String]) -> Vec<GroupIdentifier> {
-        let name = |id: &String| {
-            self.groups
-                .get(id)
-                .map(|group| group.group_name.clone())
-                .unwrap_or_default()
-        };
-        group_ids
-            .iter()
-            .map(|id| GroupIdentifier {
-                group_id: id.clone(),
-                group_name: name(id),
-            })
-            .collect()
+        let name = |id: &String| self.groups.get(id).map(|group| group.group_name.clone()).unwrap_or_default();
+        group_ids.iter().map(|id| GroupIdentifier { group_id: id.clone(), group_name: name(id) }).collect()
     }
 
     fn status(&self, instance: &Instance) -> InstanceStatus {
@@ -293,11 +240,7 @@ impl Ec2 {
             all.extend(describe(ResourceType::Volume, &it.volume_id, &it.tags));
         }
         for it in self.interfaces.values().filter(|it| self.visible(it.created)) {
-            all.extend(describe(
-                ResourceType::NetworkInterface,
-                &it.network_interface_id,
-                &it.tags,
-            ));
+            all.extend(describe(ResourceType::NetworkInterface, &it.network_interface_id, &it.tags));
         }
         for it in self.groups.values().filter(|it| self.visible(it.created)) {
             all.extend(describe(ResourceType::SecurityGroup, &it.group_id, &it.tags));

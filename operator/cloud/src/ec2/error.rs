@@ -25,11 +25,7 @@ impl ApiError {
             "RequestLimitExceeded" | "Unavailable" => 503,
             _ => 400,
         };
-        Self {
-            code: code.into(),
-            message: message.into(),
-            http_status,
-        }
+        Self { code: code.into(), message: message.into(), http_status }
     }
 
     pub(super) fn value(message: impl Into<String>) -> Self {
@@ -42,25 +38,16 @@ impl ApiError {
 
     /// A parameter that the action needs was not sent.
     pub fn missing(parameter: &str) -> Self {
-        Self::new(
-            "MissingParameter",
-            format!("The request must contain the parameter {parameter}"),
-        )
+        Self::new("MissingParameter", format!("The request must contain the parameter {parameter}"))
     }
 
     /// A parameter that the action does not have, or that this model does not implement: refused, never ignored.
     pub fn unknown_parameter(parameter: &str) -> Self {
-        Self::new(
-            "UnknownParameter",
-            format!("The parameter {parameter} is not recognized"),
-        )
+        Self::new("UnknownParameter", format!("The parameter {parameter} is not recognized"))
     }
 
     /// The action itself is unknown.
     pub fn unknown_action(action: &str) -> Self {
-        Self::new(
-            "InvalidAction",
-            format!("The action {action} is not valid for this web service."),
-        )
+        Self::new("InvalidAction", format!("The action {action} is not valid for this web service."))
     }
 }

@@ -63,20 +63,12 @@ impl Ec2 {
     }
 
     pub(super) fn require_zone(&self, zone: &str) -> Result<(), ApiError> {
-        if self.faults.zone_outages.contains(zone) {
-            Err(unavailable())
-        } else {
-            Ok(())
-        }
+        if self.faults.zone_outages.contains(zone) { Err(unavailable()) } else { Ok(()) }
     }
 
     /// A describe that names nothing asks every zone, and fails when one is out.
     pub(super) fn require_all_zones(&self) -> Result<(), ApiError> {
-        if self.faults.zone_outages.is_empty() {
-            Ok(())
-        } else {
-            Err(unavailable())
-        }
+        if self.faults.zone_outages.is_empty() { Ok(()) } else { Err(unavailable()) }
     }
 
     pub(super) fn require_capacity(&self, zone: &str, instance_type: &str) -> Result<(), ApiError> {

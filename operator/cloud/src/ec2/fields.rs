@@ -33,130 +33,69 @@ pub(super) const INSTANCE: Fields<DescribedInstance> = Fields {
         ("architecture", |it| one(it.instance.architecture)),
         ("availability-zone", |it| one(&it.instance.zone)),
         ("block-device-mapping.attach-time", |it| {
-            it.block_device_mappings
-                .iter()
-                .map(|(_, at)| time(at.attach_time))
-                .collect()
+            it.block_device_mappings.iter().map(|(_, at)| time(at.attach_time)).collect()
         }),
         ("block-device-mapping.delete-on-termination", |it| {
-            it.block_device_mappings
-                .iter()
-                .map(|(_, at)| at.delete_on_termination.to_string())
-                .collect()
+            it.block_device_mappings.iter().map(|(_, at)| at.delete_on_termination.to_string()).collect()
         }),
         ("block-device-mapping.device-name", |it| {
-            it.block_device_mappings
-                .iter()
-                .map(|(device, _)| device.device_name.clone())
-                .collect()
+            it.block_device_mappings.iter().map(|(device, _)| device.device_name.clone()).collect()
         }),
         ("block-device-mapping.status", |it| {
-            it.block_device_mappings
-                .iter()
-                .map(|(_, at)| at.state.to_string())
-                .collect()
+            it.block_device_mappings.iter().map(|(_, at)| at.state.to_string()).collect()
         }),
         ("block-device-mapping.volume-id", |it| {
-            it.block_device_mappings
-                .iter()
-                .map(|(device, _)| device.volume_id.clone())
-                .collect()
+            it.block_device_mappings.iter().map(|(device, _)| device.volume_id.clone()).collect()
         }),
         ("client-token", |it| maybe(it.instance.client_token.as_ref())),
         ("ebs-optimized", |it| one(it.instance.ebs_optimized)),
         ("hypervisor", |_| one("xen")),
-        ("iam-instance-profile.arn", |it| {
-            maybe(it.instance.instance_profile.as_ref().map(|profile| &profile.arn))
-        }),
-        ("iam-instance-profile.id", |it| {
-            maybe(it.instance.instance_profile.as_ref().map(|profile| &profile.id))
-        }),
+        ("iam-instance-profile.arn", |it| maybe(it.instance.instance_profile.as_ref().map(|profile| &profile.arn))),
+        ("iam-instance-profile.id", |it| maybe(it.instance.instance_profile.as_ref().map(|profile| &profile.id))),
         ("image-id", |it| one(&it.instance.image_id)),
         ("instance-id", |it| one(&it.instance.instance_id)),
         ("instance-state-code", |it| one(it.instance.state.code())),
         ("instance-state-name", |it| one(it.instance.state)),
         ("instance-type", |it| one(&it.instance.instance_type)),
-        ("instance.group-id", |it| {
-            it.groups().iter().map(|group| group.group_id.clone()).collect()
-        }),
-        ("instance.group-name", |it| {
-            it.groups().iter().map(|group| group.group_name.clone()).collect()
-        }),
+        ("instance.group-id", |it| it.groups().iter().map(|group| group.group_id.clone()).collect()),
+        ("instance.group-name", |it| it.groups().iter().map(|group| group.group_name.clone()).collect()),
         ("launch-index", |it| one(it.instance.ami_launch_index)),
         ("launch-time", |it| one(time(it.instance.launch_time))),
         ("maintenance-options.auto-recovery", |it| one(it.instance.auto_recovery)),
-        ("metadata-options.http-endpoint", |it| {
-            one(it.instance.metadata_options.http_endpoint)
-        }),
+        ("metadata-options.http-endpoint", |it| one(it.instance.metadata_options.http_endpoint)),
         ("metadata-options.http-put-response-hop-limit", |it| {
             one(it.instance.metadata_options.http_put_response_hop_limit)
         }),
-        ("metadata-options.http-tokens", |it| {
-            one(it.instance.metadata_options.http_tokens)
-        }),
-        ("metadata-options.instance-metadata-tags", |it| {
-            one(it.instance.metadata_options.instance_metadata_tags)
-        }),
-        ("monitoring-state", |it| {
-            one(if it.instance.monitoring { "enabled" } else { "disabled" })
-        }),
+        ("metadata-options.http-tokens", |it| one(it.instance.metadata_options.http_tokens)),
+        ("metadata-options.instance-metadata-tags", |it| one(it.instance.metadata_options.instance_metadata_tags)),
+        ("monitoring-state", |it| one(if it.instance.monitoring { "enabled" } else { "disabled" })),
         ("network-interface.addresses.primary", |it| {
-            interfaces(it, |at| {
-                (0..at.interface.private_ip_addresses.len())
-                    .map(|n| (n == 0).to_string())
-                    .collect()
-            })
+            interfaces(it, |at| (0..at.interface.private_ip_addresses.len()).map(|n| (n == 0).to_string()).collect())
         }),
         ("network-interface.addresses.private-ip-address", |it| {
             interfaces(it, |at| at.interface.private_ip_addresses.clone())
         }),
-        ("network-interface.attachment.instance-id", |it| {
-            interfaces(it, |_| one(&it.instance.instance_id))
-        }),
-        ("network-interface.availability-zone", |it| {
-            interfaces(it, |at| one(&at.interface.zone))
-        }),
-        ("network-interface.description", |it| {
-            interfaces(it, |at| one(&at.interface.description))
-        }),
-        ("network-interface.group-id", |it| {
-            interfaces(it, |at| at.interface.groups.clone())
-        }),
+        ("network-interface.attachment.instance-id", |it| interfaces(it, |_| one(&it.instance.instance_id))),
+        ("network-interface.availability-zone", |it| interfaces(it, |at| one(&at.interface.zone))),
+        ("network-interface.description", |it| interfaces(it, |at| one(&at.interface.description))),
+        ("network-interface.group-id", |it| interfaces(it, |at| at.interface.groups.clone())),
         ("network-interface.group-name", |it| {
-            interfaces(it, |at| {
-                at.groups.iter().map(|group| group.group_name.clone()).collect()
-            })
+            interfaces(it, |at| at.groups.iter().map(|group| group.group_name.clone()).collect())
         }),
-        ("network-interface.mac-address", |it| {
-            interfaces(it, |at| one(&at.interface.mac_address))
-        }),
-        ("network-interface.network-interface-id", |it| {
-            interfaces(it, |at| one(&at.interface.network_interface_id))
-        }),
-        ("network-interface.private-ip-address", |it| {
-            interfaces(it, |at| one(at.interface.primary_address()))
-        }),
-        ("network-interface.subnet-id", |it| {
-            interfaces(it, |at| one(&at.interface.subnet_id))
-        }),
-        ("network-interface.vpc-id", |it| {
-            interfaces(it, |at| one(&at.interface.vpc_id))
-        }),
+        ("network-interface.mac-address", |it| interfaces(it, |at| one(&at.interface.mac_address))),
+        ("network-interface.network-interface-id", |it| interfaces(it, |at| one(&at.interface.network_interface_id))),
+        ("network-interface.private-ip-address", |it| interfaces(it, |at| one(at.interface.primary_address()))),
+        ("network-interface.subnet-id", |it| interfaces(it, |at| one(&at.interface.subnet_id))),
+        ("network-interface.vpc-id", |it| interfaces(it, |at| one(&at.interface.vpc_id))),
         ("owner-id", |it| one(&it.owner_id)),
         ("private-ip-address", |it| maybe(it.private_ip_address())),
         ("reason", |it| one(&it.instance.state_transition_reason)),
         ("reservation-id", |it| one(&it.instance.reservation_id)),
         ("root-device-name", |it| one(&it.instance.root_device_name)),
         ("root-device-type", |_| one("ebs")),
-        ("source-dest-check", |it| {
-            interfaces(it, |at| one(at.interface.source_dest_check))
-        }),
-        ("state-reason-code", |it| {
-            maybe(it.instance.state_reason.as_ref().map(|reason| &reason.code))
-        }),
-        ("state-reason-message", |it| {
-            maybe(it.instance.state_reason.as_ref().map(|reason| &reason.message))
-        }),
+        ("source-dest-check", |it| interfaces(it, |at| one(at.interface.source_dest_check))),
+        ("state-reason-code", |it| maybe(it.instance.state_reason.as_ref().map(|reason| &reason.code))),
+        ("state-reason-message", |it| maybe(it.instance.state_reason.as_ref().map(|reason| &reason.message))),
         ("subnet-id", |it| interfaces(it, |at| one(&at.interface.subnet_id))),
         ("tenancy", |_| one("default")),
         ("virtualization-type", |_| one("hvm")),
@@ -171,9 +110,7 @@ pub(super) const INSTANCE_STATUS: Fields<InstanceStatus> = Fields {
         ("availability-zone-id", |it| one(&it.zone_id)),
         ("instance-state-code", |it| one(it.state.code())),
         ("instance-state-name", |it| one(it.state)),
-        ("instance-status.reachability", |it| {
-            one(it.instance_status.reachability())
-        }),
+        ("instance-status.reachability", |it| one(it.instance_status.reachability())),
         ("instance-status.status", |it| one(it.instance_status)),
         ("system-status.reachability", |it| one(it.system_status.reachability())),
         ("system-status.status", |it| one(it.system_status)),
@@ -185,21 +122,11 @@ pub(super) const INSTANCE_STATUS: Fields<InstanceStatus> = Fields {
 pub(super) const VOLUME: Fields<Volume> = Fields {
     tags: Some(|it| &it.tags),
     named: &[
-        ("attachment.attach-time", |it| {
-            maybe(it.attachment.as_ref().map(|at| time(at.attach_time)))
-        }),
-        ("attachment.delete-on-termination", |it| {
-            maybe(it.attachment.as_ref().map(|at| at.delete_on_termination))
-        }),
-        ("attachment.device", |it| {
-            maybe(it.attachment.as_ref().map(|at| &at.device))
-        }),
-        ("attachment.instance-id", |it| {
-            maybe(it.attachment.as_ref().map(|at| &at.instance_id))
-        }),
-        ("attachment.status", |it| {
-            maybe(it.attachment.as_ref().map(|at| at.state))
-        }),
+        ("attachment.attach-time", |it| maybe(it.attachment.as_ref().map(|at| time(at.attach_time)))),
+        ("attachment.delete-on-termination", |it| maybe(it.attachment.as_ref().map(|at| at.delete_on_termination))),
+        ("attachment.device", |it| maybe(it.attachment.as_ref().map(|at| &at.device))),
+        ("attachment.instance-id", |it| maybe(it.attachment.as_ref().map(|at| &at.instance_id))),
+        ("attachment.status", |it| maybe(it.attachment.as_ref().map(|at| at.state))),
         ("availability-zone", |it| one(&it.zone)),
         ("create-time", |it| one(time(it.create_time))),
         ("encrypted", |it| one(it.encrypted)),
@@ -217,34 +144,18 @@ pub(super) const INTERFACE: Fields<DescribedInterface> = Fields {
     tags: Some(|it| &it.interface.tags),
     named: &[
         ("addresses.primary", |it| {
-            (0..it.interface.private_ip_addresses.len())
-                .map(|n| (n == 0).to_string())
-                .collect()
+            (0..it.interface.private_ip_addresses.len()).map(|n| (n == 0).to_string()).collect()
         }),
-        ("addresses.private-ip-address", |it| {
-            it.interface.private_ip_addresses.clone()
-        }),
-        ("attachment.attach-time", |it| {
-            maybe(it.interface.attachment.as_ref().map(|at| time(at.attach_time)))
-        }),
-        ("attachment.attachment-id", |it| {
-            maybe(it.interface.attachment.as_ref().map(|at| &at.attachment_id))
-        }),
+        ("addresses.private-ip-address", |it| it.interface.private_ip_addresses.clone()),
+        ("attachment.attach-time", |it| maybe(it.interface.attachment.as_ref().map(|at| time(at.attach_time)))),
+        ("attachment.attachment-id", |it| maybe(it.interface.attachment.as_ref().map(|at| &at.attachment_id))),
         ("attachment.delete-on-termination", |it| {
             maybe(it.interface.attachment.as_ref().map(|at| at.delete_on_termination))
         }),
-        ("attachment.device-index", |it| {
-            maybe(it.interface.attachment.as_ref().map(|at| at.device_index))
-        }),
-        ("attachment.instance-id", |it| {
-            maybe(it.interface.attachment.as_ref().map(|at| &at.instance_id))
-        }),
-        ("attachment.instance-owner-id", |it| {
-            maybe(it.interface.attachment.as_ref().map(|_| &it.interface.owner_id))
-        }),
-        ("attachment.status", |it| {
-            maybe(it.interface.attachment.as_ref().map(|_| "attached"))
-        }),
+        ("attachment.device-index", |it| maybe(it.interface.attachment.as_ref().map(|at| at.device_index))),
+        ("attachment.instance-id", |it| maybe(it.interface.attachment.as_ref().map(|at| &at.instance_id))),
+        ("attachment.instance-owner-id", |it| maybe(it.interface.attachment.as_ref().map(|_| &it.interface.owner_id))),
+        ("attachment.status", |it| maybe(it.interface.attachment.as_ref().map(|_| "attached"))),
         ("availability-zone", |it| one(&it.interface.zone)),
         ("description", |it| one(&it.interface.description)),
         ("group-id", |it| it.interface.groups.clone()),
@@ -266,26 +177,14 @@ pub(super) const GROUP: Fields<SecurityGroup> = Fields {
     tags: Some(|it| &it.tags),
     named: &[
         ("description", |it| one(&it.description)),
-        ("egress.ip-permission.cidr", |it| {
-            it.egress.iter().flat_map(|rule| rule.cidrs.clone()).collect()
-        }),
-        ("egress.ip-permission.group-id", |it| {
-            it.egress.iter().flat_map(|rule| rule.groups.clone()).collect()
-        }),
-        ("egress.ip-permission.protocol", |it| {
-            it.egress.iter().map(|rule| rule.ip_protocol.clone()).collect()
-        }),
+        ("egress.ip-permission.cidr", |it| it.egress.iter().flat_map(|rule| rule.cidrs.clone()).collect()),
+        ("egress.ip-permission.group-id", |it| it.egress.iter().flat_map(|rule| rule.groups.clone()).collect()),
+        ("egress.ip-permission.protocol", |it| it.egress.iter().map(|rule| rule.ip_protocol.clone()).collect()),
         ("group-id", |it| one(&it.group_id)),
         ("group-name", |it| one(&it.group_name)),
-        ("ip-permission.cidr", |it| {
-            it.ingress.iter().flat_map(|rule| rule.cidrs.clone()).collect()
-        }),
-        ("ip-permission.group-id", |it| {
-            it.ingress.iter().flat_map(|rule| rule.groups.clone()).collect()
-        }),
-        ("ip-permission.protocol", |it| {
-            it.ingress.iter().map(|rule| rule.ip_protocol.clone()).collect()
-        }),
+        ("ip-permission.cidr", |it| it.ingress.iter().flat_map(|rule| rule.cidrs.clone()).collect()),
+        ("ip-permission.group-id", |it| it.ingress.iter().flat_map(|rule| rule.groups.clone()).collect()),
+        ("ip-permission.protocol", |it| it.ingress.iter().map(|rule| rule.ip_protocol.clone()).collect()),
         ("owner-id", |it| one(&it.owner_id)),
         ("vpc-id", |it| one(&it.vpc_id)),
     ],

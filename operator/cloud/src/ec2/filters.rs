@@ -33,11 +33,7 @@ enum Source<'a, T> {
 impl<T> Fields<T> {
     /// Refuses an unknown name whether or not there is anything to filter.
     pub(super) fn compile<'a>(&self, filters: &'a [Filter]) -> Result<Compiled<'a, T>, ApiError> {
-        filters
-            .iter()
-            .map(|filter| self.test(filter))
-            .collect::<Result<_, _>>()
-            .map(Compiled)
+        filters.iter().map(|filter| self.test(filter)).collect::<Result<_, _>>().map(Compiled)
     }
 
     fn test<'a>(&self, filter: &'a Filter) -> Result<Test<'a, T>, ApiError> {
@@ -57,10 +53,7 @@ impl<T> Fields<T> {
                 Source::Field(field.ok_or_else(invalid)?.1)
             }
         };
-        Ok(Test {
-            source,
-            values: &filter.values,
-        })
+        Ok(Test { source, values: &filter.values })
     }
 }
 

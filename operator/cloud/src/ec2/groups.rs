@@ -37,20 +37,10 @@ impl Run for CreateSecurityGroup {
         let vpc_id = self.vpc_id.clone().unwrap_or_else(|| ec2.vpc_id.clone());
         ids::VPC.check_all(std::slice::from_ref(&vpc_id), |id| ec2.vpcs.contains_key(id))?;
         if self.group_name == "default" {
-            return Err(ApiError::new(
-                "InvalidGroup.Reserved",
-                "The security group 'default' is reserved",
-            ));
+            return Err(ApiError::new("InvalidGroup.Reserved", "The security group 'default' is reserved"));
         }
-        if ec2
-            .groups
-            .values()
-            .any(|it| it.vpc_id == vpc_id && it.group_name == self.group_name)
-        {
-            let message = format!(
-                "The security group '{}' already exists for VPC '{vpc_id}'",
-                self.group_name
-            );
+        if ec2.groups.values().any(|it| it.vpc_id == vpc_id && it.group_name == self.group_name) {
+            let message = format!("The security group '{}' already exists for VPC '{vpc_id}'", self.group_name);
             return Err(ApiError::new("InvalidGroup.Duplicate", message));
         }
         let tags = tags.of(ResourceType::SecurityGroup);
@@ -66,9 +56,7 @@ impl Run for DeleteSecurityGroup {
     fn run(&self, ec2: &mut Ec2) -> Result<String, ApiError> {
         let group_id = match (&self.group_id, &self.group_name) {
             (Some(_), Some(_)) => {
-                return Err(ApiError::combination(
-                    "The parameters groupId and groupName cannot be used together",
-                ));
+                return Err(ApiError::combination("The parameters groupId and groupName cannot be used together"));
             }
             (Some(id), None) => id.clone(),
             (None, Some(name)) => ec2.group_named(name)?.group_id.clone(),
@@ -80,17 +68,13 @@ impl Run for DeleteSecurityGroup {
             return Err(ApiError::new("CannotDelete", message));
         }
         let in_use = ec2.interfaces.values().any(|it| it.groups.contains(&group_id));
-        let referenced = ec2.groups.values().filter(|it| it.group_id != group_id).any(|it| {
-            it.ingress
-                .iter()
-                .chain(&it.egress)
-                .any(|rule| rule.groups.contains(&group_id))
-        });
+        let referenced = ec2
+            .groups
+            .values()
+            .filter(|it| it.group_id != group_id)
+            .any(|it| it.ingress.iter().chain(&it.egress).any(|rule| rule.groups.contains(&group_id)));
         if in_use || referenced {
-            return Err(ApiError::new(
-                "DependencyViolation",
-                format!("resource {group_id} has a dependent object"),
-            ));
+            return Err(ApiError::new("DependencyViolation", format!("resource {group_id} has a dependent object")));
         }
         ec2.groups.remove(&group_id);
         Ok(group_id)
@@ -103,9 +87,7 @@ impl Run for DescribeSecurityGroups {
     fn run(&self, ec2: &mut Ec2) -> Result<Page<SecurityGroup>, ApiError> {
         let filters = fields::GROUP.compile(&self.paged.filters)?;
         ids::GROUP.check_all(&self.group_ids, |id| ec2.visible_group(id).is_some())?;
-        self.group_names
-            .iter()
-            .try_for_each(|name| ec2.group_named(name).map(|_| ()))?;
+        self.group_names.iter().try_for_each(|name| ec2.group_named(name).map(|_| ()))?;
         let all = self.group_ids.is_empty() && self.group_names.is_empty();
         let named =
             |it: &SecurityGroup| self.group_ids.contains(&it.group_id) || self.group_names.contains(&it.group_name);
@@ -142,12 +124,8 @@ impl Ec2 {
     /// A group as every group begins: nothing in, everything out.
     pub(super) fn found_group(&mut self, name: &str, description: &str, vpc_id: &str, tags: Tags) -> String {
         let group_id = self.mint("sg");
-        let everywhere = IpPermission {
-            ip_protocol: "-1".into(),
-            ports: None,
-            cidrs: vec!["0.0.0.0/0".into()],
-            groups: Vec::new(),
-        };
+        let everywhere =
+            IpPermission { ip_protocol: "-1".into(), ports: None, cidrs: vec!["0.0.0.0/0".into()], groups: Vec::new() };
         let group = SecurityGroup {
             group_id: group_id.clone(),
             group_name: name.into(),
@@ -186,10 +164,7 @@ impl Ec2 {
         distinct.sort();
         distinct.dedup();
         if distinct.len() != group_ids.len() {
-            return Err(ApiError::new(
-                "InvalidParameterValue",
-                "The same security group is named more than once",
-            ));
+            return Err(ApiError::new("InvalidParameterValue", "The same security group is named more than once"));
         }
         if distinct.len() > PER_INTERFACE_MAX {
             let message =
@@ -205,25 +180,15 @@ impl Ec2 {
 
     fn find_group(&self, id: &str) -> Result<&SecurityGroup, ApiError> {
         ids::GROUP.check(id)?;
-        self.visible_group(id).ok_or_else(|| {
-            ApiError::new(
-                "InvalidGroup.NotFound",
-                format!("The security group '{id}' does not exist"),
-            )
-        })
+        self.visible_group(id)
+            .ok_or_else(|| ApiError::new("InvalidGroup.NotFound", format!("The security group '{id}' does not exist")))
     }
 
     /// Names work in the default VPC, the only one of this account.
     pub(super) fn group_named(&self, name: &str) -> Result<&SecurityGroup, ApiError> {
-        let found = self
-            .groups
-            .values()
-            .find(|it| it.group_name == name && self.visible(it.created));
+        let found = self.groups.values().find(|it| it.group_name == name && self.visible(it.created));
         found.ok_or_else(|| {
-            ApiError::new(
-                "InvalidGroup.NotFound",
-                format!("The security group '{name}' does not exist in default VPC"),
-            )
+            ApiError::new("InvalidGroup.NotFound", format!("The security group '{name}' does not exist in default VPC"))
         })
     }
 }

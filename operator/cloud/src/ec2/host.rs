@@ -28,33 +28,15 @@ pub enum HostEvent {
     /// Report `volume_deleted`. Comes for root volumes too.
     DeleteVolume { volume_id: String },
     /// Report `volume_attached`; with the instance stopped, at once.
-    AttachVolume {
-        volume_id: String,
-        instance_id: String,
-        device: String,
-    },
+    AttachVolume { volume_id: String, instance_id: String, device: String },
     /// Report `volume_detached` when the device is not in use any more; at once when `forced`.
-    DetachVolume {
-        volume_id: String,
-        instance_id: String,
-        forced: bool,
-    },
+    DetachVolume { volume_id: String, instance_id: String, forced: bool },
     /// A secondary private address is now on interface `to` and no longer on `from`.
-    AddressMoved {
-        address: String,
-        from: Option<String>,
-        to: Option<String>,
-    },
+    AddressMoved { address: String, from: Option<String>, to: Option<String> },
     /// The interface's security groups are now exactly these.
-    GroupsReplaced {
-        network_interface_id: String,
-        groups: Vec<String>,
-    },
+    GroupsReplaced { network_interface_id: String, groups: Vec<String> },
     /// For information.
-    StateChanged {
-        instance_id: String,
-        state: InstanceStateName,
-    },
+    StateChanged { instance_id: String, state: InstanceStateName },
 }
 
 /// What happens by itself at a time.
@@ -103,19 +85,11 @@ impl Ec2 {
                 (VolumeState::Deleting, _) => Some(HostEvent::DeleteVolume { volume_id }),
                 (_, Some(at)) if at.state == AttachmentState::Attaching && !self.is_pending(&at.instance_id) => {
                     let (instance_id, device) = (at.instance_id.clone(), at.device.clone());
-                    Some(HostEvent::AttachVolume {
-                        volume_id,
-                        instance_id,
-                        device,
-                    })
+                    Some(HostEvent::AttachVolume { volume_id, instance_id, device })
                 }
                 (_, Some(at)) if at.state == AttachmentState::Detaching => {
                     let (instance_id, forced) = (at.instance_id.clone(), at.forced);
-                    Some(HostEvent::DetachVolume {
-                        volume_id,
-                        instance_id,
-                        forced,
-                    })
+                    Some(HostEvent::DetachVolume { volume_id, instance_id, forced })
                 }
                 _ => None,
             }
@@ -159,13 +133,7 @@ impl Ec2 {
         instance.host_lost = true;
         let (turn, recovers) = (instance.turn, instance.auto_recovery == AutoRecovery::Default);
         if let Some(after) = recovery.filter(|_| recovers) {
-            self.schedule(
-                after,
-                Due::Recovered {
-                    instance_id: instance_id.into(),
-                    turn,
-                },
-            );
+            self.schedule(after, Due::Recovered { instance_id: instance_id.into(), turn });
         }
     }
 
@@ -247,10 +215,7 @@ impl Ec2 {
         instance.state = state;
         instance.turn += 1;
         let turn = instance.turn;
-        self.tell(HostEvent::StateChanged {
-            instance_id: instance_id.into(),
-            state,
-        });
+        self.tell(HostEvent::StateChanged { instance_id: instance_id.into(), state });
         turn
     }
 
@@ -261,11 +226,7 @@ impl Ec2 {
         self.enter(instance_id, InstanceStateName::Running);
         let instance = known(self.instances.get_mut(instance_id));
         instance.running_since = Some(self.now);
-        let volumes: Vec<String> = instance
-            .block_devices
-            .iter()
-            .map(|device| device.volume_id.clone())
-            .collect();
+        let volumes: Vec<String> = instance.block_devices.iter().map(|device| device.volume_id.clone()).collect();
         for volume_id in volumes {
             self.attached(&volume_id);
         }
@@ -274,9 +235,7 @@ impl Ec2 {
     fn recovered(&mut self, instance_id: &str) {
         let instance = known(self.instances.get_mut(instance_id));
         instance.host_lost = false;
-        self.tell(HostEvent::Boot {
-            instance_id: instance_id.into(),
-        });
+        self.tell(HostEvent::Boot { instance_id: instance_id.into() });
     }
 
     fn powered_off(&mut self, instance_id: &str) {
@@ -289,10 +248,7 @@ impl Ec2 {
             (InstanceStateName::Pending | InstanceStateName::Running, behavior) => {
                 let code = "Client.InstanceInitiatedShutdown";
                 let message = format!("{code}: Instance initiated shutdown");
-                instance.state_reason = Some(StateReason {
-                    code: code.into(),
-                    message,
-                });
+                instance.state_reason = Some(StateReason { code: code.into(), message });
                 // DisableApiTermination guards the API only ("Enable termination protection").
                 match behavior {
                     ShutdownBehavior::Stop => self.finish_stop(instance_id),
@@ -309,11 +265,7 @@ impl Ec2 {
         instance.power_off = None;
         instance.running_since = None;
         instance.host_lost = false;
-        let volumes: Vec<String> = instance
-            .block_devices
-            .iter()
-            .map(|device| device.volume_id.clone())
-            .collect();
+        let volumes: Vec<String> = instance.block_devices.iter().map(|device| device.volume_id.clone()).collect();
         for volume_id in volumes {
             self.attached(&volume_id);
             self.detached(&volume_id);
@@ -337,9 +289,7 @@ impl Ec2 {
     }
 
     pub(super) fn is_pending(&self, instance_id: &str) -> bool {
-        self.instances
-            .get(instance_id)
-            .is_some_and(|it| it.state == InstanceStateName::Pending)
+        self.instances.get(instance_id).is_some_and(|it| it.state == InstanceStateName::Pending)
     }
 
     fn is_turn(&self, instance_id: &str, turn: u64) -> bool {

@@ -39,10 +39,7 @@ impl IdKind {
         if well_formed {
             Ok(())
         } else {
-            Err(ApiError::new(
-                self.malformed,
-                format!("Invalid id: \"{id}\" (expecting \"{}...\")", self.prefix),
-            ))
+            Err(ApiError::new(self.malformed, format!("Invalid id: \"{id}\" (expecting \"{}...\")", self.prefix)))
         }
     }
 
@@ -58,11 +55,7 @@ impl IdKind {
     pub(super) fn check_all(self, ids: &[String], found: impl Fn(&str) -> bool) -> Result<(), ApiError> {
         ids.iter().try_for_each(|id| self.check(id))?;
         let missing: Vec<&str> = ids.iter().map(String::as_str).filter(|id| !found(id)).collect();
-        if missing.is_empty() {
-            Ok(())
-        } else {
-            Err(self.missing(&missing))
-        }
+        if missing.is_empty() { Ok(()) } else { Err(self.missing(&missing)) }
     }
 }
 

@@ -25,11 +25,7 @@ impl Run for StartInstances {
                 InstanceStateName::Pending | InstanceStateName::Running => {}
                 InstanceStateName::Stopped => {
                     ec2.require_capacity(&it.zone, &it.instance_type)?;
-                    if !it
-                        .block_devices
-                        .iter()
-                        .any(|device| device.device_name == it.root_device_name)
-                    {
+                    if !it.block_devices.iter().any(|device| device.device_name == it.root_device_name) {
                         let message = format!("Instance '{}' does not have a volume attached at root", it.instance_id);
                         return Err(ApiError::new("IncorrectInstanceState", message));
                     }
@@ -40,11 +36,7 @@ impl Run for StartInstances {
         let stopped = found.iter().filter(|it| it.state == InstanceStateName::Stopped);
         ec2.require_vcpus(stopped.map(|it| it.instance_type.as_str()))?;
         Ok(ec2.change(&self.instance_ids, |ec2, id| {
-            if ec2
-                .instances
-                .get(id)
-                .is_some_and(|it| it.state == InstanceStateName::Stopped)
-            {
+            if ec2.instances.get(id).is_some_and(|it| it.state == InstanceStateName::Stopped) {
                 let instance = known(ec2.instances.get_mut(id));
                 instance.launch_time = ec2.now;
                 instance.state_reason = None;
@@ -123,9 +115,7 @@ impl Run for RebootInstances {
             return Err(wrong_state(it, "rebooted"));
         }
         for id in &self.instance_ids {
-            ec2.tell(HostEvent::Reboot {
-                instance_id: id.clone(),
-            });
+            ec2.tell(HostEvent::Reboot { instance_id: id.clone() });
         }
         Ok(())
     }
@@ -133,10 +123,7 @@ impl Run for RebootInstances {
 
 /// Ending it again is no news, whatever protects it by now.
 fn is_ending(instance: &Instance) -> bool {
-    matches!(
-        instance.state,
-        InstanceStateName::ShuttingDown | InstanceStateName::Terminated
-    )
+    matches!(instance.state, InstanceStateName::ShuttingDown | InstanceStateName::Terminated)
 }
 
 fn count(ids: &[String]) -> u32 {
@@ -153,10 +140,7 @@ fn power_off(force: bool, skip_os_shutdown: bool) -> PowerOff {
 }
 
 fn wrong_state(instance: &Instance, verb: &str) -> ApiError {
-    let message = format!(
-        "The instance '{}' is not in a state from which it can be {verb}.",
-        instance.instance_id
-    );
+    let message = format!("The instance '{}' is not in a state from which it can be {verb}.", instance.instance_id);
     ApiError::new("IncorrectInstanceState", message)
 }
 
@@ -181,11 +165,7 @@ impl Ec2 {
             let before = state(self);
             each(self, id);
             if let (Some(previous_state), Some(current_state)) = (before, state(self)) {
-                changes.push(InstanceStateChange {
-                    instance_id: id.clone(),
-                    previous_state,
-                    current_state,
-                });
+                changes.push(InstanceStateChange { instance_id: id.clone(), previous_state, current_state });
             }
         }
         changes
@@ -210,11 +190,8 @@ impl Ec2 {
                 format!("The instance '{id}' may not be {verb}. Modify its '{flag}' instance attribute and try again.");
             ApiError::new("OperationNotPermitted", message)
         });
-        let free: Vec<String> = named
-            .iter()
-            .filter(|it| !zones.contains(it.zone.as_str()))
-            .map(|it| it.instance_id.clone())
-            .collect();
+        let free: Vec<String> =
+            named.iter().filter(|it| !zones.contains(it.zone.as_str())).map(|it| it.instance_id.clone()).collect();
         let changes = self.change(&free, each);
         refusal.map_or(Ok(changes), Err)
     }
@@ -224,13 +201,7 @@ impl Ec2 {
         let turn = self.enter(instance_id, InstanceStateName::Pending);
         let after = self.account.timings.boot;
         let instance_id = instance_id.to_owned();
-        self.order(
-            HostEvent::Boot {
-                instance_id: instance_id.clone(),
-            },
-            after,
-            Due::Booted { instance_id, turn },
-        );
+        self.order(HostEvent::Boot { instance_id: instance_id.clone() }, after, Due::Booted { instance_id, turn });
     }
 
     /// Into stopping; from there only a harder way of powering off changes anything.
@@ -243,10 +214,7 @@ impl Ec2 {
         let after = self.user_ends(instance_id, power_off);
         let turn = self.enter(instance_id, InstanceStateName::Stopping);
         let instance_id = instance_id.to_owned();
-        let event = HostEvent::Stop {
-            instance_id: instance_id.clone(),
-            power_off,
-        };
+        let event = HostEvent::Stop { instance_id: instance_id.clone(), power_off };
         self.order(event, after, Due::PoweredOff { instance_id, turn });
     }
 
@@ -264,10 +232,7 @@ impl Ec2 {
         let after = self.user_ends(instance_id, power_off);
         let turn = self.enter(instance_id, InstanceStateName::ShuttingDown);
         let instance_id = instance_id.to_owned();
-        let event = HostEvent::Terminate {
-            instance_id: instance_id.clone(),
-            power_off,
-        };
+        let event = HostEvent::Terminate { instance_id: instance_id.clone(), power_off };
         self.order(event, after, Due::PoweredOff { instance_id, turn });
     }
 
@@ -277,25 +242,16 @@ impl Ec2 {
         let instance = known(self.instances.get_mut(instance_id));
         instance.power_off = Some(power_off);
         let code = "Client.UserInitiatedShutdown";
-        instance.state_reason = Some(StateReason {
-            code: code.into(),
-            message: format!("{code}: User initiated shutdown"),
-        });
+        instance.state_reason =
+            Some(StateReason { code: code.into(), message: format!("{code}: User initiated shutdown") });
         let when = when.replace('T', " ").split('.').next().unwrap_or_default().to_owned();
         instance.state_transition_reason = format!("User initiated ({when} GMT)");
         let timings = &self.account.timings;
-        if power_off == PowerOff::AtOnce || instance.host_lost {
-            timings.at_once
-        } else {
-            timings.graceful
-        }
+        if power_off == PowerOff::AtOnce || instance.host_lost { timings.at_once } else { timings.graceful }
     }
 
     pub(super) fn type_info(&self, instance_type: &str) -> Option<&InstanceTypeInfo> {
-        self.account
-            .instance_types
-            .iter()
-            .find(|it| it.instance_type == instance_type)
+        self.account.instance_types.iter().find(|it| it.instance_type == instance_type)
     }
 
     /// The quota of running vCPUs, with what is about to be started.
@@ -305,12 +261,7 @@ impl Ec2 {
         };
         let vcpus = |name: &str| self.type_info(name).map_or(0, |info| info.vcpus);
         let on = |it: &&Instance| !matches!(it.state, InstanceStateName::Stopped | InstanceStateName::Terminated);
-        let used: u32 = self
-            .instances
-            .values()
-            .filter(on)
-            .map(|it| vcpus(&it.instance_type))
-            .sum();
+        let used: u32 = self.instances.values().filter(on).map(|it| vcpus(&it.instance_type)).sum();
         let wanted: u32 = starting.map(vcpus).sum();
         if wanted > 0 && used + wanted > max {
             let message = format!("You have requested more vCPU capacity than your current vCPU limit of {max} allows");
@@ -322,9 +273,7 @@ impl Ec2 {
     /// An instance that exists and is visible, for the attribute actions.
     pub(super) fn find_instance(&self, instance_id: &str) -> Result<&Instance, ApiError> {
         ids::INSTANCE.check(instance_id)?;
-        let found = self
-            .visible_instance(instance_id)
-            .ok_or_else(|| ids::INSTANCE.missing(&[instance_id]))?;
+        let found = self.visible_instance(instance_id).ok_or_else(|| ids::INSTANCE.missing(&[instance_id]))?;
         self.require_zone(&found.zone)?;
         Ok(found)
     }

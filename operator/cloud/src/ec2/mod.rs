@@ -7,6 +7,9 @@
 //! modelled follows the EC2 API reference and user guide; what is not modelled is refused, never ignored.
 
 mod account;
+mod addresses;
+mod admission;
+mod attachments;
 mod attributes;
 mod buckets;
 mod calls;
@@ -28,6 +31,9 @@ mod requests;
 mod tags;
 mod types;
 mod volumes;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
@@ -195,16 +201,10 @@ impl Ec2 {
 
     /// The group made for machines.
     pub fn machine_group(&self) -> Option<&SecurityGroup> {
-        self.groups
-            .values()
-            .find(|group| group.group_name == self.account.machine_group)
+        self.groups.values().find(|group| group.group_name == self.account.machine_group)
     }
 
     fn zone_index(&self, zone: &str) -> usize {
-        self.account
-            .subnets
-            .iter()
-            .position(|subnet| subnet.zone == zone)
-            .unwrap_or(usize::MAX)
+        self.account.subnets.iter().position(|subnet| subnet.zone == zone).unwrap_or(usize::MAX)
     }
 }

@@ -1,17 +1,12 @@
-//! VPC, subnets, zones, network interfaces and their private addresses.
-
-use std::net::Ipv4Addr;
+//! VPC, subnets, zones and network interfaces.
 
 use super::{
-    ApiError, AssignPrivateIpAddresses, AssignedPrivateIpAddresses, AvailabilityZone, Cidr, DescribeAvailabilityZones,
-    DescribeNetworkInterfaces, DescribeSubnets, DescribeVpcs, DescribedInterface, DescribedSubnet, DescribedZone, Ec2,
-    HostEvent, InterfaceChange, ModifyNetworkInterfaceAttribute, NetworkInterface, Page, Subnet,
-    UnassignPrivateIpAddresses, Vpc,
+    ApiError, AvailabilityZone, DescribeAvailabilityZones, DescribeNetworkInterfaces, DescribeSubnets, DescribeVpcs,
+    DescribedInterface, DescribedSubnet, DescribedZone, Ec2, HostEvent, InterfaceChange,
+    ModifyNetworkInterfaceAttribute, NetworkInterface, Page, Subnet, Tags, Vpc,
     calls::{action, sealed::Run},
     describe::narrowed,
-    fields,
-    host::Due,
-    ids,
+    fields, ids,
     pages::{USUAL, not_with_ids, page},
 };
 
@@ -20,8 +15,6 @@ action!(DescribeSubnets, describing);
 action!(DescribeAvailabilityZones, describing);
 action!(DescribeNetworkInterfaces, describing);
 action!(ModifyNetworkInterfaceAttribute, mutating);
-action!(AssignPrivateIpAddresses, mutating);
-action!(UnassignPrivateIpAddresses, mutating);
 
 impl Run for DescribeVpcs {
     type Reply = Page<Vpc>;
@@ -30,12 +23,7 @@ impl Run for DescribeVpcs {
         let filters = fields::VPC.compile(&self.paged.filters)?;
         ids::VPC.check_all(&self.vpc_ids, |id| ec2.vpcs.contains_key(id))?;
         let named = |it: &&Vpc| self.vpc_ids.is_empty() || self.vpc_ids.contains(&it.vpc_id);
-        let found = ec2
-            .vpcs
-            .values()
-            .filter(named)
-            .filter(|it| filters.matches(it))
-            .cloned();
+        let found = ec2.vpcs.values().filter(named).filter(|it| filters.matches(it)).cloned();
         page("DescribeVpcs", &self.paged, USUAL, found, |it| &it.vpc_id)
     }
 }
@@ -52,12 +40,7 @@ impl Run for DescribeSubnets {
             zone_id: ec2.zone_id(&it.zone),
             available_ip_address_count: ec2.free_addresses(it),
         };
-        let found = ec2
-            .subnets
-            .values()
-            .filter(named)
-            .map(show)
-            .filter(|it| filters.matches(it));
+        let found = ec2.subnets.values().filter(named).map(show).filter(|it| filters.matches(it));
         page("DescribeSubnets", &self.paged, USUAL, found, |it| &it.subnet.subnet_id)
     }
 }
@@ -67,17 +50,9 @@ impl Run for DescribeAvailabilityZones {
 
     fn run(&self, ec2: &mut Ec2) -> Result<Vec<DescribedZone>, ApiError> {
         let filters = fields::ZONE.compile(&self.filters)?;
-        let zones: Vec<DescribedZone> = ec2
-            .account
-            .subnets
-            .iter()
-            .map(|spec| ec2.show_zone(&spec.zone))
-            .collect();
+        let zones: Vec<DescribedZone> = ec2.account.subnets.iter().map(|spec| ec2.show_zone(&spec.zone)).collect();
         let unknown = |names: &[String], known: fn(&DescribedZone) -> &str| -> Option<String> {
-            names
-                .iter()
-                .find(|name| !zones.iter().any(|it| known(it) == name.as_str()))
-                .cloned()
+            names.iter().find(|name| !zones.iter().any(|it| known(it) == name.as_str())).cloned()
         };
         let missing = unknown(&self.zone_names, |it| &it.zone.zone_name)
             .or_else(|| unknown(&self.zone_ids, |it| &it.zone.zone_id));
@@ -88,10 +63,7 @@ impl Run for DescribeAvailabilityZones {
             (self.zone_names.is_empty() || self.zone_names.contains(&it.zone.zone_name))
                 && (self.zone_ids.is_empty() || self.zone_ids.contains(&it.zone.zone_id))
         };
-        Ok(zones
-            .into_iter()
-            .filter(|it| named(it) && filters.matches(it))
-            .collect())
+        Ok(zones.into_iter().filter(|it| named(it) && filters.matches(it)).collect())
     }
 }
 
@@ -114,9 +86,7 @@ impl Run for DescribeNetworkInterfaces {
             }
         }
         let found = found.into_iter().filter(|it| filters.matches(it));
-        page("DescribeNetworkInterfaces", &self.paged, USUAL, found, |it| {
-            &it.interface.network_interface_id
-        })
+        page("DescribeNetworkInterfaces", &self.paged, USUAL, found, |it| &it.interface.network_interface_id)
     }
 
     fn narrowed(&self) -> bool {
@@ -143,11 +113,7 @@ impl Run for ModifyNetworkInterfaceAttribute {
             InterfaceChange::Description(text) => interface.description.clone_from(text),
             InterfaceChange::SourceDestCheck(on) => interface.source_dest_check = *on,
             InterfaceChange::DeleteOnTermination { attachment_id, delete } => {
-                match interface
-                    .attachment
-                    .as_mut()
-                    .filter(|at| at.attachment_id == *attachment_id)
-                {
+                match interface.attachment.as_mut().filter(|at| at.attachment_id == *attachment_id) {
                     Some(attachment) => attachment.delete_on_termination = *delete,
                     None => {
                         let message = format!("The attachment '{attachment_id}' does not exist");
@@ -160,116 +126,6 @@ impl Run for ModifyNetworkInterfaceAttribute {
     }
 }
 
-impl Run for AssignPrivateIpAddresses {
-    type Reply = AssignedPrivateIpAddresses;
-
-    fn run(&self, ec2: &mut Ec2) -> Result<AssignedPrivateIpAddresses, ApiError> {
-        let interface = ec2.find_interface(&self.network_interface_id)?.clone();
-        let subnet = ec2.subnet_of(&interface);
-        let wanted = match (
-            self.private_ip_addresses.is_empty(),
-            self.secondary_private_ip_address_count,
-        ) {
-            (false, Some(_)) => {
-                let message = "Either privateIpAddresses or secondaryPrivateIpAddressCount can be specified, not both";
-                return Err(ApiError::combination(message));
-            }
-            (true, None) => return Err(ApiError::missing("privateIpAddress or secondaryPrivateIpAddressCount")),
-            (false, None) => self.private_ip_addresses.clone(),
-            (true, Some(count)) => ec2.pick_addresses(&subnet, count)?,
-        };
-        for address in &wanted {
-            check_in_subnet(&subnet, address)?;
-        }
-        let new: Vec<String> = wanted
-            .iter()
-            .filter(|it| !interface.private_ip_addresses.contains(*it))
-            .cloned()
-            .collect();
-        let max = ec2.addresses_max(&interface);
-        if interface.private_ip_addresses.len() + new.len() > max {
-            let message = format!("Number of private addresses will exceed limit: {max}");
-            return Err(ApiError::new("PrivateIpAddressLimitExceeded", message));
-        }
-        // Conflicts are looked for before anything moves.
-        let holders: Vec<Option<String>> = new.iter().map(|address| ec2.holder(address)).collect();
-        for (address, holder) in new.iter().zip(&holders) {
-            if let Some(holder) = holder {
-                ec2.check_movable(address, holder, self.allow_reassignment)?;
-            }
-        }
-        for (address, holder) in new.iter().zip(holders) {
-            match holder {
-                None => ec2.move_address(address, &self.network_interface_id),
-                Some(_) => {
-                    let to = self.network_interface_id.clone();
-                    let after = ec2.account.timings.address_move;
-                    ec2.schedule(
-                        after,
-                        Due::AddressMoved {
-                            address: address.clone(),
-                            to,
-                        },
-                    );
-                }
-            }
-        }
-        let network_interface_id = self.network_interface_id.clone();
-        Ok(AssignedPrivateIpAddresses {
-            network_interface_id,
-            assigned: wanted,
-        })
-    }
-}
-
-impl Run for UnassignPrivateIpAddresses {
-    type Reply = ();
-
-    fn run(&self, ec2: &mut Ec2) -> Result<(), ApiError> {
-        let interface = ec2.find_interface(&self.network_interface_id)?;
-        if self.private_ip_addresses.is_empty() {
-            return Err(ApiError::missing("privateIpAddress"));
-        }
-        for address in &self.private_ip_addresses {
-            if address == interface.primary_address() {
-                let message = format!("The primary private IP address {address} cannot be unassigned");
-                return Err(ApiError::value(message));
-            }
-            if !interface.private_ip_addresses.contains(address) {
-                let message = format!("Some of the specified addresses are not assigned to the interface: {address}");
-                return Err(ApiError::value(message));
-            }
-        }
-        for address in &self.private_ip_addresses {
-            ec2.interface_mut(&self.network_interface_id)
-                .private_ip_addresses
-                .retain(|it| it != address);
-            let from = Some(self.network_interface_id.clone());
-            ec2.tell(HostEvent::AddressMoved {
-                address: address.clone(),
-                from,
-                to: None,
-            });
-        }
-        Ok(())
-    }
-}
-
-/// The five addresses that EC2 keeps are refused like those of another subnet.
-fn check_in_subnet(subnet: &Subnet, address: &str) -> Result<(), ApiError> {
-    let parsed: Result<Ipv4Addr, _> = address.parse();
-    let parsed = parsed.map_err(|_| ApiError::value(format!("invalid value for parameter address: {address}")))?;
-    if cidr(subnet).is_usable(parsed) {
-        return Ok(());
-    }
-    let message = format!("Address {address} does not fall within the subnet's address range");
-    Err(ApiError::value(message))
-}
-
-fn cidr(subnet: &Subnet) -> Cidr {
-    Cidr::try_from(subnet.cidr_block.clone()).expect("a subnet's range was written by `Cidr` itself")
-}
-
 impl Ec2 {
     /// The network that a new account has.
     pub(super) fn found_network(&mut self) {
@@ -280,7 +136,7 @@ impl Ec2 {
             owner_id: owner_id.clone(),
             cidr_block: self.account.vpc_cidr.to_string(),
             is_default: true,
-            tags: super::Tags::new(),
+            tags: Tags::new(),
         };
         self.vpcs.insert(self.vpc_id.clone(), vpc);
         let tags = self.account.network_tags.clone();
@@ -297,7 +153,7 @@ impl Ec2 {
             self.subnets.insert(subnet.subnet_id.clone(), subnet);
         }
         let vpc_id = self.vpc_id.clone();
-        let default = self.found_group("default", "default VPC security group", &vpc_id, super::Tags::new());
+        let default = self.found_group("default", "default VPC security group", &vpc_id, Tags::new());
         self.allow_within(&default);
         let name = self.account.machine_group.clone();
         let machines = self.found_group(&name, "machines", &vpc_id, tags);
@@ -310,13 +166,7 @@ impl Ec2 {
             .account
             .region
             .split('-')
-            .map(|part| {
-                if part.len() <= 2 {
-                    part.into()
-                } else {
-                    part.chars().take(1).collect::<String>()
-                }
-            })
+            .map(|part| if part.len() <= 2 { part.into() } else { part.chars().take(1).collect::<String>() })
             .collect();
         format!("{region}-az{}", self.zone_index(zone).saturating_add(1))
     }
@@ -337,26 +187,19 @@ impl Ec2 {
         self.interfaces.get(id).filter(|it| self.visible(it.created))
     }
 
-    fn find_interface(&self, id: &str) -> Result<&NetworkInterface, ApiError> {
+    pub(super) fn find_interface(&self, id: &str) -> Result<&NetworkInterface, ApiError> {
         ids::INTERFACE.check(id)?;
-        let interface = self
-            .visible_interface(id)
-            .ok_or_else(|| ids::INTERFACE.missing(&[id]))?;
+        let interface = self.visible_interface(id).ok_or_else(|| ids::INTERFACE.missing(&[id]))?;
         self.require_zone(&interface.zone)?;
         Ok(interface)
     }
 
     pub(super) fn interface_mut(&mut self, id: &str) -> &mut NetworkInterface {
-        self.interfaces
-            .get_mut(id)
-            .expect("the interface was just found, and nothing ran in between")
+        self.interfaces.get_mut(id).expect("the interface was just found, and nothing ran in between")
     }
 
-    fn subnet_of(&self, interface: &NetworkInterface) -> Subnet {
-        self.subnets
-            .get(&interface.subnet_id)
-            .expect("subnets are never deleted")
-            .clone()
+    pub(super) fn subnet_of(&self, interface: &NetworkInterface) -> Subnet {
+        self.subnets.get(&interface.subnet_id).expect("subnets are never deleted").clone()
     }
 
     /// Exactly these groups from now on: none of the old ones stays.
@@ -364,111 +207,8 @@ impl Ec2 {
         self.check_groups(groups)?;
         self.interface_mut(interface_id).groups = groups.to_vec();
         let network_interface_id = interface_id.into();
-        self.tell(HostEvent::GroupsReplaced {
-            network_interface_id,
-            groups: groups.to_vec(),
-        });
+        self.tell(HostEvent::GroupsReplaced { network_interface_id, groups: groups.to_vec() });
         Ok(())
-    }
-
-    /// The interface that has the address now.
-    fn holder(&self, address: &str) -> Option<String> {
-        let held = |it: &&NetworkInterface| it.private_ip_addresses.iter().any(|held| held == address);
-        self.interfaces
-            .values()
-            .find(held)
-            .map(|it| it.network_interface_id.clone())
-    }
-
-    fn check_movable(&self, address: &str, holder: &str, allow_reassignment: bool) -> Result<(), ApiError> {
-        if self
-            .interfaces
-            .get(holder)
-            .is_some_and(|it| it.primary_address() == address)
-        {
-            let message = format!("{address} is the primary address of {holder} and cannot be moved");
-            return Err(ApiError::new("InvalidParameterValue", message));
-        }
-        if !allow_reassignment {
-            let message = format!("[{address}] is already assigned to {holder}, but move is not allowed");
-            return Err(ApiError::value(message));
-        }
-        Ok(())
-    }
-
-    /// Takes the address from whoever has it now and gives it to `to`. Nothing happens where `to` is gone or it became someone's
-    /// primary address meanwhile.
-    pub(super) fn move_address(&mut self, address: &str, to: &str) {
-        let from = self.holder(address);
-        let primary = from
-            .as_ref()
-            .and_then(|id| self.interfaces.get(id))
-            .is_some_and(|it| it.primary_address() == address);
-        if primary || !self.interfaces.contains_key(to) || from.as_deref() == Some(to) {
-            return;
-        }
-        if let Some(from) = &from {
-            self.interface_mut(from).private_ip_addresses.retain(|it| it != address);
-        }
-        self.interface_mut(to).private_ip_addresses.push(address.into());
-        self.tell(HostEvent::AddressMoved {
-            address: address.into(),
-            from,
-            to: Some(to.into()),
-        });
-    }
-
-    fn addresses_max(&self, interface: &NetworkInterface) -> usize {
-        let instance = interface
-            .attachment
-            .as_ref()
-            .and_then(|at| self.instances.get(&at.instance_id));
-        let info = instance.and_then(|it| self.type_info(&it.instance_type));
-        info.map_or(1, |info| {
-            usize::try_from(info.ipv4_addresses_per_interface).unwrap_or(usize::MAX)
-        })
-    }
-
-    pub(super) fn free_addresses(&self, subnet: &Subnet) -> u32 {
-        if self.faults.full_subnets.contains(&subnet.subnet_id) {
-            return 0;
-        }
-        let in_subnet = self.interfaces.values().filter(|it| it.subnet_id == subnet.subnet_id);
-        let used: usize = in_subnet.map(|it| it.private_ip_addresses.len()).sum();
-        cidr(subnet)
-            .usable_count()
-            .saturating_sub(u32::try_from(used).unwrap_or(u32::MAX))
-    }
-
-    /// The lowest free addresses of a subnet.
-    pub(super) fn pick_addresses(&self, subnet: &Subnet, count: u32) -> Result<Vec<String>, ApiError> {
-        if self.free_addresses(subnet) < count {
-            let message = format!("There are not enough free addresses in subnet '{}'", subnet.subnet_id);
-            return Err(ApiError::new("InsufficientFreeAddressesInSubnet", message));
-        }
-        let used: std::collections::BTreeSet<&String> = self
-            .interfaces
-            .values()
-            .filter(|it| it.subnet_id == subnet.subnet_id)
-            .flat_map(|it| &it.private_ip_addresses)
-            .collect();
-        let free = cidr(subnet)
-            .usable()
-            .map(|it| it.to_string())
-            .filter(|it| !used.contains(it));
-        Ok(free.take(usize::try_from(count).unwrap_or(usize::MAX)).collect())
-    }
-
-    /// A launch's own choice of primary address.
-    pub(super) fn check_free_address(&self, subnet: &Subnet, address: &str) -> Result<(), ApiError> {
-        check_in_subnet(subnet, address)?;
-        match self.holder(address) {
-            Some(_) => Err(ApiError::new(
-                "InvalidIPAddress.InUse",
-                format!("Address {address} is in use."),
-            )),
-            None => Ok(()),
-        }
     }
 
     /// At its instance's end: deleted, or left behind without an instance.

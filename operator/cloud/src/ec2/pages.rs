@@ -23,14 +23,8 @@ pub(super) fn page<T>(
 ) -> Result<Page<T>, ApiError> {
     let size = page_size(paged, &allowed)?;
     let scope = digest(scope, paged);
-    let after = paged
-        .next_token
-        .as_deref()
-        .map(|token| open(token, &scope))
-        .transpose()?;
-    let mut rest = items
-        .into_iter()
-        .filter(|item| after.as_deref().is_none_or(|after| key(item) > after));
+    let after = paged.next_token.as_deref().map(|token| open(token, &scope)).transpose()?;
+    let mut rest = items.into_iter().filter(|item| after.as_deref().is_none_or(|after| key(item) > after));
     let items: Vec<T> = rest.by_ref().take(size).collect();
     let next_token = match (rest.next(), items.last()) {
         (Some(_), Some(last)) => Some(URL_SAFE_NO_PAD.encode(format!("{scope} {}", key(last)))),
@@ -74,11 +68,7 @@ fn digest(scope: &str, paged: &Paged) -> String {
 
 fn open(token: &str, scope: &str) -> Result<String, ApiError> {
     let bad = || ApiError::value("Unable to parse pagination token");
-    let text = URL_SAFE_NO_PAD
-        .decode(token)
-        .ok()
-        .and_then(|bytes| String::from_utf8(bytes).ok())
-        .ok_or_else(bad)?;
+    let text = URL_SAFE_NO_PAD.decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(bad)?;
     match text.split_once(' ') {
         Some((of, after)) if of == scope => Ok(after.into()),
         _ => Err(bad()),

@@ -1,8 +1,8 @@
 //! What the actions answer. A described resource is the record joined with what hangs on it.
 
 use super::types::{
-    AvailabilityZone, BlockDevice, CheckStatus, Image, Instance, InstanceStateName, InstanceTypeInfo, NetworkInterface,
-    ResourceType, SecurityGroup, ShutdownBehavior, Subnet, Tags, Volume, VolumeAttachment, Vpc,
+    AvailabilityZone, BlockDevice, CheckStatus, Instance, InstanceStateName, NetworkInterface, ResourceType,
+    ShutdownBehavior, Subnet, Tags, VolumeAttachment,
 };
 
 /// One page of a Describe action. `next_token` is None on the last.
@@ -38,16 +38,12 @@ pub struct DescribedInstance {
 impl DescribedInstance {
     /// SecurityGroups of the instance: those of its primary interface.
     pub fn groups(&self) -> &[GroupIdentifier] {
-        self.network_interfaces
-            .first()
-            .map_or(&[], |interface| &interface.groups)
+        self.network_interfaces.first().map_or(&[], |interface| &interface.groups)
     }
 
     /// None for a terminated instance.
     pub fn private_ip_address(&self) -> Option<&str> {
-        self.network_interfaces
-            .first()
-            .map(|described| described.interface.primary_address())
+        self.network_interfaces.first().map(|described| described.interface.primary_address())
     }
 }
 
@@ -145,11 +141,3 @@ pub struct CreatedSecurityGroup {
     pub group_id: String,
     pub tags: Tags,
 }
-
-/// A volume as Describe shows it.
-pub type DescribedVolume = Volume;
-/// These are shown as they are kept.
-pub type DescribedSecurityGroup = SecurityGroup;
-pub type DescribedVpc = Vpc;
-pub type DescribedImage = Image;
-pub type DescribedInstanceType = InstanceTypeInfo;

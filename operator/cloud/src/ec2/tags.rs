@@ -79,17 +79,11 @@ impl CreationTags {
         let mut parsed: Vec<(ResourceType, Tags)> = Vec::new();
         for specification in specifications {
             let word = &specification.resource_type;
-            let kind = ResourceType::parse(word)
-                .filter(|kind| allowed.contains(kind))
-                .ok_or_else(|| {
-                    ApiError::value(format!(
-                        "'{word}' is not a valid taggable resource type for this operation."
-                    ))
-                })?;
+            let kind = ResourceType::parse(word).filter(|kind| allowed.contains(kind)).ok_or_else(|| {
+                ApiError::value(format!("'{word}' is not a valid taggable resource type for this operation."))
+            })?;
             if parsed.iter().any(|(known, _)| *known == kind) {
-                return Err(ApiError::value(format!(
-                    "Duplicate resource type '{word}' in the tag specifications"
-                )));
+                return Err(ApiError::value(format!("Duplicate resource type '{word}' in the tag specifications")));
             }
             if specification.tags.is_empty() {
                 return Err(ApiError::value("Tag specification must have at least one tag"));
@@ -102,11 +96,7 @@ impl CreationTags {
     }
 
     pub(super) fn of(&self, kind: ResourceType) -> Tags {
-        self.0
-            .iter()
-            .find(|(known, _)| *known == kind)
-            .map(|(_, tags)| tags.clone())
-            .unwrap_or_default()
+        self.0.iter().find(|(known, _)| *known == kind).map(|(_, tags)| tags.clone()).unwrap_or_default()
     }
 }
 
@@ -131,14 +121,10 @@ fn checked(tags: &[Tag]) -> Result<Tags, ApiError> {
             return Err(ApiError::value("Tag key cannot be null or empty"));
         }
         if key.chars().count() > KEY_MAX {
-            return Err(ApiError::value(format!(
-                "Tag key exceeds the maximum length of {KEY_MAX} characters"
-            )));
+            return Err(ApiError::value(format!("Tag key exceeds the maximum length of {KEY_MAX} characters")));
         }
         if value.chars().count() > VALUE_MAX {
-            return Err(ApiError::value(format!(
-                "Tag value exceeds the maximum length of {VALUE_MAX} characters"
-            )));
+            return Err(ApiError::value(format!("Tag value exceeds the maximum length of {VALUE_MAX} characters")));
         }
         if is_reserved(key) {
             return Err(reserved(key));
@@ -161,9 +147,9 @@ fn check_count(tags: &Tags) -> Result<(), ApiError> {
 fn check_resources(resources: &[String]) -> Result<(), ApiError> {
     match resources.len() {
         0 => Err(ApiError::missing("ResourceId")),
-        n if n > RESOURCES_MAX => Err(ApiError::value(format!(
-            "At most {RESOURCES_MAX} resources can be named in one request"
-        ))),
+        n if n > RESOURCES_MAX => {
+            Err(ApiError::value(format!("At most {RESOURCES_MAX} resources can be named in one request")))
+        }
         _ => Ok(()),
     }
 }
@@ -174,9 +160,7 @@ fn is_reserved(key: &str) -> bool {
 }
 
 fn reserved(key: &str) -> ApiError {
-    ApiError::value(format!(
-        "Tag keys starting with 'aws:' are reserved for internal use: {key}"
-    ))
+    ApiError::value(format!("Tag keys starting with 'aws:' are reserved for internal use: {key}"))
 }
 
 impl Ec2 {

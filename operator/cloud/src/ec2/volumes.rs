@@ -1,25 +1,22 @@
-//! EBS volumes: made in a zone, attached to one instance of that zone at a time, outliving it unless told otherwise.
+//! EBS volumes: made, bounded, described, deleted. Where they are attached is the business of `attachments`.
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ApiError, AttachVolume, Attachment, AttachmentState, BlockDevice, CreateVolume, DeleteVolume, DescribeVolumes,
-    DetachVolume, Ec2, HostEvent, Instance, InstanceStateName, Page, ResourceType, Volume, VolumeAttachment,
+    ApiError, CreateVolume, DeleteVolume, DescribeVolumes, Ec2, HostEvent, Page, ResourceType, Tags, Volume,
     VolumeState,
+    admission::check_token,
     calls::{action, sealed::Run},
     describe::narrowed,
     fields,
     host::Due,
     ids,
-    launch::check_token,
     pages::{USUAL, not_with_ids, page},
     tags::CreationTags,
 };
 
 action!(CreateVolume, mutating);
 action!(DeleteVolume, mutating);
-action!(AttachVolume, mutating);
-action!(DetachVolume, mutating);
 action!(DescribeVolumes, describing);
 
 /// What a client token of CreateVolume stands for.
@@ -42,33 +39,20 @@ impl Run for CreateVolume {
 
     fn run(&self, ec2: &mut Ec2) -> Result<Volume, ApiError> {
         check_token(self.client_token.as_deref())?;
-        if let Some(known) = self
-            .client_token
-            .as_ref()
-            .and_then(|token| ec2.volume_tokens.get(token))
-        {
+        if let Some(known) = self.client_token.as_ref().and_then(|token| ec2.volume_tokens.get(token)) {
             return ec2.repeat_volume(self, known);
         }
         let tags = CreationTags::parse(&self.tag_specifications, &[ResourceType::Volume])?.of(ResourceType::Volume);
-        let zone = self
-            .availability_zone
-            .clone()
-            .ok_or_else(|| ApiError::missing("AvailabilityZone"))?;
+        let zone = self.availability_zone.clone().ok_or_else(|| ApiError::missing("AvailabilityZone"))?;
         if !ec2.account.subnets.iter().any(|spec| spec.zone == zone) {
-            return Err(ApiError::new(
-                "InvalidZone.NotFound",
-                format!("The zone '{zone}' does not exist."),
-            ));
+            return Err(ApiError::new("InvalidZone.NotFound", format!("The zone '{zone}' does not exist.")));
         }
         if let Some(snapshot) = &self.snapshot_id {
             let message = format!("The snapshot '{snapshot}' does not exist.");
             return Err(ApiError::new("InvalidSnapshot.NotFound", message));
         }
         if self.multi_attach_enabled == Some(true) {
-            return Err(ApiError::new(
-                "UnsupportedOperation",
-                "Multi-Attach is not supported here",
-            ));
+            return Err(ApiError::new("UnsupportedOperation", "Multi-Attach is not supported here"));
         }
         let encrypted = check_encryption(self.encrypted, self.kms_key_id.as_deref())?;
         let size = self.size.ok_or_else(|| ApiError::missing("size or snapshotId"))?;
@@ -84,16 +68,11 @@ impl Run for CreateVolume {
         let volume_id = volume.volume_id.clone();
         ec2.volumes.insert(volume_id.clone(), volume.clone());
         if let Some(token) = &self.client_token {
-            let known = VolumeToken {
-                request: self.clone(),
-                volume_id: volume_id.clone(),
-            };
+            let known = VolumeToken { request: self.clone(), volume_id: volume_id.clone() };
             ec2.volume_tokens.insert(token.clone(), known);
         }
         let after = ec2.account.timings.volume;
-        let order = HostEvent::CreateVolume {
-            volume_id: volume_id.clone(),
-        };
+        let order = HostEvent::CreateVolume { volume_id: volume_id.clone() };
         ec2.order(order, after, Due::VolumeCreated(volume_id));
         Ok(volume)
     }
@@ -110,90 +89,11 @@ impl Run for DeleteVolume {
                 Err(ApiError::new("VolumeInUse", message))
             }
             (VolumeState::Available, _) => {
-                ec2.begin_deletion(&self.volume_id);
+                ec2.begin_volume_deletion(&self.volume_id);
                 Ok(())
             }
             (state, _) => Err(wrong_state(&self.volume_id, state)),
         }
-    }
-}
-
-impl Run for AttachVolume {
-    type Reply = Attachment;
-
-    fn run(&self, ec2: &mut Ec2) -> Result<Attachment, ApiError> {
-        if self.device.is_empty() {
-            return Err(ApiError::missing("device"));
-        }
-        ids::VOLUME.check(&self.volume_id)?;
-        ids::INSTANCE.check(&self.instance_id)?;
-        let volume = ec2.find_volume(&self.volume_id)?;
-        let found = ec2.named_instances(std::slice::from_ref(&self.instance_id))?;
-        let instance = found.first().expect("a named instance that is not there is an error");
-        check_attachable(volume, instance, &self.device)?;
-        let attachment = VolumeAttachment {
-            instance_id: self.instance_id.clone(),
-            device: self.device.clone(),
-            state: AttachmentState::Attaching,
-            attach_time: ec2.now,
-            delete_on_termination: false,
-            forced: false,
-        };
-        let device = BlockDevice {
-            device_name: self.device.clone(),
-            volume_id: self.volume_id.clone(),
-        };
-        super::host::known(ec2.instances.get_mut(&self.instance_id))
-            .block_devices
-            .push(device);
-        let volume = ec2.volume_mut(&self.volume_id);
-        volume.state = VolumeState::InUse;
-        volume.attachment = Some(attachment.clone());
-        let (volume_id, instance_id, device) = (self.volume_id.clone(), self.instance_id.clone(), self.device.clone());
-        let after = ec2.account.timings.attach;
-        let order = HostEvent::AttachVolume {
-            volume_id: volume_id.clone(),
-            instance_id,
-            device,
-        };
-        ec2.order(order, after, Due::VolumeAttached(volume_id.clone()));
-        Ok(Attachment { volume_id, attachment })
-    }
-}
-
-impl Run for DetachVolume {
-    type Reply = Attachment;
-
-    fn run(&self, ec2: &mut Ec2) -> Result<Attachment, ApiError> {
-        let volume = ec2.find_volume(&self.volume_id)?;
-        let Some(at) = volume.attachment.clone() else {
-            return Err(wrong_state(&self.volume_id, volume.state));
-        };
-        let other_instance = self.instance_id.as_ref().is_some_and(|id| *id != at.instance_id);
-        let other_device = self.device.as_ref().is_some_and(|device| *device != at.device);
-        if other_instance || other_device {
-            let message = format!("The volume '{}' is not attached there", self.volume_id);
-            return Err(ApiError::new("InvalidAttachment.NotFound", message));
-        }
-        let instance = ec2.instances.get(&at.instance_id);
-        let state = instance.map(|it| it.state);
-        if instance.is_some_and(|it| it.root_device_name == at.device) && state != Some(InstanceStateName::Stopped) {
-            let message = format!(
-                "Unable to detach root volume '{}' from instance '{}'",
-                self.volume_id, at.instance_id
-            );
-            return Err(ApiError::new("OperationNotPermitted", message));
-        }
-        let volume = ec2.volume_mut(&self.volume_id);
-        let attachment = volume.attachment.as_mut().expect("the attachment was just read");
-        attachment.state = AttachmentState::Detaching;
-        attachment.forced |= self.force;
-        let attachment = attachment.clone();
-        ec2.order_detachment(&self.volume_id, &attachment, state);
-        Ok(Attachment {
-            volume_id: self.volume_id.clone(),
-            attachment,
-        })
     }
 }
 
@@ -223,43 +123,8 @@ impl Run for DescribeVolumes {
     }
 }
 
-fn wrong_state(volume_id: &str, state: VolumeState) -> ApiError {
-    ApiError::new(
-        "IncorrectState",
-        format!("The volume '{volume_id}' is in the '{state}' state."),
-    )
-}
-
-fn check_attachable(volume: &Volume, instance: &Instance, device: &str) -> Result<(), ApiError> {
-    if volume.zone != instance.zone {
-        let message = format!(
-            "The volume '{}' is not in the same availability zone as instance '{}'",
-            volume.volume_id, instance.instance_id
-        );
-        return Err(ApiError::new("InvalidVolume.ZoneMismatch", message));
-    }
-    if let Some(at) = &volume.attachment {
-        let message = format!(
-            "{} is already attached to an instance: {}",
-            volume.volume_id, at.instance_id
-        );
-        return Err(ApiError::new("VolumeInUse", message));
-    }
-    if volume.state != VolumeState::Available {
-        return Err(ApiError::new(
-            "IncorrectState",
-            format!("{} is not 'available'.", volume.volume_id),
-        ));
-    }
-    if !matches!(instance.state, InstanceStateName::Running | InstanceStateName::Stopped) {
-        let message = format!("Instance '{}' is not 'running'.", instance.instance_id);
-        return Err(ApiError::new("IncorrectState", message));
-    }
-    if instance.block_devices.iter().any(|it| it.device_name == device) {
-        let message = format!("Invalid value '{device}' for unixDevice. Attachment point {device} is already in use");
-        return Err(ApiError::value(message));
-    }
-    Ok(())
+pub(super) fn wrong_state(volume_id: &str, state: VolumeState) -> ApiError {
+    ApiError::new("IncorrectState", format!("The volume '{volume_id}' is in the '{state}' state."))
 }
 
 /// KmsKeyId needs Encrypted.
@@ -288,10 +153,7 @@ pub(super) fn shape(
         "st1" | "sc1" => (125..=16_384, None),
         "standard" => (1..=1_024, None),
         other => {
-            return Err(ApiError::new(
-                "UnknownVolumeType",
-                format!("The volume type '{other}' is not supported"),
-            ));
+            return Err(ApiError::new("UnknownVolumeType", format!("The volume type '{other}' is not supported")));
         }
     };
     if !sizes.contains(&size_gib) {
@@ -319,21 +181,14 @@ pub(super) fn shape(
         (None, _) => None,
         (Some(it), "gp3") if (125..=2_000).contains(&it) => Some(it),
         (Some(it), "gp3") => {
-            return Err(ApiError::value(format!(
-                "Throughput of {it} MiB/s is not allowed: it must be 125 to 2000"
-            )));
+            return Err(ApiError::value(format!("Throughput of {it} MiB/s is not allowed: it must be 125 to 2000")));
         }
         (Some(_), _) => {
             let message = format!("The parameter throughput is not supported for {volume_type} volumes.");
             return Err(ApiError::combination(message));
         }
     };
-    Ok(Shape {
-        size_gib,
-        volume_type: volume_type.into(),
-        iops,
-        throughput,
-    })
+    Ok(Shape { size_gib, volume_type: volume_type.into(), iops, throughput })
 }
 
 impl Ec2 {
@@ -341,7 +196,7 @@ impl Ec2 {
         self.volumes.get(id).filter(|it| self.visible(it.create_time))
     }
 
-    fn find_volume(&self, id: &str) -> Result<&Volume, ApiError> {
+    pub(super) fn find_volume(&self, id: &str) -> Result<&Volume, ApiError> {
         ids::VOLUME.check(id)?;
         let volume = self
             .visible_volume(id)
@@ -350,10 +205,8 @@ impl Ec2 {
         Ok(volume)
     }
 
-    fn volume_mut(&mut self, id: &str) -> &mut Volume {
-        self.volumes
-            .get_mut(id)
-            .expect("the volume was just found, and nothing ran in between")
+    pub(super) fn volume_mut(&mut self, id: &str) -> &mut Volume {
+        self.volumes.get_mut(id).expect("the volume was just found, and nothing ran in between")
     }
 
     pub(super) fn blank_volume(&mut self, shape: Shape, zone: &str, state: VolumeState) -> Volume {
@@ -370,16 +223,15 @@ impl Ec2 {
             state,
             create_time: self.now,
             attachment: None,
-            tags: super::Tags::new(),
+            tags: Tags::new(),
         }
     }
 
     pub(super) fn require_volume_quota(&self, more: usize) -> Result<(), ApiError> {
         match self.account.volumes_max {
-            Some(max) if self.volumes.len() + more > usize::try_from(max).unwrap_or(usize::MAX) => Err(ApiError::new(
-                "VolumeLimitExceeded",
-                format!("Maximum number of volumes exceeded: {max}"),
-            )),
+            Some(max) if self.volumes.len() + more > usize::try_from(max).unwrap_or(usize::MAX) => {
+                Err(ApiError::new("VolumeLimitExceeded", format!("Maximum number of volumes exceeded: {max}")))
+            }
             _ => Ok(()),
         }
     }
@@ -387,10 +239,7 @@ impl Ec2 {
     /// The same token again: the same volume, while it lives. Seen in the field (aws-ebs-csi-driver issue 1428): the token of a
     /// deleted volume stays burnt and answers IdempotentParameterMismatch.
     fn repeat_volume(&self, request: &CreateVolume, known: &VolumeToken) -> Result<Volume, ApiError> {
-        let volume = self
-            .volumes
-            .get(&known.volume_id)
-            .filter(|it| it.state != VolumeState::Deleting);
+        let volume = self.volumes.get(&known.volume_id).filter(|it| it.state != VolumeState::Deleting);
         match volume {
             Some(volume) if known.request == *request => Ok(volume.clone()),
             _ => {
@@ -400,57 +249,13 @@ impl Ec2 {
         }
     }
 
-    pub(super) fn block_device_mappings(&self, instance: &Instance) -> Vec<(BlockDevice, VolumeAttachment)> {
-        let attachment = |device: &BlockDevice| self.volumes.get(&device.volume_id)?.attachment.clone();
-        instance
-            .block_devices
-            .iter()
-            .filter_map(|device| Some((device.clone(), attachment(device)?)))
-            .collect()
-    }
-
-    /// From a running machine a detachment ends when the host, or the account's timings, say that the device is not in use.
-    fn order_detachment(&mut self, volume_id: &str, at: &VolumeAttachment, state: Option<InstanceStateName>) {
-        let timings = &self.account.timings;
-        let in_use = state != Some(InstanceStateName::Stopped) && !at.forced;
-        let after = if in_use {
-            timings.detach_running
-        } else {
-            Some(timings.attach)
-        };
-        let event = HostEvent::DetachVolume {
-            volume_id: volume_id.into(),
-            instance_id: at.instance_id.clone(),
-            forced: at.forced,
-        };
-        match after {
-            Some(after) => self.order(event, after, Due::VolumeDetached(volume_id.into())),
-            None => self.tell(event),
-        }
-    }
-
-    fn begin_deletion(&mut self, volume_id: &str) {
+    pub(super) fn begin_volume_deletion(&mut self, volume_id: &str) {
         let volume = self.volume_mut(volume_id);
         volume.state = VolumeState::Deleting;
         volume.attachment = None;
         let after = self.account.timings.volume;
-        let event = HostEvent::DeleteVolume {
-            volume_id: volume_id.into(),
-        };
+        let event = HostEvent::DeleteVolume { volume_id: volume_id.into() };
         self.order(event, after, Due::VolumeDeleted(volume_id.into()));
-    }
-
-    /// At its instance's end: deleted or available, as DeleteOnTermination says.
-    pub(super) fn release_volume(&mut self, volume_id: &str) {
-        let Some(volume) = self.volumes.get_mut(volume_id) else {
-            return;
-        };
-        if volume.attachment.as_ref().is_some_and(|at| at.delete_on_termination) {
-            self.begin_deletion(volume_id);
-        } else {
-            volume.attachment = None;
-            volume.state = VolumeState::Available;
-        }
     }
 
     pub(super) fn created(&mut self, volume_id: &str) {
@@ -462,33 +267,8 @@ impl Ec2 {
     }
 
     pub(super) fn deleted(&mut self, volume_id: &str) {
-        if self
-            .volumes
-            .get(volume_id)
-            .is_some_and(|it| it.state == VolumeState::Deleting)
-        {
+        if self.volumes.get(volume_id).is_some_and(|it| it.state == VolumeState::Deleting) {
             self.volumes.remove(volume_id);
-        }
-    }
-
-    pub(super) fn attached(&mut self, volume_id: &str) {
-        if let Some(at) = self.volumes.get_mut(volume_id).and_then(|it| it.attachment.as_mut())
-            && at.state == AttachmentState::Attaching
-        {
-            at.state = AttachmentState::Attached;
-        }
-    }
-
-    pub(super) fn detached(&mut self, volume_id: &str) {
-        let Some(volume) = self.volumes.get_mut(volume_id) else {
-            return;
-        };
-        let Some(at) = volume.attachment.take_if(|at| at.state == AttachmentState::Detaching) else {
-            return;
-        };
-        volume.state = VolumeState::Available;
-        if let Some(instance) = self.instances.get_mut(&at.instance_id) {
-            instance.block_devices.retain(|device| device.volume_id != volume_id);
         }
     }
 }

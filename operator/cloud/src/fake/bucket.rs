@@ -85,10 +85,7 @@ impl Bucket {
 impl Objects for Fake {
     async fn get(&self, key: &ObjectKey) -> Result<Option<Object>> {
         self.object_call("GetObject", false, |bucket| {
-            Ok(bucket.objects.get(key).map(|body| Object {
-                body: body.clone(),
-                etag: etag(body),
-            }))
+            Ok(bucket.objects.get(key).map(|body| Object { body: body.clone(), etag: etag(body) }))
         })
     }
 
@@ -98,12 +95,7 @@ impl Objects for Fake {
 
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectKey>> {
         self.object_call("ListObjectsV2", false, |bucket| {
-            Ok(bucket
-                .objects
-                .keys()
-                .filter(|key| key.as_str().starts_with(prefix))
-                .cloned()
-                .collect())
+            Ok(bucket.objects.keys().filter(|key| key.as_str().starts_with(prefix)).cloned().collect())
         })
     }
 

@@ -51,17 +51,10 @@ pub(super) fn machine(it: &DescribedInstance) -> Machine {
         private_ip: it.private_ip_address().and_then(|address| address.parse().ok()),
         instance_type: instance.instance_type.clone(),
         image: ImageId::new(&instance.image_id).expect("the model mints valid ids"),
-        token: instance
-            .client_token
-            .clone()
-            .and_then(|token| ClientToken::new(token).ok()),
+        token: instance.client_token.clone().and_then(|token| ClientToken::new(token).ok()),
         launched: instance.launch_time,
         tags: instance.tags.clone(),
-        volumes: it
-            .block_device_mappings
-            .iter()
-            .map(|(device, _)| volume_id(&device.volume_id))
-            .collect(),
+        volumes: it.block_device_mappings.iter().map(|(device, _)| volume_id(&device.volume_id)).collect(),
     }
 }
 
@@ -123,33 +116,19 @@ pub(super) fn instance_type(it: &InstanceTypeInfo) -> InstanceType {
 }
 
 pub(super) fn tags(tags: &BTreeMap<String, String>) -> Vec<Tag> {
-    tags.iter()
-        .map(|(key, value)| Tag {
-            key: key.clone(),
-            value: value.clone(),
-        })
-        .collect()
+    tags.iter().map(|(key, value)| Tag { key: key.clone(), value: value.clone() }).collect()
 }
 
 /// Filters that ask for exactly these texts: `*`, `?` and `\` lose their meaning.
 pub(super) fn filters(pairs: &[(&str, &str)]) -> Paged {
     let escape = |text: &str| text.replace('\\', "\\\\").replace('*', "\\*").replace('?', "\\?");
-    let filter = |(name, value): &(&str, &str)| Filter {
-        name: (*name).into(),
-        values: vec![escape(value)],
-    };
-    Paged {
-        filters: pairs.iter().map(filter).collect(),
-        ..Paged::default()
-    }
+    let filter = |(name, value): &(&str, &str)| Filter { name: (*name).into(), values: vec![escape(value)] };
+    Paged { filters: pairs.iter().map(filter).collect(), ..Paged::default() }
 }
 
 pub(super) fn tag_filters(tags: &BTreeMap<String, String>) -> Paged {
     let named: Vec<(String, &String)> = tags.iter().map(|(key, value)| (format!("tag:{key}"), value)).collect();
-    let pairs: Vec<(&str, &str)> = named
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .collect();
+    let pairs: Vec<(&str, &str)> = named.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     filters(&pairs)
 }
 

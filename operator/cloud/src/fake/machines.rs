@@ -26,20 +26,12 @@ impl Machines for Fake {
     }
 
     async fn get(&self, id: &InstanceId) -> Result<Machine> {
-        let request = DescribeInstances {
-            instance_ids: vec![id.to_string()],
-            ..DescribeInstances::default()
-        };
+        let request = DescribeInstances { instance_ids: vec![id.to_string()], ..DescribeInstances::default() };
         let found = self.call(&request)?;
         let instance = found.items.iter().flat_map(|reservation| &reservation.instances).next();
         instance.map(convert::machine).ok_or_else(|| {
             let message = format!("the answer about {id} is empty");
-            CloudError::new(
-                Class::NotFound,
-                "DescribeInstances",
-                "InvalidInstanceID.NotFound",
-                message,
-            )
+            CloudError::new(Class::NotFound, "DescribeInstances", "InvalidInstanceID.NotFound", message)
         })
     }
 
@@ -49,56 +41,35 @@ impl Machines for Fake {
 
     async fn launch(&self, request: &LaunchRequest) -> Result<Machine> {
         let reservation = self.call(&run_instances(request))?;
-        let instance = reservation
-            .instances
-            .first()
-            .expect("a launch of one that succeeds has one instance");
+        let instance = reservation.instances.first().expect("a launch of one that succeeds has one instance");
         Ok(convert::machine(instance))
     }
 
     async fn protect(&self, id: &InstanceId, protection: Protection) -> Result<()> {
         let change = InstanceChange::DisableApiTermination(protection == Protection::On);
-        self.call(&ModifyInstanceAttribute {
-            instance_id: id.to_string(),
-            changes: vec![change],
-        })
+        self.call(&ModifyInstanceAttribute { instance_id: id.to_string(), changes: vec![change] })
     }
 
     async fn stop(&self, id: &InstanceId, mode: StopMode) -> Result<()> {
         let power_off = mode == StopMode::PowerOff;
         let instance_ids = vec![id.to_string()];
-        let request = StopInstances {
-            instance_ids,
-            force: power_off,
-            skip_os_shutdown: power_off,
-            ..StopInstances::default()
-        };
+        let request =
+            StopInstances { instance_ids, force: power_off, skip_os_shutdown: power_off, ..StopInstances::default() };
         self.call(&request).map(drop)
     }
 
     async fn terminate(&self, id: &InstanceId) -> Result<()> {
         let instance_ids = vec![id.to_string()];
-        self.call(&TerminateInstances {
-            instance_ids,
-            ..TerminateInstances::default()
-        })
-        .map(drop)
+        self.call(&TerminateInstances { instance_ids, ..TerminateInstances::default() }).map(drop)
     }
 
     async fn tag(&self, id: &InstanceId, tags: &BTreeMap<String, String>) -> Result<()> {
-        self.call(&CreateTags {
-            resources: vec![id.to_string()],
-            tags: convert::tags(tags),
-        })
+        self.call(&CreateTags { resources: vec![id.to_string()], tags: convert::tags(tags) })
     }
 
     async fn images(&self, selector: &Selector, owners: &[String]) -> Result<Vec<Image>> {
         let (image_ids, paged) = selected(selector);
-        let found = self.call(&DescribeImages {
-            image_ids,
-            owners: owners.to_vec(),
-            paged,
-        })?;
+        let found = self.call(&DescribeImages { image_ids, owners: owners.to_vec(), paged })?;
         Ok(found.items.iter().map(convert::image).collect())
     }
 
@@ -110,23 +81,12 @@ impl Machines for Fake {
 
     async fn security_groups(&self, selector: &Selector) -> Result<Vec<SecurityGroupId>> {
         let (group_ids, paged) = selected(selector);
-        let found = self.call(&DescribeSecurityGroups {
-            group_ids,
-            group_names: Vec::new(),
-            paged,
-        })?;
-        Ok(found
-            .items
-            .iter()
-            .map(|group| convert::security_group(&group.group_id))
-            .collect())
+        let found = self.call(&DescribeSecurityGroups { group_ids, group_names: Vec::new(), paged })?;
+        Ok(found.items.iter().map(|group| convert::security_group(&group.group_id)).collect())
     }
 
     async fn instance_types(&self, names: &[String]) -> Result<Vec<InstanceType>> {
-        let request = DescribeInstanceTypes {
-            instance_types: names.to_vec(),
-            paged: Paged::default(),
-        };
+        let request = DescribeInstanceTypes { instance_types: names.to_vec(), paged: Paged::default() };
         Ok(self.call(&request)?.items.iter().map(convert::instance_type).collect())
     }
 
@@ -145,24 +105,10 @@ impl Fake {
         let mut machines = Vec::new();
         let mut next_token = None;
         loop {
-            let paged = Paged {
-                max_results: Some(PAGE_MAX),
-                next_token,
-                ..paged.clone()
-            };
-            let Page {
-                items,
-                next_token: next,
-            } = self.call(&DescribeInstances {
-                paged,
-                ..DescribeInstances::default()
-            })?;
-            machines.extend(
-                items
-                    .iter()
-                    .flat_map(|reservation| &reservation.instances)
-                    .map(convert::machine),
-            );
+            let paged = Paged { max_results: Some(PAGE_MAX), next_token, ..paged.clone() };
+            let Page { items, next_token: next } =
+                self.call(&DescribeInstances { paged, ..DescribeInstances::default() })?;
+            machines.extend(items.iter().flat_map(|reservation| &reservation.instances).map(convert::machine));
             match next {
                 Some(token) => next_token = Some(token),
                 None => return Ok(machines),
@@ -180,10 +126,7 @@ fn selected(selector: &Selector) -> (Vec<String>, Paged) {
 
 fn run_instances(request: &LaunchRequest) -> RunInstances {
     let tags = convert::tags(&request.tags);
-    let tagged = |kind: &str| TagSpecification {
-        resource_type: kind.into(),
-        tags: tags.clone(),
-    };
+    let tagged = |kind: &str| TagSpecification { resource_type: kind.into(), tags: tags.clone() };
     let kinds = ["instance", "volume", "network-interface"];
     RunInstances {
         image_id: Some(request.image.to_string()),
@@ -205,11 +148,7 @@ fn run_instances(request: &LaunchRequest) -> RunInstances {
             instance_metadata_tags: Some(Switch::Enabled),
         },
         user_data: Some(request.user_data.clone().into_bytes()),
-        tag_specifications: if tags.is_empty() {
-            Vec::new()
-        } else {
-            kinds.map(tagged).into()
-        },
+        tag_specifications: if tags.is_empty() { Vec::new() } else { kinds.map(tagged).into() },
         disable_api_termination: Some(request.termination_protection),
         disable_api_stop: Some(false),
         instance_initiated_shutdown_behavior: Some(ShutdownBehavior::Stop),

@@ -9,6 +9,9 @@ mod convert;
 mod machines;
 mod volumes;
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -43,23 +46,13 @@ impl Fake {
     pub fn new(account: Account, seed: u64, now: Millis) -> Self {
         let mut ec2 = Ec2::new(account, seed);
         ec2.advance(now);
-        let world = World {
-            now,
-            ec2,
-            bucket: Bucket::default(),
-        };
-        Self {
-            world: Arc::new(Mutex::new(world)),
-            caller: Caller::operator(),
-        }
+        let world = World { now, ec2, bucket: Bucket::default() };
+        Self { world: Arc::new(Mutex::new(world)), caller: Caller::operator() }
     }
 
     /// The same cloud for another caller, by whose name its calls are logged.
     pub fn called_by(&self, caller: Caller) -> Self {
-        Self {
-            world: Arc::clone(&self.world),
-            caller,
-        }
+        Self { world: Arc::clone(&self.world), caller }
     }
 
     pub fn now(&self) -> Millis {
@@ -81,8 +74,7 @@ impl Fake {
 
     /// Makes one EC2 call as this handle's caller.
     fn call<A: Action>(&self, action: &A) -> Result<A::Reply, CloudError> {
-        self.send(Mode::Run, action)
-            .map_err(|error| convert::error(A::NAME, error))
+        self.send(Mode::Run, action).map_err(|error| convert::error(A::NAME, error))
     }
 
     fn send<A: Action>(&self, mode: Mode, action: &A) -> Result<A::Reply, ApiError> {
@@ -105,8 +97,6 @@ impl World {
     /// Calls in EC2's log and in the bucket's that changed something, oldest first, EC2's before the bucket's.
     pub fn changes(&self) -> Vec<String> {
         let both = self.ec2.log().entries().chain(self.bucket.log().entries());
-        both.filter(|entry| entry.changed_something())
-            .map(|entry| entry.action.clone())
-            .collect()
+        both.filter(|entry| entry.changed_something()).map(|entry| entry.action.clone()).collect()
     }
 }

@@ -28,33 +28,23 @@ impl<C: Machines> Machines for Flaky<C> {
     }
 
     async fn find_by_token(&self, token: &ClientToken) -> Result<Vec<Machine>> {
-        self.plan
-            .pass("DescribeInstances", Reads, self.inner.find_by_token(token))
-            .await
+        self.plan.pass("DescribeInstances", Reads, self.inner.find_by_token(token)).await
     }
 
     async fn launch(&self, request: &LaunchRequest) -> Result<Machine> {
-        self.plan
-            .pass("RunInstances", Mutates, self.inner.launch(request))
-            .await
+        self.plan.pass("RunInstances", Mutates, self.inner.launch(request)).await
     }
 
     async fn protect(&self, id: &InstanceId, protection: Protection) -> Result<()> {
-        self.plan
-            .pass("ModifyInstanceAttribute", Mutates, self.inner.protect(id, protection))
-            .await
+        self.plan.pass("ModifyInstanceAttribute", Mutates, self.inner.protect(id, protection)).await
     }
 
     async fn stop(&self, id: &InstanceId, mode: StopMode) -> Result<()> {
-        self.plan
-            .pass("StopInstances", Mutates, self.inner.stop(id, mode))
-            .await
+        self.plan.pass("StopInstances", Mutates, self.inner.stop(id, mode)).await
     }
 
     async fn terminate(&self, id: &InstanceId) -> Result<()> {
-        self.plan
-            .pass("TerminateInstances", Mutates, self.inner.terminate(id))
-            .await
+        self.plan.pass("TerminateInstances", Mutates, self.inner.terminate(id)).await
     }
 
     async fn tag(&self, id: &InstanceId, tags: &BTreeMap<String, String>) -> Result<()> {
@@ -62,33 +52,23 @@ impl<C: Machines> Machines for Flaky<C> {
     }
 
     async fn images(&self, selector: &Selector, owners: &[String]) -> Result<Vec<Image>> {
-        self.plan
-            .pass("DescribeImages", Reads, self.inner.images(selector, owners))
-            .await
+        self.plan.pass("DescribeImages", Reads, self.inner.images(selector, owners)).await
     }
 
     async fn subnets(&self, selector: &Selector) -> Result<Vec<Subnet>> {
-        self.plan
-            .pass("DescribeSubnets", Reads, self.inner.subnets(selector))
-            .await
+        self.plan.pass("DescribeSubnets", Reads, self.inner.subnets(selector)).await
     }
 
     async fn security_groups(&self, selector: &Selector) -> Result<Vec<SecurityGroupId>> {
-        self.plan
-            .pass("DescribeSecurityGroups", Reads, self.inner.security_groups(selector))
-            .await
+        self.plan.pass("DescribeSecurityGroups", Reads, self.inner.security_groups(selector)).await
     }
 
     async fn instance_types(&self, names: &[String]) -> Result<Vec<InstanceType>> {
-        self.plan
-            .pass("DescribeInstanceTypes", Reads, self.inner.instance_types(names))
-            .await
+        self.plan.pass("DescribeInstanceTypes", Reads, self.inner.instance_types(names)).await
     }
 
     async fn may_launch(&self, request: &LaunchRequest) -> Result<()> {
-        self.plan
-            .pass("RunInstances dry run", Reads, self.inner.may_launch(request))
-            .await
+        self.plan.pass("RunInstances dry run", Reads, self.inner.may_launch(request)).await
     }
 }
 
@@ -102,15 +82,11 @@ impl<C: Volumes> Volumes for Flaky<C> {
     }
 
     async fn create(&self, request: &VolumeRequest) -> Result<Volume> {
-        self.plan
-            .pass("CreateVolume", Mutates, self.inner.create(request))
-            .await
+        self.plan.pass("CreateVolume", Mutates, self.inner.create(request)).await
     }
 
     async fn attach(&self, volume: &VolumeId, instance: &InstanceId, device: &str) -> Result<()> {
-        self.plan
-            .pass("AttachVolume", Mutates, self.inner.attach(volume, instance, device))
-            .await
+        self.plan.pass("AttachVolume", Mutates, self.inner.attach(volume, instance, device)).await
     }
 
     async fn detach(&self, volume: &VolumeId) -> Result<()> {
@@ -128,9 +104,7 @@ impl<C: Objects> Objects for Flaky<C> {
     }
 
     async fn put(&self, key: &ObjectKey, body: Vec<u8>, condition: Condition) -> Result<ETag> {
-        self.plan
-            .pass("PutObject", Mutates, self.inner.put(key, body, condition))
-            .await
+        self.plan.pass("PutObject", Mutates, self.inner.put(key, body, condition)).await
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectKey>> {
