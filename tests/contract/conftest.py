@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from cloud import Cloud, spec, unique
+from cloud import Cloud, unique
 
 
 def pytest_addoption(parser):
@@ -100,16 +100,15 @@ class Yard:
         self.instances += [it["InstanceId"] for it in instances]
         return instances[0]
 
+    def new(self, **asked):
+        """Launches one and does not wait for it; its id."""
+        return self.launch(**asked)["InstanceId"]
+
     def run(self, **asked):
         """Launches one and waits until it runs; its id."""
-        instance = self.launch(**asked)["InstanceId"]
+        instance = self.new(**asked)
         self.cloud.wait("instance_running", instance)
         return instance
-
-    def tagged(self, **asked):
-        """As `run`, with a tag of its own; id and the tag's value."""
-        name = unique()
-        return self.run(TagSpecifications=[spec("instance", {"contract": name})], **asked), name
 
     def volume(self, **asked):
         """Creates a volume in the first zone unless asked otherwise, and waits until it is available; its id."""

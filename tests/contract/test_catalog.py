@@ -155,6 +155,6 @@ def test_type_pages(ec2):
     ],
     ids=str,
 )
-def test_describe_types_is_refused(ec2, asked, codes):
+def test_describe_types_is_refused(cloud, asked, codes):
     with refused(*codes):
-        ec2.describe_instance_types(**asked)
+        cloud.careless.describe_instance_types(**asked)

@@ -1,4 +1,4 @@
-"""What `drover-local fault` does to a client: throttling, no capacity, late visibility, lost replies, a zone that is out."""
+"""What `drover-local fault` does to a client: throttling, no capacity, late visibility, lost replies, a zone out."""
 
 import json
 import os
@@ -64,7 +64,7 @@ def test_a_zone_without_capacity(cloud, ec2, yard, narrow):
                 yard.launch(InstanceType=cloud.types[1])
     assert cloud.state(stopped) == "stopped"
     # Refused is not launched: the token is free.
-    launched = yard.launch(ClientToken=token)["InstanceId"]
+    launched = yard.new(ClientToken=token)
     assert cloud.found(*where(client_token=token)) == [launched]
 
 
@@ -75,14 +75,14 @@ def test_what_is_new_is_seen_late(cloud, ec2, yard):
         "TagSpecifications": [{"ResourceType": "instance", "Tags": [{"Key": "a", "Value": "b"}]}],
     }
     with fault("visibility", "2"):
-        instance = yard.launch(**asked)["InstanceId"]
+        instance = yard.new(**asked)
         with refused("InvalidInstanceID.NotFound"):
             ec2.describe_instances(InstanceIds=[instance])
         with refused("InvalidInstanceID.NotFound"):
             ec2.create_tags(Resources=[instance], Tags=[{"Key": "c", "Value": "d"}])
         assert cloud.found(*where(client_token=token)) == []
         # Tokens are not subject to it: sending again finds what was launched.
-        assert yard.launch(**asked)["InstanceId"] == instance
+        assert yard.new(**asked) == instance
         cloud.until(lambda: cloud.found(*where(client_token=token)) == [instance], "the instance is seen")
         assert cloud.tags_of(instance) == {"a": "b"}
         volume = ec2.create_volume(AvailabilityZone=cloud.zones[0], Size=1)["VolumeId"]
@@ -101,7 +101,7 @@ def test_a_reply_that_is_lost_after_the_launch(cloud, yard):
             yard.launch(ClientToken=token)
         [launched] = cloud.found(*where(client_token=token))
         yard.instances.append(launched)
-        assert yard.launch(ClientToken=token)["InstanceId"] == launched
+        assert yard.new(ClientToken=token) == launched
     assert cloud.found(*where(client_token=token)) == [launched]
 
 
@@ -128,7 +128,7 @@ def test_a_zone_that_is_out(cloud, ec2, yard):
     assert cloud.state(inside) == "running"
 
 
-def test_credentials_that_were_revoked(cloud, ec2, s3, bucket, key):
+def test_credentials_that_were_revoked(ec2, s3, bucket, key):
     with fault("credentials"):
         with refused("AuthFailure"):
             ec2.describe_vpcs()

@@ -17,7 +17,7 @@ def interface(cloud, running):
 @pytest.fixture
 def pair(cloud, yard):
     """The interfaces of two running instances in one subnet."""
-    return [cloud.interface(yard.run())["NetworkInterfaceId"] for _ in range(2)]
+    return [cloud.interface(yard.new())["NetworkInterfaceId"] for _ in range(2)]
 
 
 def seen(ec2, interface):
@@ -97,9 +97,9 @@ def test_filters(ec2, interface, name):
     ],
     ids=str,
 )
-def test_describe_is_refused(ec2, asked, codes):
+def test_describe_is_refused(cloud, asked, codes):
     with refused(*codes):
-        ec2.describe_network_interfaces(**asked)
+        cloud.careless.describe_network_interfaces(**asked)
 
 
 @differs("interfaces are not paginated")
@@ -118,7 +118,7 @@ def test_pages(cloud, ec2, yard):
 
 @differs("groups are united, and the instance keeps the old ones")
 def test_groups_are_replaced_not_united(cloud, ec2, yard):
-    instance, groups = yard.run(), [yard.group(), yard.group()]
+    instance, groups = yard.new(), [yard.group(), yard.group()]
     interface = cloud.interface(instance)["NetworkInterfaceId"]
     for asked in (groups, groups[:1]):
         ec2.modify_network_interface_attribute(NetworkInterfaceId=interface, Groups=asked)
@@ -201,7 +201,7 @@ def test_the_answer_tells_of_the_new_addresses_only(cloud, ec2, pair):
 
 
 def test_an_instance_shows_its_secondary_addresses(cloud, ec2, yard):
-    instance = yard.run()
+    instance = yard.new()
     interface = cloud.interface(instance)["NetworkInterfaceId"]
     ec2.assign_private_ip_addresses(NetworkInterfaceId=interface, PrivateIpAddresses=[cloud.address(28)])
 
@@ -243,7 +243,7 @@ def test_an_address_moves_only_when_allowed(cloud, ec2, pair, again):
 
 
 @differs("the secondary address of a stopped instance is not guarded")
-def test_an_address_moves_away_from_a_stopped_instance(cloud, ec2, yard, pair):
+def test_an_address_moves_away_from_a_stopped_instance(cloud, ec2, pair):
     address = cloud.address(23)
     old, new = pair
     ec2.assign_private_ip_addresses(NetworkInterfaceId=old, PrivateIpAddresses=[address])
@@ -316,9 +316,9 @@ def test_unassign_is_refused(cloud, ec2, pair, case):
 
 
 @differs("TagSpecifications of interfaces ignored")
-def test_an_interface_is_found_by_its_tag(cloud, ec2, yard):
+def test_an_interface_is_found_by_its_tag(ec2, yard):
     name = unique()
-    instance = yard.launch(TagSpecifications=[spec("network-interface", {"contract": name})])["InstanceId"]
+    instance = yard.new(TagSpecifications=[spec("network-interface", {"contract": name})])
     [found] = ec2.describe_network_interfaces(Filters=[where_named("tag:contract", name)])["NetworkInterfaces"]
     assert found["Attachment"]["InstanceId"] == instance
     assert found["TagSet"] == tags({"contract": name})

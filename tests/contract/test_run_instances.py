@@ -31,7 +31,7 @@ def test_the_answer_describes_the_instance(cloud, yard):
     assert instance["PrivateDnsName"].startswith("ip-" + instance["PrivateIpAddress"].replace(".", "-"))
 
 
-def test_the_first_interface_is_part_of_the_answer(cloud, yard):
+def test_the_first_interface_is_part_of_the_answer(yard):
     instance = yard.launch()
     [interface] = instance["NetworkInterfaces"]
     assert interface["NetworkInterfaceId"].startswith("eni-")
@@ -54,7 +54,7 @@ def test_what_a_launch_need_not_say(cloud, running):
 
 @differs("new instances run at once")
 def test_a_new_instance_is_pending_first(cloud, yard):
-    assert cloud.state(yard.launch()["InstanceId"]) == "pending"
+    assert cloud.state(yard.new()) == "pending"
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_new_instance_is_pending_first(cloud, yard):
     ["instance", "volume", pytest.param("network-interface", marks=differs("TagSpecifications of interfaces ignored"))],
 )
 def test_tags_are_there_from_the_start(cloud, yard, resource):
-    instance = yard.launch(TagSpecifications=[spec(resource, {"drover:realm": "r", "Name": "ünïcode"})])["InstanceId"]
+    instance = yard.new(TagSpecifications=[spec(resource, {"drover:realm": "r", "Name": "ünïcode"})])
     volume = cloud.instance(instance)["BlockDeviceMappings"][0]["Ebs"]["VolumeId"]
     interface = cloud.interface(instance)["NetworkInterfaceId"]
     told = {"instance": instance, "volume": volume, "network-interface": interface}
@@ -141,7 +141,7 @@ def test_a_subnet_beside_interfaces_is_refused(cloud, yard):
 
 def test_asked_groups_replace_the_default(cloud, yard):
     groups = [yard.group(), yard.group()]
-    instance = yard.launch(SecurityGroupIds=groups)["InstanceId"]
+    instance = yard.new(SecurityGroupIds=groups)
     assert sorted(it["GroupId"] for it in cloud.instance(instance)["SecurityGroups"]) == sorted(groups)
     assert sorted(it["GroupId"] for it in cloud.interface(instance)["Groups"]) == sorted(groups)
 
@@ -166,7 +166,7 @@ def test_the_root_volume_goes_with_the_instance_unless_asked_otherwise(cloud, ru
 
 def test_metadata_options_are_kept(cloud, yard):
     asked = {"HttpTokens": "required", "HttpPutResponseHopLimit": 2, "InstanceMetadataTags": "enabled"}
-    instance = yard.launch(MetadataOptions=asked)["InstanceId"]
+    instance = yard.new(MetadataOptions=asked)
     kept = cloud.instance(instance)["MetadataOptions"]
     assert asked.items() <= kept.items()
     assert kept["HttpEndpoint"] == "enabled"
@@ -232,7 +232,7 @@ def test_a_refused_launch_leaves_no_trace(cloud, yard):
         yard.launch(ClientToken=token, SecurityGroupIds=["sg-0123456789abcdef0"])
     assert cloud.found(*where(client_token=token)) == []
     # The token is as good as new: a refused request is not remembered.
-    assert INSTANCE_ID.fullmatch(yard.launch(ClientToken=token)["InstanceId"])
+    assert INSTANCE_ID.fullmatch(yard.new(ClientToken=token))
 
 
 def test_a_dry_run_launches_nothing(cloud):
@@ -244,7 +244,7 @@ def test_a_dry_run_launches_nothing(cloud):
 
 @pytest.mark.parametrize("data", ["#!/bin/sh\necho ünï\n", "x" * LIMIT], ids=["script", "largest"])
 def test_user_data_is_given_back_as_it_was(ec2, yard, data):
-    instance = yard.launch(UserData=data)["InstanceId"]
+    instance = yard.new(UserData=data)
     answer = ec2.describe_instance_attribute(InstanceId=instance, Attribute="userData")
     assert base64.b64decode(answer["UserData"]["Value"]).decode() == data
 
@@ -321,11 +321,11 @@ def test_a_token_of_a_terminated_instance_is_refused(cloud, ec2, yard):
 def test_a_token_counts_in_its_own_zone_only(cloud, yard):
     token = unique()
     zones = [cloud.subnets[zone]["SubnetId"] for zone in cloud.zones[:2]]
-    first, other = (yard.launch(ClientToken=token, SubnetId=subnet)["InstanceId"] for subnet in zones)
+    first, other = (yard.new(ClientToken=token, SubnetId=subnet) for subnet in zones)
     assert first != other
 
 
 def test_tokens_differ_by_case(yard):
     token = unique("a")
-    ids = {yard.launch(ClientToken=each)["InstanceId"] for each in (token, token.upper())}
+    ids = {yard.new(ClientToken=each) for each in (token, token.upper())}
     assert len(ids) == 2 and NO_INSTANCE not in ids

@@ -223,7 +223,7 @@ def test_an_aborted_upload_leaves_nothing(s3, bucket, key):
 # Races
 
 
-def race(s3, bucket, key, **condition):
+def race(bucket, key, **condition):
     """All writers send their body at once; the outcome of each: its ETag, or the code it was refused with."""
     start = Barrier(WRITERS)
     clients = [boto3.client("s3", config=ONE_ATTEMPT) for _ in range(WRITERS)]
@@ -245,10 +245,10 @@ def test_of_64_writers_one_wins(s3, bucket, key, condition):
         asked = {"IfMatch": s3.put_object(Bucket=bucket, Key=key, Body=b"before")["ETag"]}
     else:
         asked = {"IfNoneMatch": "*"}
-    outcomes = race(s3, bucket, key, **asked)
+    outcomes = race(bucket, key, **asked)
     winners = [number for number, outcome in enumerate(outcomes) if outcome.startswith('"')]
     assert len(winners) == 1, Counter(outcomes)
-    # The others hear that they lost, or that a write was under way (409): never that they won, never an error of the server.
+    # The others hear that they lost, or that a write was under way (409): never that they won, never a server error.
     assert set(outcomes) - {outcomes[winners[0]]} <= {"PreconditionFailed", "ConditionalRequestConflict"}
     assert body(s3, bucket, key) == b"%d" % winners[0]
     assert s3.head_object(Bucket=bucket, Key=key)["ETag"] == outcomes[winners[0]]

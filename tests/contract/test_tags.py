@@ -25,7 +25,7 @@ def volume(yard):
 
 
 def test_tags_of_several_resources_are_set_at_once(cloud, ec2, yard, volume):
-    instance = yard.run()
+    instance = yard.new()
     interface = cloud.interface(instance)["NetworkInterfaceId"]
     group = yard.group()
     resources = [instance, volume, interface, group]
@@ -125,7 +125,7 @@ def test_metadata_tags_have_an_alphabet(cloud, ec2, yard, key_):
     options = {"InstanceMetadataTags": "enabled"}
     with refused("InvalidParameterValue"):
         yard.launch(MetadataOptions=options, TagSpecifications=[spec("instance", {key_: "v"})])
-    instance = yard.launch(MetadataOptions=options)["InstanceId"]
+    instance = yard.new(MetadataOptions=options)
     with refused("InvalidParameterValue"):
         ec2.create_tags(Resources=[instance], Tags=tags({"good": "tag", key_: "v"}))
     assert cloud.tags_of(instance) == {}
@@ -133,13 +133,13 @@ def test_metadata_tags_have_an_alphabet(cloud, ec2, yard, key_):
 
 def test_metadata_tags_within_the_alphabet(cloud, yard):
     asked = [spec("instance", IN_METADATA)]
-    instance = yard.launch(MetadataOptions={"InstanceMetadataTags": "enabled"}, TagSpecifications=asked)["InstanceId"]
+    instance = yard.new(MetadataOptions={"InstanceMetadataTags": "enabled"}, TagSpecifications=asked)
     assert cloud.tags_of(instance) == IN_METADATA
 
 
 def test_without_metadata_tags_keys_are_free(cloud, yard):
     free = {key: "v" for key in NOT_IN_METADATA}
-    instance = yard.launch(TagSpecifications=[spec("instance", free)])["InstanceId"]
+    instance = yard.new(TagSpecifications=[spec("instance", free)])
     assert cloud.tags_of(instance) == free
 
 

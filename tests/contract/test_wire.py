@@ -37,7 +37,7 @@ WRONG = {
 
 @SIGNED
 @pytest.mark.parametrize("wrong", WRONG)
-def test_wrong_credentials_are_refused(cloud, wrong):
+def test_wrong_credentials_are_refused(wrong):
     with refused("AuthFailure", "SignatureDoesNotMatch"):
         other("ec2", **WRONG[wrong]()).describe_vpcs()
 
