@@ -61,13 +61,7 @@ impl GtidSet {
     /// The part that came from one server, in whatever tag.
     pub fn of_server(&self, uuid: &str) -> GtidSet {
         let uuid = uuid.to_ascii_lowercase();
-        GtidSet(
-            self.0
-                .iter()
-                .filter(|((server, _), _)| *server == uuid)
-                .map(|(k, v)| (k.clone(), v.clone()))
-                .collect(),
-        )
+        GtidSet(self.0.iter().filter(|((server, _), _)| *server == uuid).map(|(k, v)| (k.clone(), v.clone())).collect())
     }
 }
 
@@ -112,16 +106,9 @@ impl FromStr for GtidSet {
 
     /// Accepts what MySQL prints: new lines and spaces between parts, upper or lower case.
     fn from_str(text: &str) -> Result<Self, InvalidGtidSet> {
-        let invalid = |rule| InvalidGtidSet {
-            text: text.chars().take(200).collect(),
-            rule,
-        };
+        let invalid = |rule| InvalidGtidSet { text: text.chars().take(200).collect(), rule };
         let mut set = GtidSet::default();
-        let compact: String = text
-            .chars()
-            .filter(|c| !c.is_whitespace())
-            .collect::<String>()
-            .to_ascii_lowercase();
+        let compact: String = text.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_ascii_lowercase();
         for part in compact.split(',').filter(|part| !part.is_empty()) {
             let mut pieces = part.split(':');
             let uuid = pieces.next().unwrap_or_default();
@@ -153,13 +140,11 @@ impl FromStr for GtidSet {
 
 fn is_uuid(text: &str) -> bool {
     text.len() == 36
-        && text.char_indices().all(|(at, c)| {
-            if [8, 13, 18, 23].contains(&at) {
-                c == '-'
-            } else {
-                c.is_ascii_hexdigit()
-            }
-        })
+        && text.char_indices().all(
+            |(at, c)| {
+                if [8, 13, 18, 23].contains(&at) { c == '-' } else { c.is_ascii_hexdigit() }
+            },
+        )
 }
 
 fn parse_interval(text: &str) -> Option<(u64, u64)> {
@@ -180,11 +165,7 @@ impl fmt::Display for GtidSet {
                 write!(f, ":{tag}")?;
             }
             for (first, last) in intervals {
-                if first == last {
-                    write!(f, ":{first}")?
-                } else {
-                    write!(f, ":{first}-{last}")?
-                }
+                if first == last { write!(f, ":{first}")? } else { write!(f, ":{first}-{last}")? }
             }
         }
         Ok(())

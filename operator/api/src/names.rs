@@ -108,30 +108,14 @@ name!(
     Incarnation, "incarnation", "8 to 32 lower-case letters and digits",
     |value| (8..=32).contains(&value.len()) && value.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
 );
-name!(InstanceId, "instance id", "'i-' and letters or digits", |value| {
-    has_prefix(value, "i-")
+name!(InstanceId, "instance id", "'i-' and letters or digits", |value| { has_prefix(value, "i-") });
+name!(VolumeId, "volume id", "'vol-' and letters or digits", |value| { has_prefix(value, "vol-") });
+name!(SubnetId, "subnet id", "'subnet-' and letters or digits", |value| { has_prefix(value, "subnet-") });
+name!(SecurityGroupId, "security group id", "'sg-' and letters or digits", |value| has_prefix(value, "sg-"));
+name!(ImageId, "image id", "'ami-' and letters or digits", |value| has_prefix(value, "ami-"));
+name!(Zone, "availability zone", "letters, digits and '-', at most 32", |value| {
+    (1..=32).contains(&value.len()) && value.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
 });
-name!(VolumeId, "volume id", "'vol-' and letters or digits", |value| {
-    has_prefix(value, "vol-")
-});
-name!(SubnetId, "subnet id", "'subnet-' and letters or digits", |value| {
-    has_prefix(value, "subnet-")
-});
-name!(
-    SecurityGroupId,
-    "security group id",
-    "'sg-' and letters or digits",
-    |value| has_prefix(value, "sg-")
-);
-name!(ImageId, "image id", "'ami-' and letters or digits", |value| has_prefix(
-    value, "ami-"
-));
-name!(
-    Zone,
-    "availability zone",
-    "letters, digits and '-', at most 32",
-    |value| { (1..=32).contains(&value.len()) && value.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') }
-);
 name!(
     /// An idempotency token of RunInstances and CreateVolume: at most 64 ASCII characters (AWS.md, Sizes).
     ClientToken, "client token", "1 to 64 ASCII characters",
@@ -222,11 +206,7 @@ impl fmt::Debug for Slot {
 impl FromStr for Slot {
     type Err = InvalidName;
     fn from_str(value: &str) -> Result<Self, InvalidName> {
-        let invalid = || InvalidName {
-            kind: "slot",
-            value: value.into(),
-            rule: "m0 to m4, or r0 to r99",
-        };
+        let invalid = || InvalidName { kind: "slot", value: value.into(), rule: "m0 to m4, or r0 to r99" };
         let number = |digits: &str| match digits {
             "" => None,
             "0" => Some(0u16),
@@ -290,10 +270,7 @@ impl Millis {
     }
 
     pub fn plus(self, duration: std::time::Duration) -> Millis {
-        Millis(
-            self.0
-                .saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)),
-        )
+        Millis(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
     }
 }
 
@@ -312,18 +289,14 @@ mod tests {
         for text in ["m0", "m4", "r0", "r17", "r99"] {
             assert_eq!(text.parse::<Slot>().map(|slot| slot.to_string()), Ok(text.into()));
         }
-        for text in [
-            "", "m", "m5", "r100", "x0", "m00", "m01", "m-1", "r+1", "M0", "m0 ", "é0",
-        ] {
+        for text in ["", "m", "m5", "r100", "x0", "m00", "m01", "m-1", "r+1", "M0", "m0 ", "é0"] {
             assert!(text.parse::<Slot>().is_err(), "{text:?} was taken for a slot");
         }
     }
 
     #[test]
     fn server_ids_of_a_set_never_collide() {
-        let slots = (0..MEMBERS_MAX)
-            .map(Slot::Member)
-            .chain((0..READERS_MAX).map(Slot::Reader));
+        let slots = (0..MEMBERS_MAX).map(Slot::Member).chain((0..READERS_MAX).map(Slot::Reader));
         let ids: std::collections::BTreeSet<u32> = slots.map(Slot::server_id).collect();
         assert_eq!(ids.len(), usize::from(MEMBERS_MAX) + usize::from(READERS_MAX));
         assert!(!ids.contains(&0));
@@ -332,11 +305,6 @@ mod tests {
     #[test]
     fn a_refused_name_says_what_is_allowed() {
         let error = Realm::new("Prod_1").expect_err("an upper-case realm");
-        assert!(
-            error
-                .to_string()
-                .starts_with("realm \"Prod_1\" is not valid: lower-case letters"),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("realm \"Prod_1\" is not valid: lower-case letters"), "{error}");
     }
 }

@@ -40,10 +40,7 @@ impl SetSecret {
         };
         let mut mac = Hmac::<Sha256>::new_from_slice(self.0.as_bytes()).expect("HMAC takes a key of any length");
         mac.update(format!("{user}/{epoch}").as_bytes());
-        Credential {
-            user,
-            password: hex::encode(mac.finalize().into_bytes()),
-        }
+        Credential { user, password: hex::encode(mac.finalize().into_bytes()) }
     }
 }
 
@@ -62,31 +59,14 @@ mod tests {
         let secret = SetSecret("00".repeat(32));
         let (m1, e1) = (Slot::Member(1), Epoch(1));
         let password = |kind, epoch| secret.credential(kind, epoch).password;
-        assert_eq!(
-            password(AccountKind::Voter(m1), e1),
-            password(AccountKind::Voter(m1), e1)
-        );
+        assert_eq!(password(AccountKind::Voter(m1), e1), password(AccountKind::Voter(m1), e1));
+        assert_ne!(password(AccountKind::Voter(m1), e1), password(AccountKind::Voter(m1), e1.next()));
+        assert_ne!(password(AccountKind::Voter(m1), e1), password(AccountKind::Learner(m1), e1));
+        assert_ne!(password(AccountKind::Voter(m1), e1), password(AccountKind::Voter(Slot::Member(2)), e1));
         assert_ne!(
             password(AccountKind::Voter(m1), e1),
-            password(AccountKind::Voter(m1), e1.next())
+            SetSecret("01".repeat(32)).credential(AccountKind::Voter(m1), e1).password
         );
-        assert_ne!(
-            password(AccountKind::Voter(m1), e1),
-            password(AccountKind::Learner(m1), e1)
-        );
-        assert_ne!(
-            password(AccountKind::Voter(m1), e1),
-            password(AccountKind::Voter(Slot::Member(2)), e1)
-        );
-        assert_ne!(
-            password(AccountKind::Voter(m1), e1),
-            SetSecret("01".repeat(32))
-                .credential(AccountKind::Voter(m1), e1)
-                .password
-        );
-        assert_eq!(
-            password(AccountKind::Admin, e1),
-            password(AccountKind::Admin, e1.next())
-        );
+        assert_eq!(password(AccountKind::Admin, e1), password(AccountKind::Admin, e1.next()));
     }
 }

@@ -95,19 +95,13 @@ pub fn volume_tags(identity: &Identity, attempt: u32, user: &Tags) -> Tags {
     let mut tags = user.clone();
     tags.extend(identity_tags(identity, attempt));
     tags.insert(VOLUME.into(), VOLUME_VALUE.into());
-    tags.insert(
-        DISPLAY_NAME.into(),
-        format!("{}-{}-data", identity.key.name, identity.slot),
-    );
+    tags.insert(DISPLAY_NAME.into(), format!("{}-{}-data", identity.key.name, identity.slot));
     tags
 }
 
 /// The tags that publish a role.
 pub fn role_tags(role: Role, epoch: Epoch) -> Tags {
-    Tags::from([
-        (ROLE.to_owned(), role.to_string()),
-        (EPOCH.to_owned(), epoch.to_string()),
-    ])
+    Tags::from([(ROLE.to_owned(), role.to_string()), (EPOCH.to_owned(), epoch.to_string())])
 }
 
 /// Reads the tags of something that the list of `realm` returned.
@@ -140,13 +134,9 @@ pub fn refuse_user_tag(key: &str, value: &str) -> Option<String> {
     } else if key == DISPLAY_NAME {
         Some("key \"Name\" is written by Drover".into())
     } else if key.is_empty() || key.len() > KEY_CHARS_MAX || !key.chars().all(allowed) {
-        Some(format!(
-            "key {key:?} must be 1 to {KEY_CHARS_MAX} of letters, digits and -_+=,.@:"
-        ))
+        Some(format!("key {key:?} must be 1 to {KEY_CHARS_MAX} of letters, digits and -_+=,.@:"))
     } else if value.chars().count() > VALUE_CHARS_MAX {
-        Some(format!(
-            "the value of {key:?} is longer than {VALUE_CHARS_MAX} characters"
-        ))
+        Some(format!("the value of {key:?} is longer than {VALUE_CHARS_MAX} characters"))
     } else {
         None
     }
@@ -156,15 +146,8 @@ pub fn refuse_user_tag(key: &str, value: &str) -> Option<String> {
 
 impl Role {
     fn parse(text: &str) -> Option<Role> {
-        let all = [
-            Role::Primary,
-            Role::Replica,
-            Role::Reader,
-            Role::Joining,
-            Role::Draining,
-            Role::Fenced,
-            Role::Retiring,
-        ];
+        let all =
+            [Role::Primary, Role::Replica, Role::Reader, Role::Joining, Role::Draining, Role::Fenced, Role::Retiring];
         all.into_iter().find(|role| role.to_string() == text)
     }
 }
@@ -199,9 +182,7 @@ fn identity_tags(identity: &Identity, attempt: u32) -> Tags {
 
 fn read_identity(realm: &Realm, tags: &Tags) -> Result<(Identity, u32), String> {
     fn get<'a>(tags: &'a Tags, key: &str) -> Result<&'a str, String> {
-        tags.get(key)
-            .map(String::as_str)
-            .ok_or_else(|| format!("{key} is missing"))
+        tags.get(key).map(String::as_str).ok_or_else(|| format!("{key} is missing"))
     }
     if get(tags, REALM)? != realm.as_str() {
         return Err(format!("{REALM} is not {realm}"));
@@ -215,22 +196,10 @@ fn read_identity(realm: &Realm, tags: &Tags) -> Result<(Identity, u32), String> 
         name: ResourceName::new(get(tags, NAME)?).map_err(|error| error.to_string())?,
     };
     let incarnation = Incarnation::new(get(tags, INCARNATION)?).map_err(|error| error.to_string())?;
-    let slot = get(tags, SLOT)?
-        .parse()
-        .map_err(|error: crate::InvalidName| error.to_string())?;
+    let slot = get(tags, SLOT)?.parse().map_err(|error: crate::InvalidName| error.to_string())?;
     let attempt = get(tags, ATTEMPT)?;
-    let attempt = attempt
-        .parse()
-        .map_err(|_| format!("{ATTEMPT} {attempt:?} is not a number"))?;
-    Ok((
-        Identity {
-            realm: realm.clone(),
-            key,
-            incarnation,
-            slot,
-        },
-        attempt,
-    ))
+    let attempt = attempt.parse().map_err(|_| format!("{ATTEMPT} {attempt:?} is not a number"))?;
+    Ok((Identity { realm: realm.clone(), key, incarnation, slot }, attempt))
 }
 
 #[cfg(test)]
@@ -252,17 +221,9 @@ mod tests {
     #[test]
     fn identity_survives_the_round_trip_through_tags() {
         let user = Tags::from([("team".to_owned(), "shop".to_owned())]);
-        for tags in [
-            machine_tags(&identity(), 3, &SpecHash("1-ab".into()), &user),
-            volume_tags(&identity(), 3, &user),
-        ] {
-            assert_eq!(
-                read(&identity().realm, &tags),
-                TagVerdict::Ours {
-                    identity: identity(),
-                    attempt: 3
-                }
-            );
+        for tags in [machine_tags(&identity(), 3, &SpecHash("1-ab".into()), &user), volume_tags(&identity(), 3, &user)]
+        {
+            assert_eq!(read(&identity().realm, &tags), TagVerdict::Ours { identity: identity(), attempt: 3 });
             assert_eq!(tags["team"], "shop");
             assert!(tags.len() - 1 <= OWN_TAGS_MAX);
         }
@@ -272,51 +233,27 @@ mod tests {
     fn every_key_of_ours_may_be_read_through_instance_metadata() {
         let tags = machine_tags(&identity(), 1, &SpecHash("1-ab".into()), &Tags::new());
         for key in tags.keys().map(String::as_str).chain([HOLD, VOLUME]) {
-            assert!(
-                key.chars().all(|c| c.is_ascii_alphanumeric() || "-_+=,.@:".contains(c)),
-                "{key}"
-            );
+            assert!(key.chars().all(|c| c.is_ascii_alphanumeric() || "-_+=,.@:".contains(c)), "{key}");
         }
     }
 
     #[test]
     fn anything_not_understood_means_hands_off() {
         let good = machine_tags(&identity(), 1, &SpecHash("1-ab".into()), &Tags::new());
-        for (key, value) in [
-            (SCHEMA, "2"),
-            (KIND, "apptier"),
-            (SLOT, "x1"),
-            (ATTEMPT, "one"),
-            (REALM, "other"),
-            (INCARNATION, ""),
-        ] {
+        for (key, value) in
+            [(SCHEMA, "2"), (KIND, "apptier"), (SLOT, "x1"), (ATTEMPT, "one"), (REALM, "other"), (INCARNATION, "")]
+        {
             let mut tags = good.clone();
             tags.insert(key.to_owned(), value.to_owned());
-            assert!(
-                matches!(read(&identity().realm, &tags), TagVerdict::HandsOff { .. }),
-                "{key}={value}"
-            );
+            assert!(matches!(read(&identity().realm, &tags), TagVerdict::HandsOff { .. }), "{key}={value}");
             tags.remove(key);
-            assert!(
-                matches!(read(&identity().realm, &tags), TagVerdict::HandsOff { .. }),
-                "{key} missing"
-            );
+            assert!(matches!(read(&identity().realm, &tags), TagVerdict::HandsOff { .. }), "{key} missing");
         }
     }
 
     #[test]
     fn user_tags_that_collide_or_exceed_ec2s_bounds_are_refused() {
-        for key in [
-            "drover:role",
-            "Drover:x",
-            "aws:y",
-            "AWS:y",
-            "Name",
-            "",
-            "a/b",
-            "a b",
-            &"k".repeat(129),
-        ] {
+        for key in ["drover:role", "Drover:x", "aws:y", "AWS:y", "Name", "", "a/b", "a b", &"k".repeat(129)] {
             assert!(refuse_user_tag(key, "v").is_some(), "{key:?} was allowed");
         }
         assert!(refuse_user_tag("team", &"v".repeat(257)).is_some());

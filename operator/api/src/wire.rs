@@ -324,11 +324,7 @@ impl Orders {
 
 impl std::fmt::Debug for Orders {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "Orders({} f{} {:?} s{} {:?})",
-            self.slot, self.fence, self.epoch, self.seq, self.wanted
-        )
+        write!(f, "Orders({} f{} {:?} s{} {:?})", self.slot, self.fence, self.epoch, self.seq, self.wanted)
     }
 }
 
@@ -366,21 +362,13 @@ impl std::fmt::Debug for RoleOrder {
 
 impl std::fmt::Debug for LeaderOrder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "LeaderOrder(k={} open={} accounts={:?})",
-            self.k, self.open, self.accounts
-        )
+        write!(f, "LeaderOrder(k={} open={} accounts={:?})", self.k, self.open, self.accounts)
     }
 }
 
 impl std::fmt::Debug for ReplicaOrder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "ReplicaOrder(of {:?}, donor {:?}, acknowledges={})",
-            self.source, self.donor, self.acknowledges
-        )
+        write!(f, "ReplicaOrder(of {:?}, donor {:?}, acknowledges={})", self.source, self.donor, self.acknowledges)
     }
 }
 
