@@ -21,7 +21,7 @@ use crate::{
 pub(crate) struct Sender {
     lanes: Arc<Mutex<Lanes>>,
     origin: Instant,
-    deadline_max: Duration,
+    pub(crate) deadline_max: Duration,
 }
 
 impl Sender {

@@ -31,11 +31,12 @@ async fn an_answer_that_cannot_be_read_is_ambiguous() {
 #[tokio::test]
 async fn silence_ends_at_the_deadline() {
     let server = serve(vec![Reply::Silence]).await;
-    let aws = server.connect_within(Duration::from_millis(300));
-    let error = aws.ec2().launch(&launch_request()).await.expect_err("nothing was answered");
-    assert_eq!((error.class, error.code.as_str()), (Class::Transient, "Timeout"));
-    let error = aws.bucket("b").get(&key()).await.expect_err("nothing was answered");
-    assert_eq!((error.class, error.code.as_str()), (Class::Transient, "Timeout"));
+    let aws = server.connect_within(Duration::from_secs(1));
+    let (ec2, bucket, request, key) = (aws.ec2(), aws.bucket("b"), launch_request(), key());
+    let (launched, read) = tokio::join!(ec2.launch(&request), bucket.get(&key));
+    for error in [launched.map(drop).expect_err("no answer"), read.map(drop).expect_err("no answer")] {
+        assert_eq!((error.class, error.code.as_str()), (Class::Transient, "Timeout"));
+    }
     assert_eq!(server.requests().len(), 2);
 }
 
@@ -105,13 +106,15 @@ impl ProvideCredentials for NoCredentials {
 }
 
 #[tokio::test]
-async fn a_throttled_launch_empties_the_lane_and_the_next_waits_for_its_token() {
+async fn a_throttled_launch_empties_the_lane_and_a_call_without_patience_is_not_sent() {
     let server = serve(vec![ec2_error(503, "RequestLimitExceeded", "slow down"), launched()]).await;
-    let hurried = server.connect_within(Duration::from_millis(500)).ec2();
-    let error = hurried.launch(&launch_request()).await.expect_err("throttled");
+    let ec2 = server.connect().ec2();
+    let error = ec2.launch(&launch_request()).await.expect_err("throttled");
     assert_eq!((error.class, error.code.as_str()), (Class::Throttled, "RequestLimitExceeded"));
-    // The lane gives its next token after a second, beyond this call's deadline.
-    let error = hurried.launch(&launch_request()).await.expect_err("no token");
+    let mut hurried = ec2.clone();
+    hurried.sender.deadline_max = Duration::from_millis(100);
+    let error = hurried.launch(&launch_request()).await.expect_err("the next token comes after a second");
     assert_eq!((error.class, error.code.as_str()), (Class::Throttled, LOCAL_RATE));
     assert_eq!(server.requests().len(), 1);
+    ec2.launch(&launch_request()).await.expect("launched when the token came");
 }

@@ -1,6 +1,7 @@
 //! Objects over the wire.
 
 use super::*;
+use crate::Aws;
 
 fn stored(etag: &str, body: &str) -> Reply {
     Reply::Answer { status: 200, headers: vec![("etag", etag.into())], body: body.into() }
@@ -15,11 +16,22 @@ async fn an_etag_goes_back_as_it_came_with_its_quotes() {
     let etag = bucket.put(&key(), b"{1}".to_vec(), Condition::Unchanged(object.etag)).await.expect("written");
     assert_eq!(etag, ETag("\"def\"".into()));
     let requests = server.requests();
-    assert_eq!(requests[0].line, "GET /bucket/realms/prod/lock.json?x-id=GetObject", "path style");
+    assert_eq!(requests[0].line, "GET /bucket/realms/prod/lock.json?x-id=GetObject");
     assert_eq!(requests[1].line, "PUT /bucket/realms/prod/lock.json?x-id=PutObject");
     assert_eq!(requests[1].headers["if-match"], "\"abc-1\"");
     assert!(!requests[1].headers.contains_key("if-none-match"));
     assert_eq!(requests[1].body, b"{1}");
+}
+
+/// An address is always spoken to in path style; only a name shows whether we asked for it.
+#[tokio::test]
+async fn another_endpoint_needs_no_name_for_each_bucket() {
+    let server = serve(vec![s3_error(404, "NoSuchKey")]).await;
+    let url = server.url.replace("127.0.0.1", "localhost");
+    let aws = Aws::new(&config().endpoint_url(&url).build(), Duration::MAX).expect("a Region is set");
+    assert_eq!(aws.object_endpoint(), Some(url.as_str()));
+    assert_eq!(aws.bucket("bucket").get(&key()).await, Ok(None));
+    assert_eq!(server.requests()[0].line, "GET /bucket/realms/prod/lock.json?x-id=GetObject");
 }
 
 #[tokio::test]
