@@ -135,6 +135,9 @@ pub(super) fn interface(request: &RunInstances) -> Result<InterfaceSpecification
         private_ip_address: request.private_ip_address.clone(),
         ..InterfaceSpecification::default()
     };
+    if request.subnet_id.is_some() && !request.security_groups.is_empty() {
+        return Err(ApiError::combination("The parameter groupName cannot be used with the parameter subnet"));
+    }
     match request.network_interfaces.as_slice() {
         [] => Ok(top),
         [it] if it.device_index == 0 => {

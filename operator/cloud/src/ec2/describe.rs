@@ -142,6 +142,12 @@ impl DescribedInterface {
     pub fn status(&self) -> &'static str {
         if self.interface.attachment.is_some() { "in-use" } else { "available" }
     }
+
+    /// One per private address, the primary's first.
+    pub fn private_dns_names(&self) -> Vec<String> {
+        let name = |address: &String| fields::private_dns_name(address, &self.interface.zone);
+        self.interface.private_ip_addresses.iter().map(name).collect()
+    }
 }
 
 impl CheckStatus {
@@ -215,7 +221,7 @@ impl Ec2 {
         InstanceStatus {
             instance_id: instance.instance_id.clone(),
             zone: instance.zone.clone(),
-            zone_id: self.zone_id(&instance.zone),
+            zone_id: instance.zone_id.clone(),
             state: instance.state,
             instance_status: check,
             system_status: check,

@@ -5,7 +5,7 @@ use drover_api::Millis;
 
 use super::{
     DescribedInstance, DescribedInterface, DescribedSubnet, DescribedZone, Image, InstanceStatus, InstanceTypeInfo,
-    SecurityGroup, TagDescription, Volume, Vpc, filters::Fields,
+    InterfaceAttachment, SecurityGroup, TagDescription, Volume, Vpc, filters::Fields,
 };
 
 fn one(value: impl ToString) -> Vec<String> {
@@ -27,11 +27,23 @@ pub fn time(at: Millis) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
 }
 
+/// The name that EC2's resolver gives to a private address. A zone is its region and a letter.
+pub fn private_dns_name(address: &str, zone: &str) -> String {
+    let region = zone.trim_end_matches(|c: char| c.is_ascii_lowercase());
+    format!("ip-{}.{region}.compute.internal", address.replace('.', "-"))
+}
+
+/// How an interface hangs on its instance.
+fn attachments(it: &DescribedInstance, show: impl Fn(&InterfaceAttachment) -> String) -> Vec<String> {
+    it.network_interfaces.iter().filter_map(|at| at.interface.attachment.as_ref().map(&show)).collect()
+}
+
 pub(super) const INSTANCE: Fields<DescribedInstance> = Fields {
     tags: Some(|it| &it.instance.tags),
     named: &[
         ("architecture", |it| one(it.instance.architecture)),
         ("availability-zone", |it| one(&it.instance.zone)),
+        ("availability-zone-id", |it| one(&it.instance.zone_id)),
         ("block-device-mapping.attach-time", |it| {
             it.block_device_mappings.iter().map(|(_, at)| time(at.attach_time)).collect()
         }),
@@ -75,7 +87,16 @@ pub(super) const INSTANCE: Fields<DescribedInstance> = Fields {
         ("network-interface.addresses.private-ip-address", |it| {
             interfaces(it, |at| at.interface.private_ip_addresses.clone())
         }),
-        ("network-interface.attachment.instance-id", |it| interfaces(it, |_| one(&it.instance.instance_id))),
+        ("network-interface.addresses.private-dns-name", |it| interfaces(it, |at| at.private_dns_names())),
+        ("network-interface.attachment.attach-time", |it| attachments(it, |at| time(at.attach_time))),
+        ("network-interface.attachment.attachment-id", |it| attachments(it, |at| at.attachment_id.clone())),
+        ("network-interface.attachment.delete-on-termination", |it| {
+            attachments(it, |at| at.delete_on_termination.to_string())
+        }),
+        ("network-interface.attachment.device-index", |it| attachments(it, |at| at.device_index.to_string())),
+        ("network-interface.attachment.instance-id", |it| attachments(it, |at| at.instance_id.clone())),
+        ("network-interface.attachment.instance-owner-id", |it| attachments(it, |_| it.owner_id.clone())),
+        ("network-interface.attachment.status", |it| attachments(it, |_| "attached".into())),
         ("network-interface.availability-zone", |it| interfaces(it, |at| one(&at.interface.zone))),
         ("network-interface.description", |it| interfaces(it, |at| one(&at.interface.description))),
         ("network-interface.group-id", |it| interfaces(it, |at| at.interface.groups.clone())),
@@ -84,10 +105,22 @@ pub(super) const INSTANCE: Fields<DescribedInstance> = Fields {
         }),
         ("network-interface.mac-address", |it| interfaces(it, |at| one(&at.interface.mac_address))),
         ("network-interface.network-interface-id", |it| interfaces(it, |at| one(&at.interface.network_interface_id))),
+        ("network-interface.owner-id", |it| interfaces(it, |at| one(&at.interface.owner_id))),
+        ("network-interface.private-dns-name", |it| {
+            interfaces(it, |at| at.private_dns_names().into_iter().take(1).collect())
+        }),
+        ("network-interface.requester-managed", |it| interfaces(it, |_| one(false))),
+        ("network-interface.source-dest-check", |it| interfaces(it, |at| one(at.interface.source_dest_check))),
+        ("network-interface.status", |it| interfaces(it, |at| one(at.status()))),
+        ("network-interface.tag-key", |it| interfaces(it, |at| at.interface.tags.keys().cloned().collect())),
+        ("network-interface.tag-value", |it| interfaces(it, |at| at.interface.tags.values().cloned().collect())),
         ("network-interface.private-ip-address", |it| interfaces(it, |at| one(at.interface.primary_address()))),
         ("network-interface.subnet-id", |it| interfaces(it, |at| one(&at.interface.subnet_id))),
         ("network-interface.vpc-id", |it| interfaces(it, |at| one(&at.interface.vpc_id))),
         ("owner-id", |it| one(&it.owner_id)),
+        ("private-dns-name", |it| {
+            maybe(it.private_ip_address().map(|address| private_dns_name(address, &it.instance.zone)))
+        }),
         ("private-ip-address", |it| maybe(it.private_ip_address())),
         ("reason", |it| one(&it.instance.state_transition_reason)),
         ("reservation-id", |it| one(&it.instance.reservation_id)),
@@ -128,6 +161,7 @@ pub(super) const VOLUME: Fields<Volume> = Fields {
         ("attachment.instance-id", |it| maybe(it.attachment.as_ref().map(|at| &at.instance_id))),
         ("attachment.status", |it| maybe(it.attachment.as_ref().map(|at| at.state))),
         ("availability-zone", |it| one(&it.zone)),
+        ("availability-zone-id", |it| one(&it.zone_id)),
         ("create-time", |it| one(time(it.create_time))),
         ("encrypted", |it| one(it.encrypted)),
         ("fast-restored", |_| one(false)),
@@ -157,12 +191,14 @@ pub(super) const INTERFACE: Fields<DescribedInterface> = Fields {
         ("attachment.instance-owner-id", |it| maybe(it.interface.attachment.as_ref().map(|_| &it.interface.owner_id))),
         ("attachment.status", |it| maybe(it.interface.attachment.as_ref().map(|_| "attached"))),
         ("availability-zone", |it| one(&it.interface.zone)),
+        ("availability-zone-id", |it| one(&it.interface.zone_id)),
         ("description", |it| one(&it.interface.description)),
         ("group-id", |it| it.interface.groups.clone()),
         ("interface-type", |_| one("interface")),
         ("mac-address", |it| one(&it.interface.mac_address)),
         ("network-interface-id", |it| one(&it.interface.network_interface_id)),
         ("owner-id", |it| one(&it.interface.owner_id)),
+        ("private-dns-name", |it| it.private_dns_names().into_iter().take(1).collect()),
         // "The private IPv4 address or addresses of the network interface."
         ("private-ip-address", |it| it.interface.private_ip_addresses.clone()),
         ("requester-managed", |_| one(false)),

@@ -162,12 +162,15 @@ impl Ec2 {
 
     /// Zone ids as AWS writes them, made from the region and the order of its zones: `use1-az1`.
     pub fn zone_id(&self, zone: &str) -> String {
-        let region: String = self
-            .account
-            .region
-            .split('-')
-            .map(|part| if part.len() <= 2 { part.into() } else { part.chars().take(1).collect::<String>() })
-            .collect();
+        let short = |part: &str| match part {
+            "northeast" => "ne".to_owned(),
+            "northwest" => "nw".to_owned(),
+            "southeast" => "se".to_owned(),
+            "southwest" => "sw".to_owned(),
+            _ if part.len() <= 2 => part.to_owned(),
+            _ => part.chars().take(1).collect(),
+        };
+        let region: String = self.account.region.split('-').map(short).collect();
         format!("{region}-az{}", self.zone_index(zone).saturating_add(1))
     }
 

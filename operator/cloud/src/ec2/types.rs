@@ -137,6 +137,7 @@ pub struct Instance {
     pub state_transition_reason: String,
     pub launch_time: Millis,
     pub zone: String,
+    pub zone_id: String,
     pub subnet_id: String,
     pub vpc_id: String,
     pub private_ip_address: String,
@@ -191,6 +192,7 @@ pub struct Volume {
     /// The image a root volume was made from; EC2 names the image's snapshot instead.
     pub image_id: Option<String>,
     pub zone: String,
+    pub zone_id: String,
     pub state: VolumeState,
     pub create_time: Millis,
     /// At most one: Multi-Attach is not modelled.
@@ -214,6 +216,7 @@ pub struct NetworkInterface {
     pub subnet_id: String,
     pub vpc_id: String,
     pub zone: String,
+    pub zone_id: String,
     pub description: String,
     pub mac_address: String,
     /// The first is the primary, for life; the others are secondary and can be moved.

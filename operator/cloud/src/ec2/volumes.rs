@@ -188,7 +188,28 @@ pub(super) fn shape(
             return Err(ApiError::combination(message));
         }
     };
+    check_ratios(volume_type, size_gib, iops, throughput)?;
     Ok(Shape { size_gib, volume_type: volume_type.into(), iops, throughput })
+}
+
+/// IOPS per GiB, and throughput per IOPS ("Amazon EBS volume types").
+fn check_ratios(volume_type: &str, size_gib: u32, iops: Option<u32>, throughput: Option<u32>) -> Result<(), ApiError> {
+    let per_gib = match volume_type {
+        "io1" => 50,
+        "gp3" => 500,
+        _ => 1_000,
+    };
+    // The 3,000 IOPS of gp3 come with every size.
+    let included = if volume_type == "gp3" { 3_000 } else { 0 };
+    if iops.is_some_and(|iops| iops > included.max(size_gib.saturating_mul(per_gib))) {
+        let message = format!("Iops to volume size ratio is too high; maximum is {per_gib} IOPS per GiB");
+        return Err(ApiError::value(message));
+    }
+    if iops.zip(throughput).is_some_and(|(iops, throughput)| throughput > iops / 4) {
+        let message = "Throughput (MiBps) to iops ratio is too high; maximum is 0.250000 MiBps per iops";
+        return Err(ApiError::value(message));
+    }
+    Ok(())
 }
 
 impl Ec2 {
@@ -220,6 +241,7 @@ impl Ec2 {
             kms_key_id: None,
             image_id: None,
             zone: zone.into(),
+            zone_id: self.zone_id(zone),
             state,
             create_time: self.now,
             attachment: None,

@@ -57,7 +57,7 @@ fn instances_are_found_by_what_they_are() {
     let interface = described.network_interfaces[0].interface.network_interface_id.clone();
     let subnet = cloud.subnet(1);
     let group = cloud.group("machines");
-    let hits: [(&str, &str); 23] = [
+    let hits: [(&str, &str); 27] = [
         ("instance-id", &id),
         ("client-token", "token-1"),
         ("tag:app", "db"),
@@ -81,6 +81,10 @@ fn instances_are_found_by_what_they_are() {
         ("tag:odd", "*"),
         ("network-interface.availability-zone", "*b"),
         ("private-ip-address", "*.2.4"),
+        ("availability-zone-id", "eut1-az2"),
+        ("private-dns-name", "ip-10-42-2-4.eu-test-1.compute.internal"),
+        ("network-interface.private-dns-name", "ip-10-42-2-4.*"),
+        ("network-interface.attachment.instance-id", &id),
     ];
     for (name, value) in hits {
         assert_eq!(cloud.filtered(&[(name, &[value])]), Ok(one(&id)), "{name}={value}");
@@ -246,8 +250,14 @@ fn an_image_registered_twice_is_one_image() {
 fn zones_and_subnets_are_those_of_the_account() {
     let mut cloud = Cloud::new();
     let zones = cloud.ok(&DescribeAvailabilityZones::default());
-    let names: Vec<&str> = zones.iter().map(|it| it.zone.zone_name.as_str()).collect();
-    assert_eq!(names, ["eu-test-1a", "eu-test-1b", "eu-test-1c"]);
+    let names: Vec<(&str, &str)> =
+        zones.iter().map(|it| (it.zone.zone_name.as_str(), it.zone.zone_id.as_str())).collect();
+    assert_eq!(names, [("eu-test-1a", "eut1-az1"), ("eu-test-1b", "eut1-az2"), ("eu-test-1c", "eut1-az3")]);
+    for (region, zone_id) in [("us-east-1", "use1-az1"), ("ap-northeast-1", "apne1-az1"), ("eu-central-1", "euc1-az1")]
+    {
+        let ec2 = Ec2::new(Account::new(region), 1);
+        assert_eq!(ec2.zone_id(&format!("{region}a")), zone_id);
+    }
     let subnets = cloud.ok(&DescribeSubnets::default()).items;
     assert!(subnets.iter().all(|it| it.available_ip_address_count == 251), "256 less the five that EC2 keeps");
     cloud.launched();

@@ -7,7 +7,7 @@ type Change = fn(&mut RunInstances);
 
 #[test]
 fn a_wrong_parameter_is_refused_with_its_own_code_and_leaves_nothing() {
-    let table: [(&str, &str, Change); 34] = [
+    let table: [(&str, &str, Change); 35] = [
         ("no image", "MissingParameter", |it| it.image_id = None),
         ("malformed image", "InvalidAMIID.Malformed", |it| it.image_id = Some("ami-xyz".into())),
         ("unknown image", "InvalidAMIID.NotFound", |it| it.image_id = Some("ami-00000000000000001".into())),
@@ -28,7 +28,11 @@ fn a_wrong_parameter_is_refused_with_its_own_code_and_leaves_nothing() {
         }),
         ("malformed group", "InvalidGroupId.Malformed", |it| it.security_group_ids = one("default")),
         ("unknown group", "InvalidGroup.NotFound", |it| it.security_group_ids = one("sg-00000001")),
-        ("unknown group name", "InvalidGroup.NotFound", |it| it.security_groups = one("nobody")),
+        ("unknown group name", "InvalidGroup.NotFound", |it| {
+            it.subnet_id = None;
+            it.security_groups = one("nobody");
+        }),
+        ("group name beside a subnet", "InvalidParameterCombination", |it| it.security_groups = one("machines")),
         ("address of another subnet", "InvalidParameterValue", |it| it.private_ip_address = Some("10.42.2.9".into())),
         ("address that EC2 keeps", "InvalidParameterValue", |it| it.private_ip_address = Some("10.42.1.3".into())),
         ("not an address", "InvalidParameterValue", |it| it.private_ip_address = Some("10.42.1".into())),
@@ -207,7 +211,7 @@ fn any_other_parameter_under_a_token_is_a_mismatch() {
         ("tags", |it| it.tag_specifications = vec![tagged("instance", &[("a", "b")])]),
         ("protection", |it| it.disable_api_termination = Some(true)),
         ("count", |it| it.max_count = 2),
-        ("groups", |it| it.security_groups = one("machines")),
+        ("groups", |it| it.security_group_ids = one("sg-00000001")),
     ];
     for (what, change) in table {
         let mut cloud = Cloud::new();

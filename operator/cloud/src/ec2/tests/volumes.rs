@@ -6,7 +6,7 @@ type Change = fn(&mut CreateVolume);
 
 #[test]
 fn a_volume_is_bounded_as_the_api_reference_bounds_it() {
-    let table: [(&str, &str, Change); 27] = [
+    let table: [(&str, &str, Change); 36] = [
         ("default type", "ok", |it| it.volume_type = None),
         ("no zone", "MissingParameter", |it| it.availability_zone = None),
         ("unknown zone", "InvalidZone.NotFound", |it| it.availability_zone = Some("eu-test-1z".into())),
@@ -27,7 +27,20 @@ fn a_volume_is_bounded_as_the_api_reference_bounds_it() {
             it.iops = Some(3_000);
         }),
         ("io1 without iops", "MissingParameter", |it| sized(it, "io1", 10)),
-        ("gp3 throughput 2000", "ok", |it| it.throughput = Some(2_000)),
+        ("gp3 iops 5000 on 10 GiB", "ok", |it| it.iops = Some(5_000)),
+        ("gp3 iops 5001 on 10 GiB", "InvalidParameterValue", |it| it.iops = Some(5_001)),
+        ("gp3 of 1 GiB", "ok", |it| it.size = Some(1)),
+        ("io1 iops 500 on 10 GiB", "ok", |it| provisioned(it, "io1", 500)),
+        ("io1 iops 501 on 10 GiB", "InvalidParameterValue", |it| provisioned(it, "io1", 501)),
+        ("io2 iops 10000 on 10 GiB", "ok", |it| provisioned(it, "io2", 10_000)),
+        ("io2 iops 10001 on 10 GiB", "InvalidParameterValue", |it| provisioned(it, "io2", 10_001)),
+        ("gp3 throughput 750 of 3000 iops", "ok", |it| it.throughput = Some(750)),
+        ("gp3 throughput 751 of 3000 iops", "InvalidParameterValue", |it| it.throughput = Some(751)),
+        ("gp3 throughput 2000", "ok", |it| {
+            sized(it, "gp3", 16);
+            it.iops = Some(8_000);
+            it.throughput = Some(2_000);
+        }),
         ("gp3 throughput 124", "InvalidParameterValue", |it| it.throughput = Some(124)),
         ("gp3 throughput 2001", "InvalidParameterValue", |it| it.throughput = Some(2_001)),
         ("gp2 throughput", "InvalidParameterCombination", |it| {
@@ -217,6 +230,11 @@ fn a_volume_can_be_given_to_a_stopped_machine() {
 fn sized(request: &mut CreateVolume, volume_type: &str, size: u32) {
     request.volume_type = Some(volume_type.into());
     request.size = Some(size);
+}
+
+fn provisioned(request: &mut CreateVolume, volume_type: &str, iops: u32) {
+    request.volume_type = Some(volume_type.into());
+    request.iops = Some(iops);
 }
 
 fn attach(cloud: &mut Cloud, volume: &str, instance: &str, device: &str) {
