@@ -23,11 +23,13 @@ limit=1200
 
 die() { echo "build.sh: $*" >&2; exit 1; }
 [ "$(id -u)" = 0 ] || die "needs root: it runs debootstrap and chroot"
-for tool in debootstrap chroot flock timeout sha256sum; do
+for tool in debootstrap chroot flock setpriv sha256sum timeout unshare; do
     command -v "$tool" >/dev/null || die "needs $tool (apt-get install debootstrap coreutils util-linux)"
 done
-if [ -z "${DROVER_IMAGE_BOUNDED:-}" ]; then
-    DROVER_IMAGE_BOUNDED=1 exec timeout --kill-after=10 "$limit" bash "$0" "$@"
+# Its own PID and mount namespaces: however this ends, no process, no mount and nothing that a package's script started is left.
+if [ -z "${DROVER_IMAGE_INSIDE:-}" ]; then
+    DROVER_IMAGE_INSIDE=1 exec timeout --foreground --kill-after=10 "$limit" setpriv --pdeathsig KILL \
+        unshare --pid --fork --kill-child --mount --mount-proc --propagation private bash "$0" "$@"
 fi
 
 mkdir -p "$cache"
@@ -43,13 +45,6 @@ free_kib=$(df --output=avail -k "$cache" | tail -n 1)
 [ "$free_kib" -ge $((2 * 1024 * 1024)) ] || die "needs 2 GiB free in $cache, there are $((free_kib / 1024)) MiB"
 
 tmp=$cache/$key.tmp
-release() {
-    for fs in proc sys dev; do
-        if mountpoint -q "$tmp/base/$fs"; then umount -l "$tmp/base/$fs"; fi
-    done
-}
-trap release EXIT
-release
 rm -rf "$tmp"
 mkdir -p "$tmp"
 root=$tmp/base
@@ -81,6 +76,8 @@ apt=(chroot "$root" apt-get -qq -y -o Acquire::Retries=3 -o Acquire::Check-Valid
 "${apt[@]}" --no-install-recommends install \
     systemd systemd-sysv dbus cloud-init netcat-openbsd iproute2 procps iputils-ping \
     mysql-server-core mysql-client-core curl ca-certificates openssl e2fsprogs >&2
+# mysql-server-core leaves this to the package that would also start mysqld.
+chroot "$root" useradd --system --user-group --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin mysql
 rm "$root/usr/sbin/policy-rc.d" "$root/etc/dpkg/dpkg.cfg.d/trim"
 
 # cloud-init as on an AMI: the Ec2 data source and no other, found by the platform's uuid and asked by IMDSv2. The network is the host's
@@ -121,7 +118,7 @@ rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/* "$root"/var/log/* "$root"
 : >"$root/etc/resolv.conf"
 printf '127.0.0.1 localhost\n' >"$root/etc/hosts"
 rm -f "$root/etc/hostname"
-release
+umount "$root/proc" "$root/sys"
 rm -rf "$root"/run/* "$root"/dev/*
 
 version=$(chroot "$root" mysqld --version | sed -n 's/.* Ver \([0-9.]*\).*/\1/p')

@@ -25,7 +25,9 @@ pub(super) struct Boot {
     /// Known by EC2's prefix: `ec2.....`.
     pub uuid: String,
     pub namespace: String,
-    /// cgroup.procs files to enter.
+    /// cgroup.procs files that the parent of PID 1 enters: on v2 a cgroup that hands controllers on may hold no process itself.
+    pub parent_doors: Vec<PathBuf>,
+    /// The same for PID 1, whose cgroup namespace begins there.
     pub doors: Vec<PathBuf>,
     /// One `<minor> <node> <link>` a line.
     pub devices: String,
@@ -104,19 +106,22 @@ fn begin(boot: &Boot) -> Result<(Child, i32, OwnedFd), String> {
 }
 
 fn command(boot: &Boot, console: &Path) -> Command {
-    let doors: Vec<String> = boot.doors.iter().map(|door| format!("echo $$ >'{}'", door.display())).collect();
-    let namespaces = "unshare --pid --fork --kill-child --mount --uts --ipc --cgroup --propagation private";
-    // Enters the cgroups first, so that everything after is found there; dies with the thread that started it.
-    let enter = format!(
-        "set -e; {}; exec setpriv --pdeathsig KILL nsenter --net=\"$NETNS\" {namespaces} bash -c \"$SCRIPT\"",
-        doors.join("; ")
+    let enter =
+        |doors: &[PathBuf]| doors.iter().map(|door| format!("echo 0 >'{}'; ", door.display())).collect::<String>();
+    let inside = format!("set -e; {}exec unshare --cgroup bash -c \"$SCRIPT\"", enter(&boot.doors));
+    // Enters its cgroup first, so that everything after is found there; dies with the thread that started it.
+    let outside = format!(
+        "set -e; {}exec setpriv --pdeathsig KILL nsenter --net=\"$NETNS\" \
+         unshare --pid --fork --kill-child --mount --uts --ipc --propagation private bash -c \"$INSIDE\"",
+        enter(&boot.parent_doors)
     );
     let mut command = Command::new("bash");
     command
-        .args(["-c", &enter])
+        .args(["-c", &outside])
         .env_clear()
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         .env("LC_ALL", "C")
+        .env("INSIDE", inside)
         .env("SCRIPT", SCRIPT)
         .env("NETNS", format!("/run/netns/{}", boot.namespace))
         .env("HOME_DIR", &boot.home)

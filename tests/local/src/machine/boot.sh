@@ -14,6 +14,14 @@ until mount -t overlay -o "index=on,lowerdir=$LOWER,upperdir=$HOME_DIR/upper,wor
 done
 cd "$root"
 mount -t proc -o nosuid,nodev,noexec proc proc
+# The kernel's settings are the host's, all but the network's: systemd-sysctl in a machine must not change them.
+mount --bind proc/sys proc/sys
+mount --bind proc/sys/net proc/sys/net
+mount -o remount,bind,ro proc/sys
+if [ -e proc/sysrq-trigger ]; then
+    mount --bind proc/sysrq-trigger proc/sysrq-trigger
+    mount -o remount,bind,ro proc/sysrq-trigger
+fi
 mount --bind "$HOME_DIR/boot_id" proc/sys/kernel/random/boot_id
 
 # sysfs cannot hold a file of ours, and an EC2 guest is known by /sys/hypervisor/uuid: /sys is a small tmpfs with sysfs's directories in it.
@@ -51,5 +59,7 @@ mount --bind "$CONSOLE" dev/console
 pivot_root . mnt
 umount -l /mnt
 echo ready
+# Neither are the clock, the modules and the ports: without these capabilities a machine's root cannot reach them.
 exec env -i container=drover PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 TERM=dumb \
-    chroot . /lib/systemd/systemd --system --log-target=console </dev/console >/dev/console 2>&1
+    chroot . setpriv --bounding-set=-sys_time,-sys_module,-sys_rawio \
+    /lib/systemd/systemd --system --log-target=console </dev/console >/dev/console 2>&1

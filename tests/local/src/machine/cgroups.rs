@@ -70,21 +70,29 @@ impl Hierarchies {
 }
 
 impl Cgroup {
-    pub(super) fn create(&self, memory_max: Option<u64>) -> Result<()> {
+    /// Makes the cgroup with its limit, and below it one for each name: the limit and the freezer hold for all of them.
+    pub(super) fn create(&self, memory_max: Option<u64>, below: &[&str]) -> Result<()> {
         for dir in self.dirs() {
-            fs::create_dir_all(&dir).map_err(io_error("cannot make", &dir))?;
+            for dir in below.iter().map(|name| dir.join(name)).chain([dir.clone()]) {
+                fs::create_dir_all(&dir).map_err(io_error("cannot make", &dir))?;
+            }
         }
-        let Some(bytes) = memory_max else { return Ok(()) };
-        if let Some(root) = &self.hierarchies.memory {
-            return write(&root.join(&self.path).join("memory.limit_in_bytes"), &bytes.to_string());
-        }
-        // Each level above must hand the controller down.
+        // On v2 each level hands down what the next may use; systemd inside goes on from there.
         let mut above = self.hierarchies.unified.clone();
         for part in self.path.iter() {
-            write(&above.join("cgroup.subtree_control"), "+memory")?;
+            hand_down(&above)?;
             above.push(part);
         }
-        write(&above.join("memory.max"), &bytes.to_string())
+        if !below.is_empty() {
+            hand_down(&above)?;
+        }
+        match (memory_max, &self.hierarchies.memory) {
+            (None, _) => Ok(()),
+            (Some(bytes), Some(root)) => {
+                write(&root.join(&self.path).join("memory.limit_in_bytes"), &bytes.to_string())
+            }
+            (Some(bytes), None) => write(&above.join("memory.max"), &bytes.to_string()),
+        }
     }
 
     /// The files into which a process writes its id to enter.
@@ -92,7 +100,8 @@ impl Cgroup {
         self.dirs().into_iter().map(|dir| dir.join("cgroup.procs")).collect()
     }
 
-    /// The same for a process that joins later: on v2 a cgroup with children admits none (systemd has made some), so it goes to `beside`.
+    /// The same for a process that joins later: on v2 `beside`, where a process of the machine is already, because systemd has made its
+    /// own cgroups below and a cgroup with children admits none.
     pub(super) fn doors_beside(&self, beside: &Path) -> Vec<PathBuf> {
         let mut doors = self.doors();
         doors[0] = beside.join("cgroup.procs");
@@ -100,21 +109,21 @@ impl Cgroup {
     }
 
     pub(super) fn freeze(&self) -> Result<()> {
-        match &self.hierarchies.freezer {
-            Some(root) => write(&root.join(&self.path).join("freezer.state"), "FROZEN"),
-            None => write(&self.hierarchies.unified.join(&self.path).join("cgroup.freeze"), "1"),
-        }
+        let (path, [frozen, _]) = self.freezer();
+        write(&path, frozen)
     }
 
+    /// A cgroup that a crash left half made has nothing frozen in it.
     pub(super) fn thaw(&self) -> Result<()> {
-        match &self.hierarchies.freezer {
-            Some(root) => write(&root.join(&self.path).join("freezer.state"), "THAWED"),
-            None => write(&self.hierarchies.unified.join(&self.path).join("cgroup.freeze"), "0"),
-        }
+        let (path, [_, thawed]) = self.freezer();
+        if path.exists() { write(&path, thawed) } else { Ok(()) }
     }
 
-    pub(super) fn exists(&self) -> bool {
-        self.dirs().iter().any(|dir| dir.exists())
+    fn freezer(&self) -> (PathBuf, [&'static str; 2]) {
+        match &self.hierarchies.freezer {
+            Some(root) => (root.join(&self.path).join("freezer.state"), ["FROZEN", "THAWED"]),
+            None => (self.hierarchies.unified.join(&self.path).join("cgroup.freeze"), ["1", "0"]),
+        }
     }
 
     /// Cgroups directly below, by name, in any hierarchy.
@@ -155,10 +164,8 @@ impl Cgroup {
     /// SIGKILL to everything, until nothing is left. Returns how many processes were there at first.
     pub(super) async fn kill(&self, limit: Duration) -> Result<usize> {
         let killed = self.processes().len();
-        if self.exists() {
-            // A frozen process of the v1 freezer dies only when it is thawed.
-            self.thaw()?;
-        }
+        // A frozen process of the v1 freezer dies only when it is thawed.
+        self.thaw()?;
         let mut pace = Pace::new(limit);
         loop {
             let left = self.processes();
@@ -193,6 +200,17 @@ impl Cgroup {
             [Some(&self.hierarchies.unified), self.hierarchies.memory.as_ref(), self.hierarchies.freezer.as_ref()];
         roots.into_iter().flatten().map(|root| root.join(&self.path)).collect()
     }
+}
+
+/// Lets the cgroups below use every controller there is that a machine's systemd wants.
+fn hand_down(dir: &Path) -> Result<()> {
+    let path = dir.join("cgroup.controllers");
+    let there = fs::read_to_string(&path).map_err(io_error("cannot read", &path))?;
+    for controller in there.split_whitespace().filter(|controller| ["cpu", "io", "memory", "pids"].contains(controller))
+    {
+        write(&dir.join("cgroup.subtree_control"), &format!("+{controller}"))?;
+    }
+    Ok(())
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
@@ -235,6 +253,42 @@ fn remove_tree(dir: &Path, removed: &mut usize) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A directory stands for the hierarchy of a host with v2 alone, where this runs on one without: what is written where is the same.
+    #[test]
+    fn on_v2_every_level_hands_the_controllers_down_and_the_limit_is_the_machine_s() {
+        let root = tempfile::tempdir().unwrap();
+        let machine = root.path().join("drover-1/i-1");
+        fs::create_dir_all(&machine).unwrap();
+        for dir in [root.path(), machine.parent().unwrap(), &machine] {
+            fs::write(dir.join("cgroup.controllers"), "cpuset memory hugetlb\n").unwrap();
+        }
+        let hierarchies = Hierarchies { unified: root.path().into(), memory: None, freezer: None };
+        hierarchies.cgroup("drover-1/i-1").create(Some(4096), &["parent", "machine"]).unwrap();
+        for dir in [root.path(), machine.parent().unwrap(), &machine] {
+            assert_eq!(fs::read_to_string(dir.join("cgroup.subtree_control")).unwrap(), "+memory");
+        }
+        assert_eq!(fs::read_to_string(machine.join("memory.max")).unwrap(), "4096");
+        assert!(machine.join("parent").is_dir() && machine.join("machine").is_dir());
+    }
+
+    /// Freezing and killing need no controller, so this runs on every host that has cgroup2 at all.
+    #[tokio::test]
+    async fn the_freezer_and_the_end_work_on_v2_alone() {
+        let hierarchies = Hierarchies { memory: None, freezer: None, ..Hierarchies::of_host().unwrap() };
+        let cgroup = hierarchies.cgroup(format!("drover-test-{}", std::process::id()));
+        cgroup.create(None, &["machine"]).unwrap();
+        let mut child = std::process::Command::new("sleep").arg("infinity").spawn().unwrap();
+        let door = cgroup.child("machine").doors().remove(0);
+        fs::write(door, child.id().to_string()).unwrap();
+        cgroup.freeze().unwrap();
+        assert_eq!(cgroup.processes(), [i32::try_from(child.id()).unwrap()]);
+        let reaper = std::thread::spawn(move || child.wait().unwrap());
+        assert_eq!(cgroup.kill(Duration::from_secs(10)).await.unwrap(), 1, "a frozen process is killed too");
+        assert!(!reaper.join().unwrap().success());
+        assert_eq!(cgroup.remove(Duration::from_secs(10)).await.unwrap(), 2);
+        assert!(cgroup.children().is_empty());
+    }
 
     #[test]
     fn hierarchies_are_found_on_hosts_of_both_kinds() {

@@ -9,6 +9,10 @@ use super::cgroups::{Cgroup, Hierarchies};
 use super::names::Names;
 use super::spec::{Error, Result};
 
+/// The cgroups of a machine, below its own: that of PID 1's parent, and the one in which its cgroup namespace begins.
+pub(super) const PARENT: &str = "parent";
+pub(super) const MACHINE: &str = "machine";
+
 /// The words before a command. Joining the cgroups first keeps what is run inside within the machine's memory, freeze and end.
 pub(super) fn entrance(hierarchies: &Hierarchies, cgroup: &Cgroup, pid: i32) -> Result<Vec<String>> {
     let gone = |source| Error::Io { what: format!("cannot enter by process {pid}"), source };

@@ -62,7 +62,7 @@ impl Hypervisor {
     pub async fn stall_volume(&self, volume: &VolumeId) -> Result<()> {
         let (machine, pid, minor) = self.mounted(volume)?;
         let cgroup = self.site.cgroup_root().child(KEEPERS);
-        cgroup.create(None)?;
+        cgroup.create(None, &[])?;
         let place = Place { volume, machine: &machine, pid, minor, doors: cgroup.doors() };
         self.site.stalls.begin(&place, self.site.limits.command).await
     }

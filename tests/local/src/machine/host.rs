@@ -21,7 +21,7 @@ const TOOLS: [(&str, &str); 9] = [
 ];
 
 /// `fs.inotify.max_user_instances` is 128 by default and shared by all that root runs, in every machine. A machine's systemd, journald,
-/// logind and dbus hold 8 together (measured), and its own programs may want some.
+/// logind and dbus hold 6 together (measured), and its own programs may want some.
 const INOTIFY_OF_A_MACHINE: usize = 12;
 const INOTIFY_WANTED: usize = 1024;
 const INOTIFY: &str = "/proc/sys/fs/inotify/max_user_instances";

@@ -21,6 +21,7 @@ mod imds;
 mod names;
 mod network;
 mod pace;
+mod site;
 mod spec;
 mod stall;
 mod sweep;

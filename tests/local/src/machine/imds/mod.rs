@@ -7,12 +7,12 @@ mod tree;
 
 use std::fs::File;
 use std::io;
-use std::net::{SocketAddrV4, TcpListener};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use drover_api::InstanceId;
@@ -39,23 +39,24 @@ pub(super) struct Service {
 struct Shared {
     instance: InstanceId,
     metadata: Arc<dyn Metadata>,
+    hop_limit: u8,
     tokens: Tokens,
 }
 
 impl Service {
-    /// Listens inside the namespace at `netns`, and serves from this one. `hop_limit` is HttpPutResponseHopLimit: the time to live of what
-    /// is sent, so that a container one hop further away inside the machine sees no answer at 1. (EC2 applies it to the token's response
-    /// only; without a token nothing else is answered either.)
+    /// Listens inside the namespace at `netns`, and serves from this one. `hop_limit` is HttpPutResponseHopLimit: at 1 a token never
+    /// reaches a container inside the machine, which is a hop further away. The request of a container is known by its source address.
     pub(super) async fn open(
         netns: &Path,
         hop_limit: u8,
         instance: InstanceId,
         metadata: Arc<dyn Metadata>,
     ) -> io::Result<Service> {
-        let listener = listen_inside(netns, hop_limit).await?;
+        let listener = listen_inside(netns).await?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        let shared = Arc::new(Shared { instance, metadata, tokens: Tokens::new() });
-        let router = Router::new().fallback(answer).with_state(shared);
+        let shared = Arc::new(Shared { instance, metadata, hop_limit, tokens: Tokens::new() });
+        let router =
+            Router::new().fallback(answer).with_state(shared).into_make_service_with_connect_info::<SocketAddr>();
         let task = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
                 tracing::error!(%error, "a metadata service ended");
@@ -72,14 +73,13 @@ impl Drop for Service {
 }
 
 /// A socket belongs to the namespace it was made in, for ever; a thread that has changed its own does only that.
-async fn listen_inside(netns: &Path, hop_limit: u8) -> io::Result<TcpListener> {
+async fn listen_inside(netns: &Path) -> io::Result<TcpListener> {
     let netns = File::open(netns)?;
     let (made, socket) = tokio::sync::oneshot::channel();
     std::thread::Builder::new().name("metadata socket".into()).spawn(move || {
         let listen = || {
             nix::sched::setns(netns, nix::sched::CloneFlags::CLONE_NEWNET)?;
             let listener = TcpListener::bind(SocketAddrV4::new(METADATA, 80))?;
-            listener.set_ttl(u32::from(hop_limit))?;
             listener.set_nonblocking(true)?;
             Ok(listener)
         };
@@ -89,11 +89,19 @@ async fn listen_inside(netns: &Path, hop_limit: u8) -> io::Result<TcpListener> {
     socket.await.map_err(|_| io::Error::other("the thread that makes the socket ended"))?
 }
 
-async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+async fn answer(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Response {
     let (parts, _) = request.into_parts();
     let path = percent_decode_str(parts.uri.path()).decode_utf8_lossy();
     let Some(view) = shared.metadata.view(&shared.instance) else { return StatusCode::NOT_FOUND.into_response() };
     if path == "/latest/api/token" {
+        if shared.hop_limit == 1 && !is_own(&view, from.ip()) {
+            // The answer that does not arrive: EC2's is dropped on its way, and the client waits for as long as it likes.
+            return std::future::pending().await;
+        }
         return grant(&shared.tokens, &parts.method, &parts.headers);
     }
     match parts.headers.get(TOKEN_HEADER) {
@@ -105,6 +113,11 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         return StatusCode::METHOD_NOT_ALLOWED.into_response();
     }
     read(&view, &path)
+}
+
+/// A request that the machine itself sent, by whichever of its addresses.
+fn is_own(view: &MetadataView, from: IpAddr) -> bool {
+    from == METADATA || from == view.private_ip || view.secondary_ips.iter().any(|address| from == *address)
 }
 
 /// PUT /latest/api/token. A request that a proxy passed on is refused: it may come from outside.

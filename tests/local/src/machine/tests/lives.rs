@@ -69,6 +69,44 @@ async fn the_metadata_service_asks_for_a_token_and_tells_the_truth() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_container_gets_a_token_only_where_the_hop_limit_allows_it() {
+    let world = World::new().await;
+    let container =
+        "ip netns add pod; ip link add v0 type veth peer name eth0 netns pod; ip addr add 172.30.0.1/30 dev v0
+        ip link set v0 up; ip -n pod addr add 172.30.0.2/30 dev eth0; ip -n pod link set eth0 up
+        ip -n pod route add default via 172.30.0.1";
+    let ask =
+        "curl -sf -m 2 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' http://169.254.169.254/latest/api/token";
+    for hop_limit in [1, 2] {
+        let spec = MachineSpec { metadata_hop_limit: hop_limit, ..world.spec(u32::from(hop_limit)) };
+        world.host.boot(&spec).await.unwrap();
+        world.sh(&spec.id, container).await;
+        assert!(world.succeeds(&spec.id, ask).await);
+        assert!(
+            world
+                .succeeds(&spec.id, &ask.replace("-sf", &format!("-sf --interface {}", address(world.range, &spec.id))))
+                .await
+        );
+        assert_eq!(world.succeeds(&spec.id, &format!("ip netns exec pod {ask}")).await, hop_limit == 2);
+    }
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_changes_none_of_the_host_s_settings() {
+    let world = World::new().await;
+    let id = world.boot(1).await;
+    let refused = ["echo 1 >/proc/sys/vm/drop_caches", "echo h >/proc/sysrq-trigger", "date -s 2001-01-01"];
+    for attempt in refused {
+        let unit = format!("systemd-run -q --wait sh -c '{attempt}'");
+        world.until(&id, "systemctl is-active -q multi-user.target").await;
+        assert!(!world.succeeds(&id, &unit).await, "{attempt}");
+    }
+    world.sh(&id, "systemd-run -q --wait sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'").await;
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_graceful_stop_shuts_down_in_order_and_a_forced_one_does_not() {
     let world = World::new().await;
     let id = world.boot(1).await;
@@ -102,6 +140,9 @@ async fn a_reboot_gives_a_new_boot_id_and_keeps_the_root() {
     assert!(world.host.exec(&id, &["systemctl", "reboot"], PATIENCE).await.is_ok());
     assert_eq!(world.event().await, HostEvent::Rebooted(id.clone()));
     assert_ne!(boot_id(&world, &id).await, second);
+    // Asked for while systemd is only just starting.
+    let soon = tokio::time::timeout(Duration::from_secs(10), world.host.reboot(&id));
+    soon.await.expect("an early request to reboot is heard").unwrap();
     world.close().await;
 }
 
@@ -205,11 +246,10 @@ async fn images_without_mysqld_or_with_another_version_boot_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_without_room_refuses_before_anything_is_made() {
-    let (dir, range) = (tempfile::tempdir().unwrap(), free_range());
-    let mut config = config(dir.path(), range);
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path(), free_range());
     config.limits.memory_reserve = u64::MAX;
-    let (host, events) = Hypervisor::open(config, Arc::new(TestMetadata { range })).await.unwrap();
-    let world = World { host, events, images: images().await, range, dir };
+    let world = World::open(config, dir).await;
     let refused = world.host.boot(&world.spec(1)).await;
     assert!(matches!(&refused, Err(Error::Capacity(_))), "{refused:?}");
     assert!(!world.dir.path().join("machines/i-01").exists());

@@ -8,8 +8,8 @@ mod volumes;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use drover_api::{InstanceId, VolumeId};
@@ -25,6 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct World {
     host: Hypervisor,
     events: mpsc::Receiver<HostEvent>,
+    metadata: Arc<TestMetadata>,
     images: Images,
     range: Subnet,
     dir: TempDir,
@@ -35,6 +36,14 @@ const USER_DATA: &str = "#!/bin/sh\necho first boot >>/root/user-data-ran\n";
 
 struct TestMetadata {
     range: Subnet,
+    /// Secondary addresses by machine.
+    secondary: Mutex<BTreeMap<InstanceId, Vec<Ipv4Addr>>>,
+}
+
+impl TestMetadata {
+    fn new(range: Subnet) -> Arc<TestMetadata> {
+        Arc::new(TestMetadata { range, secondary: Mutex::default() })
+    }
 }
 
 impl Metadata for TestMetadata {
@@ -49,7 +58,7 @@ impl Metadata for TestMetadata {
             zone: "us-east-1b".into(),
             zone_id: "use1-az2".into(),
             private_ip: address(self.range, instance),
-            secondary_ips: Vec::new(),
+            secondary_ips: self.secondary.lock().unwrap().get(instance).cloned().unwrap_or_default(),
             mac: mac(instance),
             hostname: hostname(self.range, instance),
             interface_id: "eni-0test".into(),
@@ -138,10 +147,14 @@ fn spec(images: &Images, range: Subnet, n: u32) -> MachineSpec {
 
 impl World {
     async fn new() -> World {
-        let (dir, range, images) = (tempfile::tempdir().unwrap(), free_range(), images().await);
-        let (host, events) =
-            Hypervisor::open(config(dir.path(), range), Arc::new(TestMetadata { range })).await.unwrap();
-        World { host, events, images, range, dir }
+        let dir = tempfile::tempdir().unwrap();
+        World::open(config(dir.path(), free_range()), dir).await
+    }
+
+    async fn open(config: Config, dir: TempDir) -> World {
+        let (range, metadata) = (config.network, TestMetadata::new(config.network));
+        let (host, events) = Hypervisor::open(config, metadata.clone()).await.unwrap();
+        World { host, events, metadata, images: images().await, range, dir }
     }
 
     fn spec(&self, n: u32) -> MachineSpec {

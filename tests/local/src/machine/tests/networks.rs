@@ -114,6 +114,7 @@ async fn a_secondary_address_moves() {
     world.host.unassign_address(&a, moving).await.unwrap();
     world.host.assign_address(&b, moving).await.unwrap();
     assert_eq!(world.sh(&c, &who).await, mac(&b));
+    world.metadata.secondary.lock().unwrap().insert(b.clone(), vec![moving]);
     world.host.reboot(&b).await.unwrap();
     assert_eq!(world.sh(&c, &who).await, mac(&b), "it stays through a reboot");
     world.close().await;
@@ -123,8 +124,7 @@ async fn a_secondary_address_moves() {
 async fn a_range_in_use_is_refused_and_leaves_nothing() {
     let world = World::new().await;
     let dir = tempfile::tempdir().unwrap();
-    let metadata = Arc::new(TestMetadata { range: world.range });
-    let refused = Hypervisor::open(config(dir.path(), world.range), metadata).await;
+    let refused = Hypervisor::open(config(dir.path(), world.range), TestMetadata::new(world.range)).await;
     assert!(matches!(&refused, Err(Error::Unfit(sentence)) if sentence.contains("collides")), "{refused:?}");
     assert_eq!(sweep(dir.path()).await.unwrap(), Swept::default());
     world.close().await;

@@ -7,8 +7,11 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::*;
 
-/// Set for the process that is to be killed: where it runs its machines, and the third number of its range.
+/// Set for the process that is to be killed: where it runs its machines.
 const ROLE: &str = "DROVER_TEST_KILLED_HOST";
+
+/// Out of the way of the other tests' ranges.
+const RANGE: Subnet = Subnet { address: Ipv4Addr::new(10, 214, 0, 0), prefix: 24 };
 
 /// The part of the killed process: a machine with a mounted, stalled volume that is being written to, and one that is frozen. It does
 /// something only where the test below starts it.
@@ -19,10 +22,7 @@ const ROLE: &str = "DROVER_TEST_KILLED_HOST";
 )]
 async fn the_host_that_is_killed() {
     let Ok(dir) = std::env::var(ROLE) else { return };
-    let range = Subnet { address: Ipv4Addr::new(10, 214, 0, 0), prefix: 24 };
-    let (host, events) =
-        Hypervisor::open(config(Path::new(&dir), range), Arc::new(TestMetadata { range })).await.unwrap();
-    let world = World { host, events, images: images().await, range, dir: tempfile::tempdir().unwrap() };
+    let world = World::open(config(Path::new(&dir), RANGE), tempfile::tempdir().unwrap()).await;
     let (a, b) = (world.boot(1).await, world.boot(2).await);
     let volume = volume("0a");
     world.host.create_volume(&volume, 64 << 20).unwrap();
@@ -111,9 +111,7 @@ async fn a_sweep_after_sigkill_leaves_nothing_and_touches_nothing_else() {
     bystander.sh(&neighbour, "true").await;
 
     // What machines wrote is kept: the next host goes on with it.
-    let range = Subnet { address: Ipv4Addr::new(10, 214, 0, 0), prefix: 24 };
-    let (host, events) = Hypervisor::open(config(dir.path(), range), Arc::new(TestMetadata { range })).await.unwrap();
-    let world = World { host, events, images: images().await, range, dir };
+    let world = World::open(config(dir.path(), RANGE), dir).await;
     world.host.boot(&MachineSpec { volumes: vec![volume("0a")], ..world.spec(1) }).await.unwrap();
     let row = world
         .sh(&instance(1), "mount /dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol0a /data; cat /data/row")
@@ -126,7 +124,7 @@ async fn a_sweep_after_sigkill_leaves_nothing_and_touches_nothing_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_dies_with_a_hypervisor_that_is_dropped() {
     let (dir, range, images) = (tempfile::tempdir().unwrap(), free_range(), images().await);
-    let (host, _events) = Hypervisor::open(config(dir.path(), range), Arc::new(TestMetadata { range })).await.unwrap();
+    let (host, _events) = Hypervisor::open(config(dir.path(), range), TestMetadata::new(range)).await.unwrap();
     host.boot(&spec(&images, range, 1)).await.unwrap();
     drop(host);
     let mut pace = Pace::new(PATIENCE);
