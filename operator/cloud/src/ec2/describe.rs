@@ -191,7 +191,7 @@ impl Ec2 {
         let gone = instance.state == InstanceStateName::Terminated;
         let interface = self.interfaces.get(&instance.network_interface_id).filter(|_| !gone);
         DescribedInstance {
-            instance: instance.clone(),
+            instance: Instance { tags: self.shown_tags(instance).clone(), ..instance.clone() },
             owner_id: self.account.owner_id.clone(),
             network_interfaces: interface.map(|it| self.show_interface(it)).into_iter().collect(),
             block_device_mappings: self.block_device_mappings(instance),
@@ -240,7 +240,7 @@ impl Ec2 {
         };
         let mut all = Vec::new();
         for it in self.instances.values().filter(|it| self.visible(it.created)) {
-            all.extend(describe(ResourceType::Instance, &it.instance_id, &it.tags));
+            all.extend(describe(ResourceType::Instance, &it.instance_id, self.shown_tags(it)));
         }
         for it in self.volumes.values().filter(|it| self.visible(it.create_time)) {
             all.extend(describe(ResourceType::Volume, &it.volume_id, &it.tags));

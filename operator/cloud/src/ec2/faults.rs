@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use drover_api::Millis;
 use serde::{Deserialize, Serialize};
 
-use super::{ApiError, Ec2};
+use super::{ApiError, Ec2, Instance, Tags};
 
 /// The faults that are on now. Changing one takes effect with the next call.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +13,9 @@ pub struct Faults {
     /// A fresh instance, volume, network interface or security group is missing from lists and NotFound by id for this long
     /// ("Eventual consistency in the Amazon EC2 API").
     pub visibility_lag: Duration,
+    /// What Describe and its filters show of an instance's tags is this much behind CreateTags and DeleteTags (the same page:
+    /// a change "might not be immediately visible to all subsequent commands").
+    pub tag_lag: Duration,
     pub throttling: Throttling,
     /// Launches and starts that match any of these get InsufficientInstanceCapacity.
     pub no_capacity: Vec<NoCapacity>,
@@ -60,6 +63,24 @@ impl Ec2 {
     /// Whether something made at `created` is known to the front end that answers this call.
     pub(super) fn visible(&self, created: Millis) -> bool {
         self.faults.visibility_lag.is_zero() || self.now.since(created) >= self.faults.visibility_lag
+    }
+
+    /// An instance's tags as a describe shows them now.
+    pub(super) fn shown_tags<'a>(&self, instance: &'a Instance) -> &'a Tags {
+        let hidden = |(changed, _): &&(Millis, Tags)| self.now.since(*changed) < self.faults.tag_lag;
+        instance.earlier_tags.iter().find(hidden).map_or(&instance.tags, |(_, before)| before)
+    }
+
+    /// To be called before an instance's tags change.
+    pub(super) fn note_tags(&mut self, instance_id: &str) {
+        let (now, lag) = (self.now, self.faults.tag_lag);
+        let Some(instance) = self.instances.get_mut(instance_id) else {
+            return;
+        };
+        instance.earlier_tags.retain(|(changed, _)| now.since(*changed) < lag);
+        if !lag.is_zero() {
+            instance.earlier_tags.push((now, instance.tags.clone()));
+        }
     }
 
     pub(super) fn require_zone(&self, zone: &str) -> Result<(), ApiError> {

@@ -185,6 +185,7 @@ impl Ec2 {
             Due::ForgetTags(id) => {
                 if let Some(instance) = self.instances.get_mut(&id) {
                     instance.tags.clear();
+                    instance.earlier_tags.clear();
                 }
             }
             Due::Forget(id) => {

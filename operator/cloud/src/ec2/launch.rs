@@ -27,6 +27,7 @@ impl Run for RunInstances {
     fn run(&self, ec2: &mut Ec2) -> Result<Reservation, ApiError> {
         check_token(self.client_token.as_deref())?;
         let scope = ec2.token_scope(self)?;
+        ec2.require_zone(&scope)?;
         if let Some(token) = &self.client_token
             && let Some(known) = ec2.launch_tokens.get(&scope).and_then(|zone| zone.get(token))
         {
@@ -131,6 +132,7 @@ impl Ec2 {
             shutdown_behavior: request.instance_initiated_shutdown_behavior.unwrap_or(ShutdownBehavior::Stop),
             user_data: request.user_data.clone(),
             tags: launch.tags.of(ResourceType::Instance),
+            earlier_tags: Vec::new(),
             created: self.now,
             running_since: None,
             host_lost: false,

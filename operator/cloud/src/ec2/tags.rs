@@ -36,6 +36,7 @@ impl Run for CreateTags {
             }
         }
         for id in &self.resources {
+            ec2.note_tags(id);
             ec2.tags_mut(id)?.extend(tags.clone());
         }
         Ok(())
@@ -54,6 +55,7 @@ impl Run for DeleteTags {
             ec2.tags_of(id)?;
         }
         for id in &self.resources {
+            ec2.note_tags(id);
             let tags = ec2.tags_mut(id)?;
             if self.tags.is_empty() {
                 tags.clear();

@@ -156,6 +156,8 @@ pub struct Instance {
     /// Raw bytes, not base64.
     pub user_data: Option<Vec<u8>>,
     pub tags: Tags,
+    /// Tags as they were before each change that tag lag may still hide, oldest first, with the time of the change.
+    pub earlier_tags: Vec<(Millis, Tags)>,
 
     /// When RunInstances made it: what visibility lag counts from.
     pub created: Millis,

@@ -48,6 +48,37 @@ fn what_is_fresh_is_missing_from_lists_and_not_found_by_id() {
 }
 
 #[test]
+fn tag_lag_shows_each_change_late_and_loses_none() {
+    let mut cloud = Cloud::new();
+    cloud.ec2.faults().tag_lag = Duration::from_secs(60);
+    let id = cloud.running();
+    let shown = |cloud: &mut Cloud| {
+        let described = cloud.describe(&id).instance.tags.get("a").cloned().unwrap_or_default();
+        let by_filter = cloud.filtered(&[("tag:a", &[described.as_str()])]).expect("a known filter").len();
+        assert_eq!(by_filter, usize::from(!described.is_empty()), "the filter sees what is shown");
+        described
+    };
+    for value in ["1", "2"] {
+        cloud.ok(&CreateTags { resources: one(&id), tags: tag_list(&[("a", value)]) });
+        cloud.pass(30);
+    }
+    assert_eq!(cloud.ec2.instance(&id).and_then(|it| it.tags.get("a")).map(String::as_str), Some("2"));
+    let mut seen = vec![shown(&mut cloud)];
+    for _ in 0..2 {
+        cloud.pass(29);
+        seen.push(shown(&mut cloud));
+        cloud.pass(1);
+        seen.push(shown(&mut cloud));
+    }
+    // The first change is 60 s old when the second is 30.
+    assert_eq!(seen, ["1", "1", "2", "2", "2"]);
+    cloud.ok(&DeleteTags { resources: one(&id), tags: vec![] });
+    assert_eq!(shown(&mut cloud), "2");
+    cloud.pass(60);
+    assert_eq!(shown(&mut cloud), "");
+}
+
+#[test]
 fn capacity_is_missing_where_it_is_said_to_be_and_nowhere_else() {
     let lack = |zone: Option<&str>, instance_type: Option<&str>| NoCapacity {
         zone: zone.map(Into::into),

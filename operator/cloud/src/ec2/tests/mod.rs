@@ -8,6 +8,7 @@ mod network;
 mod states;
 mod tags;
 mod volumes;
+mod walk;
 
 use std::time::Duration;
 
