@@ -5,6 +5,7 @@ reads (AWS_ENDPOINT_URL and its relatives), so the same cases run against any cl
 """
 
 import ipaddress
+import itertools
 import os
 import re
 import time
@@ -94,6 +95,7 @@ class Cloud:
         self.careless = boto3.client("ec2", config=ONE_ATTEMPT.merge(Config(parameter_validation=False)))
         self.s3 = boto3.client("s3", config=ONE_ATTEMPT)
         self.region = self.ec2.meta.region_name
+        self._numbers = itertools.count(2)
 
     # What the account is furnished with.
 
@@ -191,10 +193,10 @@ class Cloud:
             time.sleep(0.05)
         return answer
 
-    def address(self, number, zone=0):
-        """The address at `number` from the end of a zone's subnet, far from those that are handed out."""
+    def address(self, zone=0):
+        """An address of a zone's subnet that no case had before, from its end: far from those that are handed out."""
         network = ipaddress.ip_network(self.subnets[self.zones[zone]]["CidrBlock"])
-        return str(network.broadcast_address - number)
+        return str(network.broadcast_address - next(self._numbers))
 
     def send(self, action, sign=SigV4Auth, method="POST", service="ec2", region=None, change=None, **parameters):
         """A request as no SDK would send it, neither completed nor checked; `_` in a parameter's name stands for `.`.

@@ -62,7 +62,7 @@ sweep() {
 }
 
 up_drover() {
-    start "$drover_local" --dir "$work/drover" up --no-machines --ec2-port 0 --s3-port 0 --speed 30
+    start "$drover_local" --dir "$work/drover" up --no-machines --ec2-port 0 --s3-port 0 --speed 40
     await "$drover_local" --dir "$work/drover" env
     local exports
     exports=$("$drover_local" --dir "$work/drover" env)

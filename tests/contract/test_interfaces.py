@@ -183,7 +183,7 @@ def test_modify_is_refused(ec2, interface, asked, codes):
 
 
 def test_a_secondary_address_comes_and_goes(cloud, ec2, pair):
-    address, primary = cloud.address(21), addresses(ec2, pair[0])
+    address, primary = cloud.address(), addresses(ec2, pair[0])
     answer = ec2.assign_private_ip_addresses(NetworkInterfaceId=pair[0], PrivateIpAddresses=[address])
     assert answer["NetworkInterfaceId"] == pair[0]
     assert address in [it["PrivateIpAddress"] for it in answer["AssignedPrivateIpAddresses"]]
@@ -195,21 +195,21 @@ def test_a_secondary_address_comes_and_goes(cloud, ec2, pair):
 
 @differs("the answer tells of all addresses")
 def test_the_answer_tells_of_the_new_addresses_only(cloud, ec2, pair):
-    asked = {"NetworkInterfaceId": pair[0], "PrivateIpAddresses": [cloud.address(29)]}
+    asked = {"NetworkInterfaceId": pair[0], "PrivateIpAddresses": [cloud.address()]}
     answer = ec2.assign_private_ip_addresses(**asked)["AssignedPrivateIpAddresses"]
     assert [it["PrivateIpAddress"] for it in answer] == asked["PrivateIpAddresses"]
 
 
 def test_an_instance_shows_its_secondary_addresses(cloud, ec2, yard):
     instance = yard.new()
-    interface = cloud.interface(instance)["NetworkInterfaceId"]
-    ec2.assign_private_ip_addresses(NetworkInterfaceId=interface, PrivateIpAddresses=[cloud.address(28)])
+    interface, address = cloud.interface(instance)["NetworkInterfaceId"], cloud.address()
+    ec2.assign_private_ip_addresses(NetworkInterfaceId=interface, PrivateIpAddresses=[address])
 
     def told():
         [shown] = cloud.instance(instance)["NetworkInterfaces"]
         return {it["PrivateIpAddress"]: it["Primary"] for it in shown["PrivateIpAddresses"]}
 
-    both = {cloud.instance(instance)["PrivateIpAddress"]: True, cloud.address(28): False}
+    both = {cloud.instance(instance)["PrivateIpAddress"]: True, address: False}
     cloud.until(lambda: told() == both, "the instance shows both addresses")
 
 
@@ -225,7 +225,7 @@ def test_an_address_by_count(cloud, ec2, pair):
 @differs("AllowReassignment is ignored and conflicts are not noticed: the address stays on both")
 @pytest.mark.parametrize("again", [False, True])
 def test_an_address_moves_only_when_allowed(cloud, ec2, pair, again):
-    address = cloud.address(22)
+    address = cloud.address()
     old, new = pair
     ec2.assign_private_ip_addresses(NetworkInterfaceId=old, PrivateIpAddresses=[address])
     cloud.until(lambda: address in addresses(ec2, old), "the address is assigned")
@@ -244,10 +244,11 @@ def test_an_address_moves_only_when_allowed(cloud, ec2, pair, again):
 
 @differs("the secondary address of a stopped instance is not guarded")
 def test_an_address_moves_away_from_a_stopped_instance(cloud, ec2, pair):
-    address = cloud.address(23)
+    address = cloud.address()
     old, new = pair
     ec2.assign_private_ip_addresses(NetworkInterfaceId=old, PrivateIpAddresses=[address])
     instance = seen(ec2, old)["Attachment"]["InstanceId"]
+    cloud.wait("instance_running", instance)
     ec2.stop_instances(InstanceIds=[instance])
     cloud.wait("instance_stopped", instance)
     ec2.assign_private_ip_addresses(NetworkInterfaceId=new, PrivateIpAddresses=[address], AllowReassignment=True)
@@ -256,7 +257,7 @@ def test_an_address_moves_away_from_a_stopped_instance(cloud, ec2, pair):
 
 
 def test_assigning_again_to_the_same_interface_changes_nothing(cloud, ec2, pair):
-    address = cloud.address(24)
+    address = cloud.address()
     asked = {"NetworkInterfaceId": pair[0], "PrivateIpAddresses": [address], "AllowReassignment": True}
     ec2.assign_private_ip_addresses(**asked)
     cloud.until(lambda: address in addresses(ec2, pair[0]), "the address is assigned")
@@ -271,14 +272,14 @@ def test_assign_is_refused(cloud, ec2, pair, case):
     network = ipaddress.ip_network(cloud.subnet["CidrBlock"])
     primary = addresses(ec2, pair[1])[0]
     asked, codes = {
-        "other subnet": ({"PrivateIpAddresses": [cloud.address(5, zone=1)]}, ["InvalidParameterValue"]),
+        "other subnet": ({"PrivateIpAddresses": [cloud.address(zone=1)]}, ["InvalidParameterValue"]),
         "reserved": ({"PrivateIpAddresses": [str(network[1])]}, ["InvalidParameterValue", "InvalidIPAddress.InUse"]),
         "primary of another": (
             {"PrivateIpAddresses": [primary], "AllowReassignment": True},
             ["InvalidParameterValue", "InvalidIPAddress.InUse", "OperationNotPermitted"],
         ),
         "both": (
-            {"PrivateIpAddresses": [cloud.address(25)], "SecondaryPrivateIpAddressCount": 1},
+            {"PrivateIpAddresses": [cloud.address()], "SecondaryPrivateIpAddressCount": 1},
             ["InvalidParameterCombination"],
         ),
         "neither": ({}, MISSING),
@@ -302,14 +303,14 @@ def test_an_interface_holds_as_many_addresses_as_its_type(cloud, ec2, pair):
 @pytest.mark.parametrize("action", ["assign_private_ip_addresses", "unassign_private_ip_addresses"])
 def test_an_unknown_interface_is_refused(cloud, ec2, action):
     with refused("InvalidNetworkInterfaceID.NotFound"):
-        getattr(ec2, action)(NetworkInterfaceId=NO_INTERFACE, PrivateIpAddresses=[cloud.address(27)])
+        getattr(ec2, action)(NetworkInterfaceId=NO_INTERFACE, PrivateIpAddresses=[cloud.address()])
 
 
 @differs("addresses are unchecked")
 @pytest.mark.parametrize("case", ["primary", "not assigned"])
 def test_unassign_is_refused(cloud, ec2, pair, case):
     primary = addresses(ec2, pair[0])[0]
-    address = primary if case == "primary" else cloud.address(26)
+    address = primary if case == "primary" else cloud.address()
     with refused("InvalidParameterValue"):
         ec2.unassign_private_ip_addresses(NetworkInterfaceId=pair[0], PrivateIpAddresses=[address])
     assert addresses(ec2, pair[0]) == [primary]

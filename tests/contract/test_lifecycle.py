@@ -104,10 +104,11 @@ def test_a_terminated_instance_holds_nothing(cloud, ec2, terminated):
 
 @differs("a terminated instance keeps its interface and address")
 def test_an_address_is_free_again_after_termination(cloud, ec2, yard):
-    instance = yard.run(PrivateIpAddress=cloud.address(11))
+    address = cloud.address()
+    instance = yard.new(PrivateIpAddress=address)
     ec2.terminate_instances(InstanceIds=[instance])
     cloud.wait("instance_terminated", instance)
-    assert yard.launch(PrivateIpAddress=cloud.address(11))["PrivateIpAddress"] == cloud.address(11)
+    assert yard.launch(PrivateIpAddress=address)["PrivateIpAddress"] == address
 
 
 @differs("a change that changes nothing is told as one")

@@ -110,7 +110,7 @@ def test_a_reservation_is_found(cloud, yard):
 
 
 def test_an_asked_address_is_given(cloud, yard):
-    address = cloud.address(9)
+    address = cloud.address()
     assert yard.launch(PrivateIpAddress=address)["PrivateIpAddress"] == address
 
 
