@@ -20,14 +20,14 @@ pub(super) fn error(call: &'static str, error: ApiError) -> CloudError {
         "Unavailable" | "InternalError" => Class::Transient,
         "IncorrectInstanceState" | "IncorrectState" | "VolumeInUse" | "DependencyViolation" => Class::WrongState,
         "InsufficientInstanceCapacity" | "InsufficientFreeAddressesInSubnet" => Class::Capacity,
-        "VcpuLimitExceeded" | "InstanceLimitExceeded" | "VolumeLimitExceeded" | "TagLimitExceeded" => Class::Quota,
         "IdempotentParameterMismatch" => Class::TokenMismatch,
         "IdempotentInstanceTerminated" => Class::TokenSpent,
         "OperationNotPermitted" if matches!(call, "TerminateInstances" | "StopInstances") => Class::Protected,
         "UnauthorizedOperation" | "AuthFailure" => Class::Denied,
-        "InvalidAMIID.NotFound" => Class::Invalid,
+        "InvalidAMIID.NotFound" | "InvalidZone.NotFound" | "FilterLimitExceeded" => Class::Invalid,
         "InvalidParameterValue" if error.message.contains("Invalid IAM Instance Profile") => Class::NotVisibleYet,
         code if code.starts_with("Invalid") && code.ends_with(".NotFound") => Class::NotFound,
+        code if code.ends_with("LimitExceeded") => Class::Quota,
         _ => Class::Invalid,
     };
     CloudError::new(class, call, error.code, error.message)

@@ -124,6 +124,16 @@ fn selected(selector: &Selector) -> (Vec<String>, Paged) {
     }
 }
 
+fn instance_profile(name_or_arn: &str) -> InstanceProfileSpecification {
+    let value = Some(name_or_arn.to_owned());
+    if name_or_arn.starts_with("arn:") {
+        InstanceProfileSpecification { arn: value, name: None }
+    } else {
+        InstanceProfileSpecification { arn: None, name: value }
+    }
+}
+
+/// The parameters that the real adapter sends: the subnet says the zone.
 fn run_instances(request: &LaunchRequest) -> RunInstances {
     let tags = convert::tags(&request.tags);
     let tagged = |kind: &str| TagSpecification { resource_type: kind.into(), tags: tags.clone() };
@@ -135,19 +145,15 @@ fn run_instances(request: &LaunchRequest) -> RunInstances {
         max_count: 1,
         client_token: Some(request.token.to_string()),
         subnet_id: Some(request.subnet.to_string()),
-        availability_zone: Some(request.zone.to_string()),
         security_group_ids: request.security_groups.iter().map(ToString::to_string).collect(),
-        instance_profile: Some(InstanceProfileSpecification {
-            arn: None,
-            name: Some(request.instance_profile.clone()),
-        }),
+        instance_profile: Some(instance_profile(&request.instance_profile)),
         metadata_options: MetadataOptionsRequest {
             http_tokens: Some(HttpTokens::Required),
             http_put_response_hop_limit: Some(1),
             http_endpoint: Some(Switch::Enabled),
             instance_metadata_tags: Some(Switch::Enabled),
         },
-        user_data: Some(request.user_data.clone().into_bytes()),
+        user_data: (!request.user_data.is_empty()).then(|| request.user_data.clone().into_bytes()),
         tag_specifications: if tags.is_empty() { Vec::new() } else { kinds.map(tagged).into() },
         disable_api_termination: Some(request.termination_protection),
         disable_api_stop: Some(false),

@@ -230,7 +230,8 @@ fn asking_whether_a_launch_is_allowed_changes_nothing() {
 #[test]
 fn each_fault_has_its_class() {
     type Break = fn(&mut World);
-    let table: [(Break, Class); 5] = [
+    let table: [(Break, Class); 6] = [
+        (|it| it.ec2.faults().throttling = crate::ec2::Throttling::Buckets, Class::Throttled),
         (|it| it.ec2.faults().no_capacity.push(NoCapacity::default()), Class::Capacity),
         (|it| it.ec2.faults().credentials = Credentials::Revoked, Class::Denied),
         (|it| it.ec2.faults().zone_outages = ["eu-test-1a".to_owned()].into(), Class::Transient),
@@ -247,6 +248,9 @@ fn each_fault_has_its_class() {
         let cloud = cloud();
         let wanted = request(&cloud, "token");
         cloud.look(break_it);
+        if expected == Class::Throttled {
+            (0..5).for_each(|_| drop(now(cloud.launch(&wanted)).expect("within the bucket")));
+        }
         let error = match now(cloud.launch(&wanted)) {
             Err(error) => error,
             Ok(machine) => now(Machines::get(&cloud, &machine.id)).expect_err("not visible yet"),
