@@ -22,6 +22,8 @@ pub(super) struct Boot {
     /// Layers in overlayfs's notation.
     pub lower: String,
     pub hostname: String,
+    /// Address and names, as /etc/hosts has them.
+    pub hosts: String,
     /// Known by EC2's prefix: `ec2.....`.
     pub uuid: String,
     pub namespace: String,
@@ -127,6 +129,7 @@ fn command(boot: &Boot, console: &Path) -> Command {
         .env("HOME_DIR", &boot.home)
         .env("LOWER", &boot.lower)
         .env("NAME", &boot.hostname)
+        .env("HOSTS", &boot.hosts)
         .env("UUID", &boot.uuid)
         .env("CONSOLE", console)
         .env("DEVICES", &boot.devices)

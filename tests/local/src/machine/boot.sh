@@ -1,6 +1,6 @@
 # Turns a process in fresh PID, mount, UTS, IPC and cgroup namespaces into a machine: mounts its root, makes its devices, becomes systemd.
 # Every mount is made in the machine's own mount namespace, so all of them end with the machine and the host never sees one.
-# In: HOME_DIR (upper/ work/ root/ boot_id), LOWER, NAME, UUID, CONSOLE (a terminal of the host), DEVICES ("<minor> <node> <link>" lines).
+# In: HOME_DIR (upper/ work/ root/ boot_id), LOWER, NAME, HOSTS (a line of /etc/hosts), UUID, CONSOLE (a terminal of the host), DEVICES ("<minor> <node> <link>" lines).
 # Out: "ready" on standard output right before systemd takes over; what went wrong on standard error.
 set -eu
 hostname "$NAME"
@@ -13,6 +13,8 @@ until mount -t overlay -o "index=on,lowerdir=$LOWER,upperdir=$HOME_DIR/upper,wor
     sleep 0.05
 done
 cd "$root"
+# A VPC's DNS knows a machine's own name; here the first boot writes it down.
+[ -e "$HOME_DIR/upper/etc/hosts" ] || echo "$HOSTS" >>etc/hosts
 mount -t proc -o nosuid,nodev,noexec proc proc
 # The kernel's settings are the host's, all but the network's: systemd-sysctl in a machine must not change them.
 mount --bind proc/sys proc/sys

@@ -42,3 +42,21 @@ fn copy(mut terminal: File, mut file: File, path: &Path) -> io::Result<()> {
 fn append(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_output_is_kept_and_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let (source, path) = (dir.path().join("source"), dir.path().join("console.log"));
+        let lines: String = (0..200_000).map(|n| format!("line {n}\n")).collect();
+        fs::write(&source, &lines).unwrap();
+        copy(File::open(&source).unwrap(), append(&path).unwrap(), &path).unwrap();
+        let (old, new) =
+            (fs::read_to_string(dir.path().join("console.log.1")).unwrap(), fs::read_to_string(&path).unwrap());
+        assert!(lines.ends_with(&format!("{old}{new}")) && new.ends_with("line 199999\n"));
+        assert!(u64::try_from(old.len() + new.len()).unwrap() <= 2 * (FILE_MAX + 4096));
+    }
+}

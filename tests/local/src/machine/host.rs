@@ -56,6 +56,25 @@ pub(super) async fn check(limit: Duration) -> Result<()> {
     raise_inotify()
 }
 
+/// Whether root file systems can be laid over an image in this directory.
+///
+/// Errors: [`Error::Unfit`], inside a container for example.
+pub(super) fn check_dir(dir: &Path) -> Result<()> {
+    let kind = nix::sys::statfs::statfs(dir)
+        .map_err(|errno| Error::Io {
+            what: format!("cannot look at the file system of {}", dir.display()),
+            source: errno.into(),
+        })?
+        .filesystem_type();
+    if kind == nix::sys::statfs::OVERLAYFS_SUPER_MAGIC {
+        let dir = dir.display();
+        return Err(Error::Unfit(format!(
+            "{dir} is on overlayfs, which cannot carry another; choose a directory on a real disk"
+        )));
+    }
+    Ok(())
+}
+
 /// Whether one more machine fits.
 ///
 /// Errors: [`Error::Capacity`] with what is exhausted and what would help.

@@ -43,6 +43,7 @@ impl Hypervisor {
             fs::create_dir_all(&dir)
                 .map_err(|source| Error::Io { what: format!("cannot make {}", dir.display()), source })?;
         }
+        host::check_dir(&dir)?;
         let names = Names::of(&dir)?;
         let lock = sweep::lock(&names)?;
         sweep::locked(&names, &limits).await?;

@@ -176,9 +176,11 @@ impl Site {
             .await
             .map_err(|source| Error::Io { what: format!("no metadata service for {}", spec.id), source })?;
         let failed = |reason: String| Error::Boot { id: spec.id.clone(), reason };
+        let label = spec.hostname.split('.').next().unwrap_or_default();
         let boot = Boot {
             lower: spec.image.overlay().map_err(|reason| failed(reason.to_owned()))?,
-            hostname: spec.hostname.split('.').next().unwrap_or_default().to_owned(),
+            hosts: format!("{} {} {label}", spec.private_ip, spec.hostname),
+            hostname: label.to_owned(),
             uuid: platform_uuid(&spec.id),
             namespace,
             parent_doors: cgroup.child(enter::PARENT).doors(),

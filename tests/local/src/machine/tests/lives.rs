@@ -16,6 +16,11 @@ async fn a_machine_runs_its_user_data_once_and_knows_itself() {
     world.until(&id, "test -e /var/lib/cloud/instance/boot-finished").await;
     assert_eq!(world.sh(&id, "cat /root/user-data-ran").await, "first boot");
     assert_eq!(world.sh(&id, "hostname").await, hostname(world.range, &id).split('.').next().unwrap());
+    assert_eq!(
+        world.sh(&id, "hostname -i; hostname -f").await,
+        format!("{}\n{}", address(world.range, &id), hostname(world.range, &id))
+    );
+    assert!(std::fs::read_to_string(world.host.console(&id)).unwrap().contains("Welcome to"));
     assert_eq!(world.sh(&id, "cloud-init query platform").await, "ec2");
     assert_eq!(world.sh(&id, "cat /run/cloud-init/cloud-id").await, "aws", "strictly identified, not assumed");
     assert_eq!(world.sh(&id, "systemctl list-units --failed --no-legend").await, "");
@@ -89,6 +94,23 @@ async fn a_container_gets_a_token_only_where_the_hop_limit_allows_it() {
         );
         assert_eq!(world.succeeds(&spec.id, &format!("ip netns exec pod {ask}")).await, hop_limit == 2);
     }
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_process_enters_a_machine_by_the_directory() {
+    let world = World::new().await;
+    let id = world.boot(1).await;
+    let entrance = entrance_to(world.dir.path(), &id).unwrap();
+    let inside = std::process::Command::new(&entrance[0])
+        .args(&entrance[1..])
+        .args(["sh", "-c", "hostname; echo $HOME; ps -o comm= 1"])
+        .output();
+    let name = hostname(world.range, &id);
+    let expected = format!("{}\n/root\nsystemd\n", name.split('.').next().unwrap());
+    assert_eq!(String::from_utf8(inside.unwrap().stdout).unwrap(), expected);
+    world.host.stop(&id, Stop::Forced).await.unwrap();
+    assert!(matches!(entrance_to(world.dir.path(), &id), Err(Error::NotRunning(_))));
     world.close().await;
 }
 

@@ -102,6 +102,14 @@ async fn a_sweep_after_sigkill_leaves_nothing_and_touches_nothing_else() {
 
     host.start_kill().unwrap();
     assert_eq!(host.wait().await.unwrap().signal(), Some(nix::libc::SIGKILL));
+    // Its machine dies with it, and the keeper of its stalled disk lets go; only what is frozen waits for the sweep.
+    let mut pace = Pace::new(PATIENCE);
+    while traces(dir.path())
+        .iter()
+        .any(|trace| trace.contains("cgroup:") && (trace.contains("/i-01/") || trace.contains("/keepers")))
+    {
+        pace.wait(|| "the end of the killed host's machine".into()).await.unwrap();
+    }
     let swept = sweep(dir.path()).await.unwrap();
     assert_eq!((swept.namespaces, swept.loop_devices), (3, 1), "{swept:?}");
     assert_eq!(traces(dir.path()), Vec::<String>::new());
