@@ -27,6 +27,8 @@ pub struct LockState {
     view: View,
     /// What the view says may be out of date: read before anything else is written.
     stale: bool,
+    /// When the last read was answered.
+    read: Duration,
     /// Our own writes, by when they were sent: the newest that is seen in the object says how long the lease lasts.
     sent: VecDeque<(WriteId, Duration)>,
 }
@@ -81,7 +83,7 @@ const DRIFT: u32 = 100;
 
 impl LockState {
     pub fn new(us: Challenger) -> Self {
-        Self { us, view: View::Unread, stale: true, sent: VecDeque::new() }
+        Self { us, view: View::Unread, stale: true, read: Duration::ZERO, sent: VecDeque::new() }
     }
 
     /// What is due at `now`. `write_id` is used if that is a write.
@@ -90,6 +92,8 @@ impl LockState {
             _ if self.stale => Step::Read,
             View::Unread => Step::Read,
             View::Absent => self.write(write_id, 1, Condition::Absent),
+            // A process that was stopped past its lease looks first: another may act by now, and then nothing is sent.
+            View::Ours { sent, .. } if now.saturating_sub(*sent.max(&self.read)) >= self.us.lease => Step::Read,
             View::Ours { etag, lock, sent } => {
                 if now.saturating_sub(*sent) >= self.us.lease / 3 {
                     self.write(write_id, lock.fence, Condition::Unchanged(etag.clone()))
@@ -127,6 +131,7 @@ impl LockState {
     /// A read that was answered at `now`.
     pub fn saw(&mut self, seen: Option<(Lock, ETag)>, now: Duration) {
         self.stale = false;
+        self.read = now;
         self.view = match seen {
             None => View::Absent,
             Some((lock, etag)) if lock.process == self.us.process && !lock.released => {
@@ -344,6 +349,9 @@ mod tests {
     #[test]
     fn a_lease_that_lapsed_untaken_is_renewed_under_its_fence() {
         let mut state = holder(100);
+        assert_eq!(state.step(at(500), id("2")), Step::Read, "writes without having looked");
+        state.saw(Some((lock("a", "1", 1), etag("1"))), at(500));
+        assert!(!state.permits(at(500), Duration::ZERO), "a read is no renewal");
         let Step::Write { lock, .. } = state.step(at(500), id("2")) else {
             panic!("not renewed");
         };

@@ -1,0 +1,116 @@
+//! Two operators and one bucket: one acts (law 7).
+
+mod common;
+
+use std::time::Duration;
+
+use common::{LEASE, Meanwhile, Process, World, declare};
+use drover_cloud::flaky::Counted;
+use drover_control::lock::Holding;
+use futures::{FutureExt, executor::block_on};
+
+fn is_held_by_other(operator: &mut Process) -> bool {
+    matches!(block_on(operator.pass()).holding, Holding::Other { .. })
+}
+
+#[test]
+fn a_second_operator_only_says_who_acts() {
+    let world = World::new();
+    let (mut first, _) = world.start();
+    let (mut second, faults) = world.start();
+    first.declare(declare("orders", 1, 0), vec![]);
+    second.declare(declare("orders", 3, 2), vec![]);
+    for _ in 0..100 {
+        block_on(first.pass());
+        assert!(is_held_by_other(&mut second));
+        world.fake.advance(Duration::from_secs(3));
+    }
+    assert_eq!(world.count(), (1, 1));
+    assert_eq!(faults.calls(Counted::Mutating), 0);
+    assert_eq!(second.snapshots().borrow().lock.holder, "process 1");
+}
+
+#[test]
+fn a_lock_that_was_given_up_is_taken_at_once() {
+    let world = World::new();
+    let (mut first, _) = world.start();
+    let (mut second, _) = world.start();
+    block_on(first.pass());
+    assert!(is_held_by_other(&mut second));
+    block_on(first.release()).expect("the bucket is there");
+    assert!(matches!(block_on(second.pass()).holding, Holding::Us { fence: 2, .. }));
+}
+
+#[test]
+fn a_holder_that_dies_is_followed_after_its_lease_and_not_before() {
+    let world = World::new();
+    let (mut first, _) = world.start();
+    let (mut second, _) = world.start();
+    block_on(first.pass());
+    assert!(is_held_by_other(&mut second));
+    drop(first);
+    world.fake.advance(LEASE - Duration::from_secs(1));
+    assert!(is_held_by_other(&mut second));
+    world.fake.advance(Duration::from_secs(1));
+    assert!(matches!(block_on(second.pass()).holding, Holding::Us { fence: 2, .. }));
+}
+
+#[test]
+fn a_holder_stopped_past_its_lease_sends_nothing_when_it_goes_on() {
+    let world = World::new();
+    let (mut first, faults) = world.start();
+    let (mut second, _) = world.start();
+    first.declare(declare("orders", 3, 0), vec![]);
+    second.declare(declare("orders", 3, 0), vec![]);
+    world.passes(&mut first, 3);
+    assert!(is_held_by_other(&mut second));
+    world.fake.advance(LEASE);
+    assert!(matches!(block_on(second.pass()).holding, Holding::Us { fence: 2, .. }));
+    let before = faults.calls(Counted::Mutating);
+    for _ in 0..20 {
+        assert!(is_held_by_other(&mut first));
+        block_on(second.pass());
+        world.fake.advance(Duration::from_secs(3));
+    }
+    assert_eq!(faults.calls(Counted::Mutating), before, "it sent something");
+}
+
+#[test]
+fn a_holder_stopped_in_the_middle_of_a_pass_sends_none_of_it() {
+    let world = World::new();
+    let (mut first, faults) = world.start();
+    first.declare(declare("orders", 3, 0), vec![]);
+    // It takes the lock and looks; before it acts it is stopped for longer than its lease, and another takes over.
+    let (mut second, _) = world.start();
+    let fake = world.fake.clone();
+    let taken = std::sync::Arc::new(std::sync::Mutex::new(None));
+    let seen = std::sync::Arc::clone(&taken);
+    let stopped = Meanwhile(Box::new(move || {
+        // The cloud in memory answers at the first poll.
+        second.pass().now_or_never().expect("nothing is waited for");
+        fake.advance(LEASE);
+        *seen.lock().expect("not poisoned") = second.pass().now_or_never().map(|outcome| outcome.holding);
+    }));
+    *world.agents.meanwhile.lock().expect("not poisoned") = Some(stopped);
+    let outcome = block_on(first.pass());
+    assert!(matches!(*taken.lock().expect("not poisoned"), Some(Holding::Us { fence: 2, .. })));
+    assert!(outcome.plan.is_some_and(|plan| !plan.is_quiet()), "it had nothing to send");
+    assert!(outcome.done.is_empty(), "{:?}", outcome.done);
+    // Its own taking of the lock, before it was stopped.
+    assert_eq!(faults.calls(Counted::Mutating), 1);
+    assert_eq!(world.count(), (0, 0));
+}
+
+#[test]
+fn a_lock_nobody_can_reach_stops_everything() {
+    let world = World::new();
+    let (mut operator, faults) = world.start();
+    operator.declare(declare("orders", 1, 0), vec![]);
+    world.fake.look(|world| world.bucket.set_fault(Some(drover_cloud::fake::BucketFault::Missing)));
+    world.passes(&mut operator, 10);
+    assert_eq!(faults.changes(), 0);
+    let snapshot = operator.snapshots().borrow().clone();
+    let error = snapshot.lock.error.clone().expect("a reason");
+    assert!(error.contains("NoSuchBucket"), "{error}");
+    assert!(!snapshot.lock.ours);
+}

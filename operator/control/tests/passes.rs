@@ -1,0 +1,158 @@
+//! Whole operators over the cloud in memory: observe, plan, act, report.
+
+mod common;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use common::{World, declare, key};
+use drover_api::ResourceKey;
+use drover_cloud::flaky::{Counted, Crash, Odds, When};
+use drover_control::operator::DeleteRefused;
+use futures::executor::block_on;
+
+#[test]
+fn a_declared_set_is_made_and_then_nothing_is_changed_any_more() {
+    let world = World::new();
+    let (mut operator, faults) = world.start();
+    operator.declare(declare("orders", 3, 1), vec![]);
+    world.settle(&mut operator);
+    assert_eq!(world.count(), (4, 4));
+    let (records, position, calls) = (world.records(), world.position(), faults.calls(Counted::All));
+    world.passes(&mut operator, 40);
+    assert_eq!(world.changes_since(position), Vec::<String>::new());
+    assert_eq!(world.records(), records);
+    // 40 passes in 120 s: ten machine lists, two of volumes, one renewal every ten seconds; nothing per set or machine.
+    let idle = faults.calls(Counted::All) - calls;
+    assert!(idle <= 10 + 2 + 12 + 2, "{idle} calls in 120 s of an idle realm");
+}
+
+#[test]
+fn a_new_process_adopts_everything_and_changes_nothing() {
+    let world = World::new();
+    let (mut first, _) = world.start();
+    first.declare(declare("orders", 3, 1), vec![]);
+    world.settle(&mut first);
+    let (records, position, orders) = (world.records(), world.position(), world.agents.orders());
+    drop(first);
+    let (mut second, _) = world.start();
+    second.declare(declare("orders", 3, 1), vec![]);
+    world.settle(&mut second);
+    assert_eq!(world.changes_since(position), Vec::<String>::new());
+    assert_eq!(world.records(), records);
+    assert_eq!(world.agents.orders(), orders, "an order was sent although nothing new was asked");
+}
+
+#[test]
+fn a_set_that_nothing_declares_stays_and_is_reported_until_somebody_deletes_it() {
+    let world = World::new();
+    let (mut operator, _) = world.start();
+    operator.declare(declare("orders", 1, 1), vec![]);
+    world.settle(&mut operator);
+    assert_eq!(operator.delete(&key("orders")), Err(DeleteRefused::Declared { key: key("orders") }));
+    assert_eq!(operator.delete(&key("carts")), Err(DeleteRefused::Unknown { key: key("carts") }));
+    operator.declare(BTreeMap::<ResourceKey, _>::new(), vec![]);
+    let position = world.position();
+    world.passes(&mut operator, 40);
+    assert_eq!(world.changes_since(position), Vec::<String>::new());
+    assert_eq!(operator.snapshots().borrow().unclaimed.len(), 2);
+    assert_eq!(operator.delete(&key("orders")), Ok(()));
+    world.passes(&mut operator, 2);
+    assert!(operator.ends(&key("orders")), "the deletion is not written down");
+    // It is written down: a new process goes on with it, unasked.
+    drop(operator);
+    let (mut next, _) = world.start();
+    world.passes(&mut next, 200);
+    assert_eq!(world.count(), (0, 0));
+    let incarnation = world.records().into_iter().find(|(key, _)| key.ends_with("incarnation.json"));
+    let body = String::from_utf8(incarnation.expect("the record stays").1).expect("JSON");
+    assert!(body.contains("DEAD"), "{body}");
+}
+
+#[test]
+fn a_namesake_of_a_dead_set_is_a_new_life() {
+    let world = World::new();
+    let (mut operator, _) = world.start();
+    operator.declare(declare("orders", 1, 0), vec![]);
+    world.settle(&mut operator);
+    operator.declare(BTreeMap::new(), vec![]);
+    world.passes(&mut operator, 1);
+    assert_eq!(operator.delete(&key("orders")), Ok(()));
+    world.passes(&mut operator, 120);
+    assert_eq!(world.count(), (0, 0));
+    operator.declare(declare("orders", 1, 0), vec![]);
+    world.settle(&mut operator);
+    assert_eq!(world.count(), (1, 1));
+    let lives = world.records().into_keys().filter(|key| key.ends_with("ca.json")).count();
+    assert_eq!(lives, 2, "a namesake took the dead one's authority");
+}
+
+#[test]
+fn lost_replies_and_throttling_neither_double_nor_stop_anything() {
+    for seed in 1..=8 {
+        let world = World::new();
+        let (mut operator, faults) = world.start();
+        faults.set_odds(Odds { throttled: 60, unsent: 60, reply_lost: 60 });
+        operator.declare(declare("orders", 3, 1), vec![]);
+        world.passes(&mut operator, 20 * seed);
+        faults.set_odds(Odds::default());
+        world.settle(&mut operator);
+        assert_eq!(world.count(), (4, 4), "faults for {} passes", 20 * seed);
+    }
+}
+
+#[test]
+fn a_process_that_ends_at_any_change_leaves_one_machine_and_one_volume_for_the_next() {
+    for nth in 1.. {
+        let world = World::new();
+        for when in [When::Before, When::After] {
+            let (mut operator, faults) = world.start();
+            faults.crash_at(Crash { nth, counted: Counted::Mutating, when });
+            operator.declare(declare("orders", 1, 0), vec![]);
+            world.passes(&mut operator, 60);
+            if !faults.crashed() {
+                assert!(nth > 10, "a set of one is made with {nth} changes");
+                return;
+            }
+        }
+        let (mut last, _) = world.start();
+        last.declare(declare("orders", 1, 0), vec![]);
+        world.settle(&mut last);
+        assert_eq!(world.count(), (1, 1), "crashed at change {nth}");
+    }
+}
+
+#[test]
+fn a_look_changes_nothing_and_says_what_a_pass_would_do() {
+    let world = World::new();
+    let (mut operator, faults) = world.start();
+    operator.declare(declare("orders", 3, 0), vec![]);
+    let (_, plan, snapshot) = block_on(operator.look());
+    assert!(!plan.is_quiet() && snapshot.has_changes());
+    assert_eq!(faults.changes(), 0);
+    assert!(world.records().is_empty());
+}
+
+#[test]
+fn a_record_changed_by_another_hand_is_read_again_and_not_written_over() {
+    let world = World::new();
+    let (mut operator, _) = world.start();
+    operator.declare(declare("orders", 1, 0), vec![]);
+    world.settle(&mut operator);
+    let slot = world.records().into_keys().find(|key| key.ends_with("slots/m0.json")).expect("a slot record");
+    let changed = world.fake.look(|world| {
+        let slot = drover_api::bucket::ObjectKey::raw(slot);
+        let body = String::from_utf8(world.bucket.object(&slot).expect("a body").to_vec()).expect("JSON");
+        let mut record: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+        record["write_id"] = "by-another-hand".into();
+        world.bucket.set(slot, Some(serde_json::to_vec(&record).expect("JSON")));
+        record
+    });
+    // A read replica more makes it write: not over what it did not write.
+    operator.declare(declare("orders", 1, 1), vec![]);
+    world.settle(&mut operator);
+    world.fake.advance(Duration::from_secs(3));
+    let records = world.records();
+    let (_, body) = records.iter().find(|(key, _)| key.ends_with("slots/m0.json")).expect("a slot record");
+    let record: serde_json::Value = serde_json::from_slice(body).expect("JSON");
+    assert_eq!(record, changed);
+}
