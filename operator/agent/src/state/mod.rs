@@ -190,6 +190,30 @@ impl State {
         self.report.report.as_ref().expect("every step publishes, and the first step is the first thing that happens")
     }
 
+    /// The record cannot be written, or can again.
+    pub fn storage(&mut self, now: Millis, trouble: Option<String>) {
+        self.storage = trouble;
+        self.publish(now);
+    }
+
+    /// The fencing number of the highest order.
+    pub fn fence(&self) -> u64 {
+        self.highest().map_or(0, |orders| orders.fence)
+    }
+
+    /// Data or a file system is being made: a work of hours that a new process would begin again.
+    pub fn is_making(&self) -> bool {
+        self.task.as_ref().is_some_and(|(task, _)| task.is_making())
+    }
+
+    /// The mysqld that runs.
+    pub fn start(&self) -> Option<&str> {
+        match &self.server {
+            Server::Up { up, .. } => Some(&up.start),
+            Server::Down => None,
+        }
+    }
+
     /// Whether a mysqld that runs was found and answers: what a new build must show to stay.
     pub fn is_settled(&self) -> bool {
         let answers = match &self.server {
@@ -229,7 +253,6 @@ impl State {
             Event::MarkerAcknowledged { .. } | Event::MarkerFailed { .. } | Event::HeartbeatAcknowledged { .. } => {}
             Event::Stop => effects.push(Effect::Exit),
             Event::HostShutdown => self.host_shutdown(effects),
-            Event::Storage(result) => self.storage = result.err(),
         }
     }
 

@@ -41,6 +41,8 @@ pub enum HealthRole {
 
 /// Positions, ages and the clock change every second. They alone make a new report this often, not more.
 const VOLATILE_EVERY: Duration = Duration::from_secs(5);
+/// mysqld that has not answered for this long is silent, and no longer only starting.
+const SILENT_FOR: Duration = Duration::from_secs(15);
 /// An observation of mysqld older than this is no answer to a load balancer.
 const HEALTH_OLD: Duration = Duration::from_secs(4);
 
@@ -174,7 +176,9 @@ impl State {
         let problem = |reason: &str, message: &str| Problem { reason: reason.into(), message: message.into() };
         let mut problems = Vec::new();
         problems.extend(self.storage.as_ref().map(|message| problem("StorageFailed", message)));
-        if let Server::Up { silent: Some(message), .. } = &self.server {
+        if let Server::Up { silent: Some(message), at, .. } = &self.server
+            && self.now.since(*at) >= SILENT_FOR
+        {
             problems.push(problem("MysqldSilent", message));
         }
         problems.extend(self.failed.clone());

@@ -102,10 +102,8 @@ impl State {
         self.closing = Closing::Asked;
         self.pause.until = None;
         // Making a file system or data takes long, nothing runs meanwhile, and it is redone.
-        let making = |task: &Task| {
-            matches!(task, Task::Format(_) | Task::Initialise { .. } | Task::Seed { .. } | Task::Start(_))
-        };
-        if self.task.as_ref().is_some_and(|(task, _)| making(task)) {
+        let begun = |task: &Task| task.is_making() || matches!(task, Task::Start(_));
+        if self.task.as_ref().is_some_and(|(task, _)| begun(task)) {
             effects.push(Effect::Exit);
         }
     }

@@ -1,1 +1,784 @@
+//! Tables: a world, what happens, and what the agent does.
 
+use drover_api::{
+    BuildId, Claim, Epoch, GtidSet, Incarnation, Slot, VolumeId, VoterId,
+    records::{RegisterState, Voter},
+    set::Durability,
+    wire::*,
+};
+
+use super::*;
+use crate::durable::Died;
+
+pub(super) const UUID: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+pub(super) const VOTER: &str = "voter-00000001";
+
+pub(super) fn me() -> Me {
+    Me {
+        incarnation: Incarnation::new("k3j9x2m4").expect("valid"),
+        slot: Slot::Member(0),
+        build: BuildId::new("a".repeat(64)).expect("valid"),
+        started: Millis(1),
+        boot_id: "boot-1".into(),
+        installed: Some("9.7.4".into()),
+    }
+}
+
+pub(super) fn volume() -> VolumeId {
+    VolumeId::new("vol-0a1").expect("valid")
+}
+
+fn voter() -> VoterId {
+    VoterId::new(VOTER).expect("valid")
+}
+
+fn credential(user: &str) -> Credential {
+    Credential { user: user.into(), password: format!("{user}-secret") }
+}
+
+pub(super) fn leader(k: u8, open: bool) -> LeaderOrder {
+    let account = Account { slot: Slot::Member(1), credential: credential("drover_voter_m1") };
+    LeaderOrder {
+        initialise: true,
+        k,
+        accounts: vec![account],
+        open,
+        admin: credential("drover_admin"),
+        clone: credential("drover_clone"),
+        marker: 1,
+    }
+}
+
+pub(super) fn source(slot: u8) -> Source {
+    Source { slot: Slot::Member(slot), address: [10, 0, 0, slot].into() }
+}
+
+pub(super) fn replica() -> ReplicaOrder {
+    ReplicaOrder {
+        source: source(1),
+        donor: Some(source(2)),
+        clone: credential("drover_clone"),
+        credential: credential("drover_voter_m0"),
+        acknowledges: true,
+    }
+}
+
+pub(super) fn claim(text: &str) -> Claim {
+    Claim::new(text).expect("valid")
+}
+
+pub(super) fn orders(epoch: u64, seq: u64, role: RoleOrder) -> Orders {
+    let mysql = MysqlOrder { version: "9.7".into(), settings: Default::default(), durability: Durability::Standard };
+    let volume = VolumeOrder { id: volume(), new: true, expected: None };
+    let wanted = Wanted { epoch: Epoch(epoch), claim: claim("c"), volume, mysql, role };
+    let digest = wanted.digest();
+    let incarnation = me().incarnation;
+    Orders { incarnation, slot: me().slot, fence: 1, epoch: Epoch(epoch), claim: claim("c"), seq, digest, wanted }
+}
+
+pub(super) fn register(epoch: u64, leader: Slot) -> Register {
+    let me = Voter { slot: me().slot, voter_id: voter(), generation: 1, life: 1, server_uuid: UUID.into() };
+    Register {
+        write_id: drover_api::WriteId::new("write-0001").expect("valid"),
+        version: 1,
+        epoch: Epoch(epoch),
+        state: RegisterState::Active,
+        claim: claim("c"),
+        leader,
+        voters: vec![me],
+        joining: None,
+        k: 1,
+        base: None,
+        opened: false,
+        marker: 1,
+        last_active: None,
+    }
+}
+
+/// A machine in miniature: it performs each effect at once, in order, and counts what was persisted.
+struct World {
+    state: State,
+    now: Millis,
+    content: VolumeContent,
+    recorded: Recorded,
+    data: bool,
+    seen: Observation,
+    up: Option<Up>,
+    register: Option<Register>,
+    /// Commits wait while false.
+    acknowledged: bool,
+    close_returns: bool,
+    done: Vec<String>,
+    persisted: Option<Durable>,
+    replies: Vec<OrdersReply>,
+    exited: bool,
+    starts: u32,
+}
+
+fn fresh() -> Recorded {
+    Recorded::Empty { fresh: voter(), server_uuid: UUID.into() }
+}
+
+fn closed(start: &str) -> Observation {
+    Observation {
+        start: start.into(),
+        version: "9.7.4".into(),
+        server_uuid: UUID.into(),
+        executed: GtidSet::default(),
+        read_only: true,
+        super_read_only: true,
+        offline: true,
+        source_k: 0,
+        replica_semi_sync: false,
+        channel: None,
+        dumps: vec![],
+        heartbeat: None,
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            state: State::new(me()),
+            now: Millis(1_000_000),
+            content: VolumeContent::Blank,
+            recorded: fresh(),
+            data: false,
+            seen: closed(""),
+            up: None,
+            register: Some(register(1, me().slot)),
+            acknowledged: true,
+            close_returns: true,
+            done: vec![],
+            persisted: None,
+            replies: vec![],
+            exited: false,
+            starts: 0,
+        }
+    }
+
+    fn tell(&mut self, event: Event) -> &mut Self {
+        let mut events = std::collections::VecDeque::from([event]);
+        for _ in 0..200 {
+            let Some(event) = events.pop_front() else { return self };
+            for effect in self.state.step(self.now, event) {
+                events.extend(self.perform(effect));
+            }
+        }
+        panic!("the agent never rests: {:?}", self.done);
+    }
+
+    fn order(&mut self, orders: Orders) -> &mut Self {
+        self.tell(Event::Orders { to: 0, orders: Box::new(orders) })
+    }
+
+    /// Ticks until what was asked for later has been done too.
+    fn wait(&mut self, seconds: u64) -> &mut Self {
+        for _ in 0..seconds {
+            self.now = self.now.plus(Duration::from_secs(1));
+            self.tell(Event::Tick);
+        }
+        self
+    }
+
+    /// The agent is killed and starts again; `boot` is the host's boot it finds itself in.
+    fn restart_agent(&mut self, boot: &str) -> &mut Self {
+        self.state = State::new(Me { boot_id: boot.into(), ..me() });
+        self.exited = false;
+        self.tell(Event::Tick)
+    }
+
+    fn perform(&mut self, effect: Effect) -> Vec<Event> {
+        match effect {
+            Effect::Persist(record) => self.persisted = Some(*record),
+            Effect::Reply { reply, .. } => self.replies.push(reply),
+            Effect::Do(task) => return self.carry_out(task),
+            Effect::Observe { ticket } => {
+                if let Some(up) = &self.up {
+                    let mut seen = self.seen.clone();
+                    seen.start.clone_from(&up.start);
+                    return vec![Event::Observed { ticket, result: Ok(Box::new(seen)) }];
+                }
+            }
+            Effect::Marker { epoch, n } => {
+                self.done.push(format!("Marker {n}"));
+                if let (true, Some(up)) = (self.acknowledged, &self.up) {
+                    return vec![Event::MarkerAcknowledged { start: up.start.clone(), epoch, n }];
+                }
+            }
+            Effect::Heartbeat { .. } => {}
+            Effect::Exit => self.exited = true,
+        }
+        vec![]
+    }
+
+    fn carry_out(&mut self, task: Task) -> Vec<Event> {
+        let name = format!("{task:?}");
+        let name = name.split([' ', '(', '{']).next().unwrap_or_default().to_owned();
+        self.done.push(name);
+        let mounted = |world: &World| Mounted {
+            volume: volume(),
+            record: world.persisted.clone().map_or(world.recorded.clone(), Recorded::Record),
+            data: world.data,
+        };
+        let outcome = match task {
+            Task::LookAround => Outcome::Around {
+                server: self.up.clone(),
+                mounted: self.persisted.is_some().then(|| Box::new(mounted(self))),
+                hint: None,
+            },
+            Task::LookAtVolume(_) => Outcome::Volume(self.content.clone()),
+            Task::Mount(_) => Outcome::Mounted(Box::new(mounted(self))),
+            Task::Initialise { .. } | Task::Seed { .. } => {
+                self.data = true;
+                Outcome::Plain
+            }
+            Task::Start(_) => {
+                self.starts += 1;
+                let up = Up { start: format!("start-{}", self.starts), pid: 100 + self.starts, since: self.now };
+                let channel = self.seen.channel.take().map(|channel| Channel {
+                    receiving: ThreadReport::Stopped,
+                    applying: ThreadReport::Stopped,
+                    ..channel
+                });
+                self.seen = Observation { channel, ..closed(&up.start) };
+                self.up = Some(up.clone());
+                Outcome::Started(up)
+            }
+            Task::Close => {
+                self.seen.offline = true;
+                (self.seen.super_read_only, self.seen.read_only) = (self.close_returns, self.close_returns);
+                Outcome::Closed { returned: self.close_returns }
+            }
+            Task::ReadRegister => Outcome::Register(self.register.clone().map(Box::new)),
+            Task::Terminate => {
+                let start = self.up.take().expect("something runs").start;
+                return vec![Event::Done(Outcome::Plain), Event::Ended { start, how: "exited".into() }];
+            }
+            other => {
+                self.change(other);
+                Outcome::Plain
+            }
+        };
+        vec![Event::Done(outcome)]
+    }
+
+    fn change(&mut self, task: Task) {
+        match task {
+            Task::SemiSync { k } => self.seen.source_k = k,
+            Task::Unseal => (self.seen.super_read_only, self.seen.read_only) = (false, false),
+            Task::Admit | Task::Expose => self.seen.offline = false,
+            Task::Seal => (self.seen.super_read_only, self.seen.read_only) = (true, true),
+            Task::Follow { source, .. } => {
+                self.seen.channel = Some(Channel {
+                    address: Some(source.address),
+                    receiving: ThreadReport::Running,
+                    applying: ThreadReport::Running,
+                    received: GtidSet::default(),
+                });
+            }
+            Task::Resume => {
+                if let Some(channel) = &mut self.seen.channel {
+                    (channel.receiving, channel.applying) = (ThreadReport::Running, ThreadReport::Running);
+                }
+            }
+            Task::Acknowledge(on) => self.seen.replica_semi_sync = on,
+            _ => {}
+        }
+    }
+
+    fn kill_mysqld(&mut self) -> &mut Self {
+        let start = self.up.take().expect("something runs").start;
+        self.tell(Event::Ended { start, how: "killed by signal 9".into() })
+    }
+
+    fn take_done(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.done)
+    }
+
+    fn server(&self) -> &ServerReport {
+        &self.state.report().mysql.server
+    }
+
+    fn phase(&self) -> Option<LeaderPhase> {
+        match self.server() {
+            ServerReport::Running(Running { role: RunningRole::Leader { phase, .. }, .. }) => Some(*phase),
+            _ => None,
+        }
+    }
+
+    fn problems(&self) -> Vec<&str> {
+        self.state.report().problems.iter().map(|problem| problem.reason.as_str()).collect()
+    }
+}
+
+fn opened() -> World {
+    let mut world = World::new();
+    world.order(orders(1, 1, RoleOrder::Leader(leader(1, true)))).wait(3);
+    assert_eq!(world.phase(), Some(LeaderPhase::Open), "{:?}", world.done);
+    world.take_done();
+    world
+}
+
+fn following() -> World {
+    let mut world = World::new();
+    world.order(orders(1, 1, RoleOrder::Replica(replica()))).wait(2);
+    world.take_done();
+    world
+}
+
+const TO_CLOSED: &[&str] =
+    &["LookAround", "LookAtVolume", "Format", "Mount", "Initialise", "Start", "SemiSync", "Accounts"];
+
+#[test]
+fn a_first_leader_is_made_closed_and_opened_only_after_register_and_marker() {
+    let mut world = World::new();
+    world.order(orders(1, 1, RoleOrder::Leader(leader(1, false)))).wait(3);
+    assert_eq!(world.take_done(), TO_CLOSED);
+    assert_eq!(world.phase(), Some(LeaderPhase::Closed));
+    assert!(world.seen.super_read_only && world.seen.offline);
+
+    world.order(orders(1, 2, RoleOrder::Leader(leader(1, true)))).wait(3);
+    assert_eq!(world.take_done(), ["ReadRegister", "Unseal", "Marker 1", "ReadRegister", "Admit", "Admin"]);
+    assert_eq!(world.phase(), Some(LeaderPhase::Open));
+    assert_eq!(world.persisted.as_ref().map(|record| record.dirty), Some(Some(Epoch(1))));
+}
+
+#[test]
+fn a_set_of_one_runs_without_semi_sync() {
+    let mut world = World::new();
+    world.order(orders(1, 1, RoleOrder::Leader(leader(0, true)))).wait(3);
+    assert!(!world.done.contains(&"SemiSync".to_owned()));
+    assert_eq!(world.phase(), Some(LeaderPhase::Open));
+}
+
+#[test]
+fn nobody_is_let_in_before_the_marker_is_acknowledged() {
+    let mut world = World::new();
+    world.acknowledged = false;
+    world.order(orders(1, 1, RoleOrder::Leader(leader(1, true)))).wait(30);
+    assert_eq!(world.phase(), Some(LeaderPhase::Marking));
+    assert!(world.seen.offline);
+    assert!(world.problems().contains(&"MarkerWaits"));
+    assert_eq!(world.done.iter().filter(|done| *done == "Marker 1").count(), 1);
+    let start = world.up.clone().expect("runs").start;
+    world.tell(Event::MarkerAcknowledged { start, epoch: Epoch(1), n: 1 });
+    assert_eq!(world.phase(), Some(LeaderPhase::Open));
+}
+
+#[test]
+fn a_register_that_does_not_name_this_very_data_keeps_it_closed() {
+    let other_voter =
+        |register: &mut Register| register.voters[0].voter_id = VoterId::new("voter-00000002").expect("valid");
+    type Change = fn(&mut Register);
+    let cases: [(&str, Change); 6] = [
+        ("fencing", |register| register.state = RegisterState::Fencing),
+        ("another epoch", |register| register.epoch = Epoch(2)),
+        ("another claim", |register| register.claim = claim("d")),
+        ("another leader", |register| register.leader = Slot::Member(1)),
+        ("another voter", other_voter),
+        ("another generation", |register| register.voters[0].generation = 2),
+    ];
+    for (case, change) in cases {
+        let mut world = World::new();
+        change(world.register.as_mut().expect("there is one"));
+        world.order(orders(1, 1, RoleOrder::Leader(leader(1, true)))).wait(10);
+        assert_eq!(world.phase(), Some(LeaderPhase::Closed), "{case}");
+        assert!(world.problems().contains(&"RegisterObjects"), "{case}: {:?}", world.problems());
+        assert!(!world.done.contains(&"Unseal".to_owned()), "{case}");
+        assert_eq!(world.persisted.as_ref().and_then(|record| record.dirty), None, "{case}");
+    }
+    let mut world = World::new();
+    world.register = None;
+    world.order(orders(1, 1, RoleOrder::Leader(leader(1, true)))).wait(10);
+    assert!(world.problems().contains(&"RegisterMissing"));
+    assert_eq!(world.phase(), Some(LeaderPhase::Closed));
+}
+
+#[test]
+fn a_new_replica_copies_then_forgets_then_follows_and_only_then_serves() {
+    let mut world = World::new();
+    world.order(orders(1, 1, RoleOrder::Replica(replica()))).wait(2);
+    let begin = ["LookAround", "LookAtVolume", "Format", "Mount"];
+    let then = ["Seed", "Start", "Discard", "Follow", "Acknowledge", "Expose"];
+    assert_eq!(world.take_done(), [&begin[..], &then[..]].concat());
+    assert!(world.seen.super_read_only);
+    assert!(world.persisted.as_ref().is_some_and(|record| record.was_acknowledger));
+}
+
+#[test]
+fn a_replica_without_data_waits_for_a_donor() {
+    let mut world = World::new();
+    world.order(orders(1, 1, RoleOrder::Replica(ReplicaOrder { donor: None, ..replica() }))).wait(5);
+    assert!(world.problems().contains(&"NoDonor"));
+    assert_eq!(world.state.report().mysql.data, DataReport::Absent);
+}
+
+#[test]
+fn a_crashed_replica_resumes_by_itself_and_throws_nothing_away() {
+    let mut world = following();
+    world.kill_mysqld().wait(5);
+    assert_eq!(world.take_done(), ["Start", "Acknowledge", "Resume", "Expose"]);
+}
+
+#[test]
+fn a_replica_is_pointed_elsewhere_with_its_relay_log_kept() {
+    let mut world = following();
+    let elsewhere = ReplicaOrder { source: source(2), ..replica() };
+    world.order(orders(2, 1, RoleOrder::Replica(elsewhere))).wait(2);
+    assert_eq!(world.take_done(), ["Follow"]);
+    assert_eq!(world.seen.channel.as_ref().and_then(|channel| channel.address), Some([10, 0, 0, 2].into()));
+}
+
+#[test]
+fn a_dead_leader_stays_closed_until_a_later_epoch() {
+    let mut world = opened();
+    world.kill_mysqld().wait(30);
+    assert!(world.take_done().is_empty());
+    assert!(matches!(world.server(), ServerReport::Died { epoch: Epoch(1), .. }));
+    world.order(orders(1, 9, RoleOrder::Leader(leader(1, true)))).wait(30);
+    world.restart_agent("boot-1").wait(5);
+    assert_eq!(world.take_done(), ["LookAround"]);
+    assert!(matches!(world.server(), ServerReport::Died { epoch: Epoch(1), .. }));
+
+    let again = LeaderOrder { initialise: false, ..leader(0, false) };
+    world.order(orders(2, 1, RoleOrder::Leader(again.clone()))).wait(2);
+    assert_eq!(world.take_done(), ["Start", "Accounts"].iter().filter(|n| **n == "Start").copied().collect::<Vec<_>>());
+    assert_eq!(world.phase(), Some(LeaderPhase::Closed));
+    world.register = Some(register(2, me().slot));
+    world.order(orders(2, 2, RoleOrder::Leader(LeaderOrder { open: true, ..again }))).wait(2);
+    assert_eq!(world.take_done(), ["ReadRegister", "Unseal", "Marker 1", "ReadRegister", "Admit"]);
+    assert_eq!(world.phase(), Some(LeaderPhase::Open));
+}
+
+#[test]
+fn who_led_is_never_simply_wired_as_a_replica() {
+    let mut world = opened();
+    world.kill_mysqld();
+    world.order(orders(2, 1, RoleOrder::Replica(replica()))).wait(5);
+    assert!(matches!(world.replies.last(), Some(OrdersReply::Refused { .. })));
+    assert!(world.take_done().is_empty());
+}
+
+#[test]
+fn a_host_that_went_down_under_a_leader_is_a_death_and_another_life() {
+    let mut world = opened();
+    world.up = None;
+    world.restart_agent("boot-2").wait(5);
+    assert!(matches!(world.server(), ServerReport::Died { epoch: Epoch(1), .. }));
+    let VolumeReport::Mounted(voting) = &world.state.report().volume else { panic!("not mounted") };
+    assert_eq!((voting.life, voting.generation), (2, 1));
+}
+
+#[test]
+fn an_agent_that_is_killed_or_stopped_changes_nothing() {
+    for event in [None, Some(Event::Stop)] {
+        let mut world = opened();
+        if let Some(event) = event {
+            world.tell(event);
+            assert!(world.exited);
+        }
+        let pid = world.up.clone().expect("runs").pid;
+        world.restart_agent("boot-1").wait(3);
+        assert_eq!(world.take_done(), ["LookAround"]);
+        assert_eq!(world.phase(), Some(LeaderPhase::Open));
+        assert!(matches!(world.server(), ServerReport::Running(running) if running.pid == pid));
+    }
+}
+
+#[test]
+fn a_host_shutdown_closes_before_it_ends_mysqld_and_the_leader_resumes_with_a_new_marker() {
+    let mut world = opened();
+    world.tell(Event::HostShutdown);
+    assert_eq!(world.take_done(), ["Close", "Terminate", "Flush"]);
+    let record = world.persisted.clone().expect("persisted");
+    assert!(world.exited && record.clean && record.dirty.is_none() && record.died.is_none());
+
+    world.restart_agent("boot-2").wait(5);
+    let resumed = ["LookAround", "Start", "SemiSync", "ReadRegister", "Unseal", "Marker 1", "ReadRegister", "Admit"];
+    assert_eq!(world.take_done(), resumed);
+    assert_eq!(world.persisted.map(|record| record.voting.life), Some(1));
+}
+
+#[test]
+fn a_shutdown_with_a_waiting_commit_ends_nothing_by_sigterm() {
+    let mut world = opened();
+    world.close_returns = false;
+    world.tell(Event::HostShutdown);
+    assert_eq!(world.take_done(), ["Close"]);
+    let record = world.persisted.clone().expect("persisted");
+    assert!(world.exited && !record.clean && record.dirty == Some(Epoch(1)));
+    world.up = None;
+    world.restart_agent("boot-2").wait(5);
+    assert!(matches!(world.server(), ServerReport::Died { .. }));
+}
+
+#[test]
+fn lost_acknowledgers_switch_nothing_off() {
+    let mut world = opened();
+    world.acknowledged = false;
+    let before = world.seen.clone();
+    world.wait(600);
+    assert!(world.take_done().is_empty());
+    assert_eq!(world.seen, before);
+    assert_eq!(world.phase(), Some(LeaderPhase::Open));
+}
+
+#[test]
+fn a_higher_epoch_closes_an_open_leader_before_it_opens_again() {
+    let mut world = opened();
+    world.register = Some(register(2, me().slot));
+    world.order(orders(2, 1, RoleOrder::Leader(LeaderOrder { initialise: false, ..leader(2, true) }))).wait(3);
+    let expected = ["Close", "SemiSync", "ReadRegister", "Unseal", "Marker 1", "ReadRegister", "Admit"];
+    assert_eq!(world.take_done(), expected);
+}
+
+#[test]
+fn k_is_never_changed_while_open() {
+    let mut world = opened();
+    world.order(orders(1, 2, RoleOrder::Leader(leader(2, true)))).wait(3);
+    assert!(matches!(world.replies.last(), Some(OrdersReply::Refused { .. })));
+    assert!(world.take_done().is_empty());
+}
+
+#[test]
+fn orders_are_taken_by_rank_and_only_where_they_contradict_nothing() {
+    type Change = fn(&mut Orders);
+    let cases: [(&str, Change, &str); 13] = [
+        ("the same again", |_| {}, "Accepted"),
+        ("a higher seq", |orders| orders.seq = 6, "Accepted"),
+        ("a higher fence, a lower seq", |orders| (orders.fence, orders.seq) = (2, 1), "Accepted"),
+        ("a lower seq", |orders| orders.seq = 4, "Stale"),
+        ("a lower fence, a higher seq", |orders| (orders.fence, orders.seq) = (0, 9), "Stale"),
+        ("a lower epoch of a higher fence", |o| (o.fence, o.epoch, o.wanted.epoch) = (2, Epoch(0), Epoch(0)), "Stale"),
+        (
+            "another claim of the same epoch",
+            |o| (o.seq, o.claim, o.wanted.claim) = (6, claim("d"), claim("d")),
+            "Refused",
+        ),
+        ("two epochs in one order", |orders| (orders.seq, orders.epoch) = (6, Epoch(2)), "Refused"),
+        ("the same rank, another digest", |orders| orders.digest = "other".into(), "Refused"),
+        ("another slot", |orders| (orders.seq, orders.slot) = (6, Slot::Member(1)), "Refused"),
+        (
+            "another incarnation",
+            |o| (o.seq, o.incarnation) = (6, Incarnation::new("zzzzzzzz").expect("valid")),
+            "Refused",
+        ),
+        ("another volume", |o| (o.seq, o.wanted.volume.id) = (6, VolumeId::new("vol-9").expect("valid")), "Refused"),
+        (
+            "another voter",
+            |o| (o.seq, o.wanted.volume.expected) = (6, Some(VoterId::new("voter-x9").expect("valid"))),
+            "Refused",
+        ),
+    ];
+    for (case, change, expected) in cases {
+        let mut world = World::new();
+        let first = orders(1, 5, RoleOrder::Closed);
+        world.order(first.clone()).wait(2);
+        let mut next = first;
+        change(&mut next);
+        world.order(next);
+        let reply = format!("{:?}", world.replies.last().expect("a reply"));
+        assert!(reply.starts_with(expected), "{case}: {reply}");
+    }
+}
+
+#[test]
+fn data_is_never_made_over_data() {
+    let mut world = following();
+    world.order(orders(2, 1, RoleOrder::Leader(leader(1, false)))).wait(3);
+    assert!(matches!(world.replies.last(), Some(OrdersReply::Refused { .. })), "initialise in epoch 2");
+    world.order(orders(1, 2, RoleOrder::Leader(leader(1, false)))).wait(3);
+    assert!(matches!(world.replies.last(), Some(OrdersReply::Refused { .. })), "initialise over a copy");
+    assert!(world.take_done().is_empty());
+}
+
+#[test]
+fn an_initialise_or_copy_that_was_cut_short_is_begun_again() {
+    for role in [RoleOrder::Leader(leader(1, false)), RoleOrder::Replica(replica())] {
+        let mut world = World::new();
+        world.order(orders(1, 1, role)).wait(3);
+        (world.data, world.up) = (false, None);
+        world.take_done();
+        world.restart_agent("boot-1").wait(3);
+        let made = world.take_done();
+        assert!(made[1] == "Initialise" || made[1] == "Seed", "{made:?}");
+    }
+}
+
+#[test]
+fn what_is_found_on_a_volume_decides_whether_it_is_touched() {
+    let foreign = VolumeContent::Foreign { found: "xfs".into() };
+    let cases = [
+        ("blank and new", VolumeContent::Blank, true, None, true),
+        ("half made by us and new", VolumeContent::HalfMade, true, None, true),
+        ("blank, not new", VolumeContent::Blank, false, None, false),
+        ("half made, not new", VolumeContent::HalfMade, false, None, false),
+        ("blank, a voter expected", VolumeContent::Blank, true, Some(voter()), false),
+        ("foreign", foreign.clone(), true, None, false),
+        ("foreign, not new", foreign, false, None, false),
+    ];
+    for (case, content, new, expected, formatted) in cases {
+        let mut world = World::new();
+        world.content = content;
+        let mut order = orders(1, 1, RoleOrder::Closed);
+        order.wanted.volume = VolumeOrder { new, expected, ..order.wanted.volume };
+        world.order(order).wait(10);
+        assert_eq!(world.done.contains(&"Format".to_owned()), formatted, "{case}");
+        assert_eq!(world.done.contains(&"Mount".to_owned()), formatted, "{case}");
+        assert_eq!(matches!(world.state.report().volume, VolumeReport::Foreign { .. }), !formatted, "{case}");
+    }
+}
+
+#[test]
+fn a_volume_of_ours_with_other_contents_is_let_go_and_reported() {
+    let record = |change: fn(&mut Durable)| {
+        let mut record = Durable::fresh(me().incarnation, me().slot, voter(), UUID.into(), "boot-0".into());
+        change(&mut record);
+        Recorded::Record(record)
+    };
+    let cases = [
+        ("another incarnation", record(|r| r.incarnation = Incarnation::new("zzzzzzzz").expect("valid"))),
+        ("another slot", record(|r| r.slot = Slot::Member(3))),
+        ("an older voter", record(|r| r.voting.voter_id = VoterId::new("voter-old1").expect("valid"))),
+        ("no record", Recorded::Unreadable { found: "files, but no record".into() }),
+        ("nothing", fresh()),
+    ];
+    for (case, recorded) in cases {
+        let mut world = World::new();
+        (world.content, world.recorded, world.data) = (VolumeContent::Ours, recorded, true);
+        let mut order = orders(1, 1, RoleOrder::Replica(replica()));
+        order.wanted.volume = VolumeOrder { new: false, expected: Some(voter()), ..order.wanted.volume };
+        world.order(order).wait(5);
+        assert_eq!(world.take_done(), ["LookAround", "LookAtVolume", "Mount", "Unmount"], "{case}");
+        assert!(matches!(world.state.report().volume, VolumeReport::Foreign { .. }), "{case}");
+        assert_eq!(world.persisted, None, "{case}");
+    }
+}
+
+#[test]
+fn the_life_is_raised_by_an_unclean_boot_and_by_nothing_else() {
+    let cases = [
+        ("same boot", "boot-1", false, Durability::Standard, 1),
+        ("another boot", "boot-2", false, Durability::Standard, 2),
+        ("another boot after a clean end", "boot-2", true, Durability::Standard, 1),
+        ("another boot, strict", "boot-2", false, Durability::Strict, 1),
+    ];
+    for (case, boot, clean, durability, life) in cases {
+        let mut record = Durable::fresh(me().incarnation, me().slot, voter(), UUID.into(), "boot-1".into());
+        let mut order = orders(1, 1, RoleOrder::Closed);
+        order.wanted.mysql.durability = durability;
+        (record.orders, record.clean) = (Some(order), clean);
+        record.begin_boot(boot);
+        assert_eq!((record.voting.life, record.clean), (life, false), "{case}");
+    }
+}
+
+#[test]
+fn only_the_ordered_mysqld_is_started() {
+    for (installed, reason) in
+        [(None, "NoMysqld"), (Some("9.6.0"), "OtherMysqlVersion"), (Some("9.70.1"), "OtherMysqlVersion")]
+    {
+        let mut world = World::new();
+        world.state = State::new(Me { installed: installed.map(Into::into), ..me() });
+        world.order(orders(1, 1, RoleOrder::Leader(leader(1, true)))).wait(5);
+        assert!(world.problems().contains(&reason), "{installed:?}: {:?}", world.problems());
+        assert_eq!(world.starts, 0);
+        assert!(!world.data);
+    }
+}
+
+#[test]
+fn a_device_that_comes_late_is_waited_for() {
+    let mut world = World::new();
+    world.content = VolumeContent::NoDevice;
+    world.order(orders(1, 1, RoleOrder::Closed)).wait(5);
+    assert_eq!(world.state.report().volume, VolumeReport::Waiting);
+    assert!(world.problems().contains(&"WaitingForDevice"));
+    world.content = VolumeContent::Blank;
+    world.wait(3);
+    assert!(matches!(world.state.report().volume, VolumeReport::Mounted(_)));
+}
+
+#[test]
+fn a_mysqld_that_keeps_ending_is_started_ever_less_often() {
+    let mut world = following();
+    let mut starts = Vec::new();
+    for _ in 0..4 {
+        let before = world.now;
+        let count = world.starts;
+        world.kill_mysqld();
+        while world.starts == count {
+            world.wait(1);
+        }
+        starts.push(world.now.since(before).as_secs());
+    }
+    assert!(starts.windows(2).all(|pair| pair[0] <= pair[1]) && starts[3] >= 4 * starts[0].max(1), "{starts:?}");
+}
+
+#[test]
+fn a_closed_order_closes_what_runs_and_starts_nothing() {
+    let mut world = opened();
+    world.order(orders(2, 1, RoleOrder::Closed)).wait(3);
+    assert_eq!(world.take_done(), ["Close"]);
+    world.kill_mysqld().wait(30);
+    assert!(world.take_done().is_empty());
+    assert_eq!(*world.server(), ServerReport::Stopped);
+}
+
+#[test]
+fn a_report_grows_when_something_is_worth_saying() {
+    let mut world = opened();
+    let mut grew = world.state.report().seq;
+    let mut waited = Vec::new();
+    for second in 0..11 {
+        world.wait(1);
+        if world.state.report().seq > grew {
+            grew = world.state.report().seq;
+            waited.push(second);
+        }
+    }
+    assert_eq!((waited.len(), waited[1] - waited[0]), (2, 5), "positions alone: {waited:?}");
+    let seq = world.state.report().seq;
+    world.kill_mysqld();
+    assert!(world.state.report().seq > seq);
+}
+
+#[test]
+fn load_balancers_hear_yes_only_while_it_is_so() {
+    let second = Duration::from_secs(1);
+    let mut world = opened();
+    let health = world.state.health(world.now);
+    assert_eq!(health.primary(world.now), Ok(()));
+    assert_eq!(health.replica(world.now, second), Err("primary"));
+    assert_eq!(health.primary(world.now.plus(second * 10)), Err("stale"));
+    world.kill_mysqld();
+    assert_eq!(world.state.health(world.now).primary(world.now), Err("stopped"));
+
+    let mut world = following();
+    world.seen.heartbeat = Some(world.now);
+    world.wait(3);
+    let health = world.state.health(world.now);
+    assert_eq!(health.replica(world.now, second * 5), Ok(()));
+    assert_eq!(health.replica(world.now, second), Err("lagging"));
+    assert_eq!(health.primary(world.now), Err("replica"));
+    if let Some(channel) = &mut world.seen.channel {
+        channel.applying = ThreadReport::Failed { error: "1062".into() };
+    }
+    world.wait(2);
+    assert!(
+        world.state.health(world.now).replica(world.now, second * 60).is_err() || world.done.contains(&"Resume".into())
+    );
+}
+
+#[test]
+fn a_death_that_was_recorded_is_not_recorded_again() {
+    let mut world = opened();
+    world.seen.executed = format!("{UUID}:1-7").parse().expect("valid");
+    world.wait(1).kill_mysqld();
+    let died = world.persisted.clone().and_then(|record| record.died);
+    let executed = Some(world.seen.executed.clone());
+    assert_eq!(died, Some(Died { epoch: Epoch(1), how: "killed by signal 9".into(), executed }));
+    world.restart_agent("boot-2");
+    assert_eq!(world.persisted.and_then(|record| record.died), died);
+}

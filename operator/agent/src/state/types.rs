@@ -60,8 +60,6 @@ pub enum Event {
     Stop,
     /// SIGTERM, and the whole host is going down.
     HostShutdown,
-    /// The record could be written again, or could not.
-    Storage(Result<(), String>),
 }
 
 /// What is to be done, in order.
@@ -261,4 +259,11 @@ pub struct Channel {
 pub struct Dump {
     pub user: String,
     pub semi_sync: bool,
+}
+
+impl Task {
+    /// Makes a file system or data: long, with nothing running meanwhile, and redone when cut short.
+    pub fn is_making(&self) -> bool {
+        matches!(self, Task::Format(_) | Task::Initialise { .. } | Task::Seed { .. })
+    }
 }

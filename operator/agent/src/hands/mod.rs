@@ -1,0 +1,258 @@
+//! Hands: each effect of the state machine, performed. Nothing here decides; what went wrong goes back as an event.
+
+use std::{sync::Arc, time::Duration};
+
+use drover_api::{Epoch, Millis, Slot, VoterId, bucket::ObjectKey, records::Register};
+use drover_cloud::Objects;
+use tokio::sync::{Mutex, mpsc};
+
+use crate::{
+    edge,
+    state::{Event, Failure, Mounted, Outcome, Task},
+};
+
+pub mod command;
+mod mycnf;
+pub mod mysqld;
+mod observe;
+pub mod paths;
+mod seed;
+mod sql;
+mod volume;
+
+use mysqld::{MysqldError, Watched};
+use paths::{Paths, SOCKET};
+use sql::{Logged, Session, SqlError};
+
+/// From several connections, each with a row of its own: a lost acknowledgement holds one up only until another writes.
+const HEARTBEAT_LANES: usize = 3;
+const REGISTER: Duration = Duration::from_secs(5);
+const OBSERVATION: Duration = Duration::from_secs(8);
+
+/// Shared by everything that runs beside the loop.
+#[derive(Debug)]
+pub struct Hands<O> {
+    pub paths: Paths,
+    pub slot: Slot,
+    pub register: ObjectKey,
+    pub objects: Arc<O>,
+    pub events: mpsc::Sender<Event>,
+    watched: Mutex<Option<Watched>>,
+    lanes: [Arc<Mutex<Lane>>; HEARTBEAT_LANES],
+}
+
+/// A heartbeat's connection, kept while its mysqld lives.
+#[derive(Debug, Default)]
+struct Lane(Option<(String, Session)>);
+
+#[derive(Debug, thiserror::Error)]
+enum TaskError {
+    #[error(transparent)]
+    Sql(#[from] SqlError),
+    #[error(transparent)]
+    Volume(#[from] volume::VolumeError),
+    #[error(transparent)]
+    Mysqld(#[from] MysqldError),
+    #[error(transparent)]
+    Seed(#[from] seed::SeedError),
+    #[error("the register could not be read: {0}")]
+    Register(String),
+}
+
+impl<O: Objects + 'static> Hands<O> {
+    pub fn new(paths: Paths, slot: Slot, register: ObjectKey, objects: Arc<O>, events: mpsc::Sender<Event>) -> Self {
+        Self { paths, slot, register, objects, events, watched: Mutex::default(), lanes: Default::default() }
+    }
+
+    /// Performs one task and tells how it ended.
+    pub async fn perform(self: Arc<Self>, task: Task) {
+        let reason = reason(&task);
+        let event = match self.attempt(task).await {
+            Ok(outcome) => Event::Done(outcome),
+            Err(error) => Event::Failed(Failure { reason, message: error.to_string() }),
+        };
+        self.tell(event).await;
+    }
+
+    pub async fn observe(self: Arc<Self>, ticket: u64) {
+        let start = self.watched.lock().await.as_ref().map(|watched| watched.up.start.clone()).unwrap_or_default();
+        let look = async {
+            if !sql::listens(SOCKET) {
+                return Err("mysqld does not listen yet".to_owned());
+            }
+            observe::observe(SOCKET, &start).await.map(Box::new).map_err(|error| error.to_string())
+        };
+        let result =
+            tokio::time::timeout(OBSERVATION, look).await.unwrap_or_else(|_| Err("mysqld does not answer".into()));
+        self.tell(Event::Observed { ticket, result }).await;
+    }
+
+    pub async fn write_marker(self: Arc<Self>, start: String, epoch: Epoch, n: u64) {
+        let statement = format!(
+            "INSERT INTO drover.marker (epoch, n, at) VALUES ({epoch}, {n}, NOW(6)) ON DUPLICATE KEY UPDATE at = NOW(6)"
+        );
+        let written = async { Session::open(SOCKET, Logged::Yes).await?.run_waiting(&statement).await };
+        let event = match written.await {
+            Ok(()) => Event::MarkerAcknowledged { start, epoch, n },
+            Err(error) => Event::MarkerFailed { start, message: error.to_string() },
+        };
+        self.tell(event).await;
+    }
+
+    /// Writes a heartbeat from the first connection, beginning with `first`, that is not waiting itself.
+    pub async fn write_heartbeat(self: Arc<Self>, start: String, epoch: Epoch, at: Millis, first: usize) {
+        let free = (0..HEARTBEAT_LANES).map(|n| (first + n) % HEARTBEAT_LANES);
+        for number in free {
+            let Ok(mut lane) = self.lanes[number].clone().try_lock_owned() else { continue };
+            // A beat that fails is no event: the next is due in a second, and its absence is what is looked at.
+            if let Err(error) = lane.beat(&start, number, epoch, at).await {
+                tracing::debug!(%error, "heartbeat");
+                lane.0 = None;
+                return;
+            }
+            drop(lane);
+            return self.tell(Event::HeartbeatAcknowledged { start, at }).await;
+        }
+    }
+
+    async fn attempt(&self, task: Task) -> Result<Outcome, TaskError> {
+        let paths = &self.paths;
+        match task {
+            Task::LookAround => {
+                mysqld::install_unit(paths).await?;
+                let server = self.watch(mysqld::adopt().await?).await;
+                let (fresh, uuid) = minted();
+                let (hint, mounted) = volume::look_around(paths, fresh, uuid).await?;
+                Ok(Outcome::Around { server, mounted: mounted.map(Box::new), hint })
+            }
+            Task::LookAtVolume(id) => Ok(Outcome::Volume(volume::look(&id).await?)),
+            Task::Format(id) => volume::format(&id).await.map(plain).map_err(Into::into),
+            Task::Mount(id) => {
+                let (fresh, uuid) = minted();
+                let mounted: Mounted = volume::mount(paths, &id, fresh, uuid).await?;
+                Ok(Outcome::Mounted(Box::new(mounted)))
+            }
+            Task::Unmount => volume::unmount(paths).await.map(plain).map_err(Into::into),
+            Task::Flush => volume::flush(paths).await.map(plain).map_err(Into::into),
+            Task::Initialise { mysql, server_uuid } => {
+                seed::initialise(paths, &mysql, &server_uuid).await.map(plain).map_err(Into::into)
+            }
+            Task::Seed { mysql, donor, credential, server_uuid } => {
+                seed::seed(paths, &mysql, &donor, &credential, &server_uuid).await.map(plain).map_err(Into::into)
+            }
+            Task::Start(mysql) => {
+                let watched = mysqld::start(paths, self.slot, &mysql).await?;
+                let up = self.watch(Some(watched)).await;
+                up.map(Outcome::Started).ok_or(TaskError::Mysqld(MysqldError::NotWatched))
+            }
+            Task::Terminate => {
+                let watched = self.watched.lock().await.clone();
+                watched.ok_or(MysqldError::NotWatched)?.terminate().map(plain).map_err(Into::into)
+            }
+            Task::ReadRegister => self.read_register().await,
+            task => self.attempt_sql(task).await.map_err(Into::into),
+        }
+    }
+
+    async fn attempt_sql(&self, task: Task) -> Result<Outcome, SqlError> {
+        let logged = if matches!(task, Task::Admin(_)) { Logged::Yes } else { Logged::No };
+        let session = &mut Session::open(SOCKET, logged).await?;
+        match task {
+            Task::Close => return sql::close(session).await.map(|returned| Outcome::Closed { returned }),
+            Task::Seal => sql::seal(session).await,
+            Task::Accounts { accounts, clone, sealed } => sql::accounts(session, &accounts, &clone, sealed).await,
+            Task::SemiSync { k } => sql::semi_sync(session, k).await,
+            Task::Unseal => sql::unseal(session).await,
+            Task::Admit | Task::Expose => sql::let_in(session).await,
+            Task::Admin(credential) => sql::admin(session, &credential).await,
+            Task::Discard => sql::discard(session).await,
+            Task::Follow { source, credential, fresh } => {
+                sql::follow(session, &self.paths, &source, &credential, fresh).await
+            }
+            Task::Acknowledge(on) => sql::acknowledge(session, on).await,
+            Task::Resume => sql::resume(session).await,
+            other => Err(SqlError::Contradiction(format!("{other:?} is not done by SQL"))),
+        }
+        .map(plain)
+    }
+
+    async fn read_register(&self) -> Result<Outcome, TaskError> {
+        let read = tokio::time::timeout(REGISTER, self.objects.get(&self.register)).await;
+        let object = read
+            .map_err(|_| TaskError::Register(format!("no answer within {} s", REGISTER.as_secs())))?
+            .map_err(|error| TaskError::Register(error.to_string()))?;
+        let Some(object) = object else { return Ok(Outcome::Register(None)) };
+        let register: Register =
+            serde_json::from_slice(&object.body).map_err(|error| TaskError::Register(error.to_string()))?;
+        Ok(Outcome::Register(Some(Box::new(register))))
+    }
+
+    /// From now on its end is told.
+    async fn watch(&self, watched: Option<Watched>) -> Option<crate::state::Up> {
+        let found = watched.clone();
+        *self.watched.lock().await = watched;
+        let found = found?;
+        let (up, events) = (found.up.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let how = found.ended().await;
+            let start = found.up.start;
+            if events.send(Event::Ended { start, how }).await.is_err() {
+                tracing::debug!("mysqld ended after the agent's loop did");
+            }
+        });
+        Some(up)
+    }
+
+    async fn tell(&self, event: Event) {
+        if self.events.send(event).await.is_err() {
+            tracing::debug!("the loop has ended; what happened since is found by the next agent");
+        }
+    }
+}
+
+impl Lane {
+    async fn beat(&mut self, start: &str, number: usize, epoch: Epoch, at: Millis) -> Result<(), SqlError> {
+        if self.0.as_ref().is_none_or(|(of, _)| of != start) {
+            self.0 = Some((start.to_owned(), Session::open(SOCKET, Logged::Yes).await?));
+        }
+        let statement = format!(
+            "INSERT INTO drover.heartbeat (lane, epoch, at_ms) VALUES ({number}, {epoch}, {}) AS new \
+             ON DUPLICATE KEY UPDATE epoch = new.epoch, at_ms = new.at_ms",
+            at.0
+        );
+        match &mut self.0 {
+            Some((_, session)) => session.run_waiting(&statement).await,
+            None => Ok(()),
+        }
+    }
+}
+
+fn plain((): ()) -> Outcome {
+    Outcome::Plain
+}
+
+/// A voter id and a server uuid, fresh, in case the volume turns out to be new.
+fn minted() -> (VoterId, String) {
+    let hex = hex::encode(edge::random_bytes());
+    let voter = VoterId::new(&hex[..16]).expect("16 hex digits are a voter id");
+    let hex = hex::encode(edge::random_bytes());
+    // Version 4, as mysqld accepts any UUID.
+    (voter, format!("{}-{}-4{}-8{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..32]))
+}
+
+/// How a failure of this task is called in the report.
+fn reason(task: &Task) -> &'static str {
+    match task {
+        Task::LookAround => "LookAroundFailed",
+        Task::LookAtVolume(_) | Task::Format(_) | Task::Mount(_) | Task::Unmount | Task::Flush => "VolumeFailed",
+        Task::Initialise { .. } => "InitialiseFailed",
+        Task::Seed { .. } => "SeedFailed",
+        Task::Start(_) => "StartFailed",
+        Task::Close | Task::Seal | Task::Terminate => "CloseFailed",
+        Task::Accounts { .. } | Task::Admin(_) => "AccountsFailed",
+        Task::SemiSync { .. } | Task::Acknowledge(_) => "SemiSyncFailed",
+        Task::ReadRegister => "RegisterUnreadable",
+        Task::Unseal | Task::Admit | Task::Expose => "OpenFailed",
+        Task::Discard | Task::Follow { .. } | Task::Resume => "ReplicationFailed",
+    }
+}

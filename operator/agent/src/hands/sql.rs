@@ -1,0 +1,309 @@
+//! What is said to mysqld: over its socket, as root by auth_socket, each statement with a deadline.
+
+use std::{path::Path, time::Duration};
+
+use drover_api::wire::{Account, Credential, Source, ThreadReport};
+use mysql_async::{Conn, OptsBuilder, prelude::Queryable};
+
+use super::{mycnf::TIMEOUT_INFINITE, paths::Paths};
+
+#[derive(Debug, thiserror::Error)]
+pub enum SqlError {
+    #[error("mysqld does not accept a connection: {0}")]
+    Connect(#[source] mysql_async::Error),
+    #[error("{what} failed: {source}")]
+    Statement { what: String, source: mysql_async::Error },
+    #[error("{what} did not return within {} s", deadline.as_secs())]
+    Deadline { what: String, deadline: Duration },
+    #[error("{0}")]
+    Contradiction(String),
+}
+
+/// Unlogged statements stay on this server; logged ones replicate, and wait for acknowledgements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Logged {
+    No,
+    Yes,
+}
+
+/// One connection of ours.
+#[derive(Debug)]
+pub struct Session(Conn);
+
+/// For what answers at once on a server that works.
+const PROMPT: Duration = Duration::from_secs(5);
+/// For what waits for threads of mysqld to start or end.
+const SLOW: Duration = Duration::from_secs(30);
+/// How long a close may wait for commits in flight.
+const CLOSE: Duration = Duration::from_secs(10);
+
+impl Session {
+    pub async fn open(socket: &str, logged: Logged) -> Result<Self, SqlError> {
+        let options = OptsBuilder::default()
+            .user(Some("root"))
+            .socket(Some(socket))
+            .prefer_socket(Some(true))
+            .max_allowed_packet(Some(16 << 20))
+            .wait_timeout(Some(3600));
+        let deadline = SqlError::Deadline { what: "connecting".into(), deadline: PROMPT };
+        let conn =
+            tokio::time::timeout(PROMPT, Conn::new(options)).await.map_err(|_| deadline)?.map_err(SqlError::Connect)?;
+        let mut session = Self(conn);
+        // Our quoting relies on backslashes.
+        session.run("SET SESSION sql_mode = ''").await?;
+        if logged == Logged::No {
+            session.run("SET SESSION sql_log_bin = 0").await?;
+        }
+        Ok(session)
+    }
+
+    pub async fn run(&mut self, statement: &str) -> Result<(), SqlError> {
+        self.run_within(statement, PROMPT).await
+    }
+
+    pub async fn run_within(&mut self, statement: &str, deadline: Duration) -> Result<(), SqlError> {
+        let done = tokio::time::timeout(deadline, self.0.query_drop(statement)).await;
+        done.map_err(|_| SqlError::Deadline { what: name(statement), deadline })?
+            .map_err(|source| SqlError::Statement { what: name(statement), source })
+    }
+
+    /// A statement that may wait as long as its acknowledgements need. It cannot be taken back (KILL does not end the wait), so
+    /// what bounds it is the life of mysqld, whose end closes the connection, and that each caller has one at a time.
+    pub async fn run_waiting(&mut self, statement: &str) -> Result<(), SqlError> {
+        self.0.query_drop(statement).await.map_err(|source| SqlError::Statement { what: name(statement), source })
+    }
+
+    pub async fn rows<T>(&mut self, statement: &str) -> Result<Vec<T>, SqlError>
+    where
+        T: mysql_async::prelude::FromRow + Send + 'static,
+    {
+        let done = tokio::time::timeout(PROMPT, self.0.query(statement)).await;
+        done.map_err(|_| SqlError::Deadline { what: name(statement), deadline: PROMPT })?
+            .map_err(|source| SqlError::Statement { what: name(statement), source })
+    }
+}
+
+/// The first words of a statement: never what it carries, which may be a password.
+fn name(statement: &str) -> String {
+    statement.split([' ', '\n']).take(4).filter(|word| !word.contains('\'')).collect::<Vec<_>>().join(" ")
+}
+
+/// A string literal, under a sql_mode with backslash escapes.
+pub fn quote(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'").replace('\0', "\\0"))
+}
+
+/// What every data directory of ours begins with, beside what mysqld itself makes.
+pub const SCHEMA: [&str; 4] = [
+    "CREATE DATABASE drover",
+    "CREATE TABLE drover.heartbeat (lane TINYINT UNSIGNED PRIMARY KEY, epoch BIGINT UNSIGNED NOT NULL, \
+     at_ms BIGINT UNSIGNED NOT NULL)",
+    "CREATE TABLE drover.marker (epoch BIGINT UNSIGNED, n BIGINT UNSIGNED, at TIMESTAMP(6) NOT NULL, PRIMARY KEY (epoch, n))",
+    // CLONE overwrites accounts; this one is the same on every server, and only root of this machine can be it.
+    "ALTER USER root@localhost IDENTIFIED WITH auth_socket",
+];
+
+/// super_read_only is lifted for the moment, read_only is not: only root may write, and nothing of it is logged.
+pub async fn accounts(
+    session: &mut Session,
+    accounts: &[Account],
+    clone: &Credential,
+    sealed: bool,
+) -> Result<(), SqlError> {
+    if sealed {
+        session.run("SET GLOBAL super_read_only = OFF").await?;
+    }
+    for account in accounts {
+        // CONNECTION_ADMIN: without it offline_mode cuts replication off.
+        make_user(session, &account.credential, "REPLICATION SLAVE, CONNECTION_ADMIN").await?;
+    }
+    make_user(session, clone, "BACKUP_ADMIN, CONNECTION_ADMIN").await?;
+    let ours = "user LIKE 'drover\\\\_voter\\\\_%' OR user LIKE 'drover\\\\_learner\\\\_%'";
+    let found: Vec<String> = session.rows(&format!("SELECT user FROM mysql.user WHERE {ours}")).await?;
+    for user in found.iter().filter(|user| accounts.iter().all(|account| account.credential.user != **user)) {
+        session.run(&format!("DROP USER {}@'%'", quote(user))).await?;
+    }
+    let connected: Vec<(u64, String)> = session
+        .rows(&format!(
+            "SELECT processlist_id, processlist_user FROM performance_schema.threads WHERE {}",
+            ours.replace("user", "processlist_user")
+        ))
+        .await?;
+    for (id, _) in connected.iter().filter(|(_, user)| accounts.iter().all(|account| account.credential.user != *user))
+    {
+        match session.run(&format!("KILL CONNECTION {id}")).await {
+            // It ended by itself meanwhile.
+            Err(SqlError::Statement { source: mysql_async::Error::Server(error), .. }) if error.code == 1094 => {}
+            other => other?,
+        }
+    }
+    if sealed {
+        session.run("SET GLOBAL super_read_only = ON").await?;
+    }
+    Ok(())
+}
+
+async fn make_user(session: &mut Session, credential: &Credential, grants: &str) -> Result<(), SqlError> {
+    let user = format!("{}@'%'", quote(&credential.user));
+    let identified = format!("IDENTIFIED WITH caching_sha2_password BY {} REQUIRE SSL", quote(&credential.password));
+    session.run(&format!("CREATE USER IF NOT EXISTS {user} {identified}")).await?;
+    session.run(&format!("ALTER USER {user} {identified}")).await?;
+    session.run(&format!("GRANT {grants} ON *.* TO {user}")).await
+}
+
+/// The account for people: everything but what would let it past offline_mode, read_only or the protocol.
+pub async fn admin(session: &mut Session, credential: &Credential) -> Result<(), SqlError> {
+    let user = format!("{}@'%'", quote(&credential.user));
+    make_user(session, credential, "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX, REFERENCES").await?;
+    for grants in [
+        "CREATE VIEW, SHOW VIEW, TRIGGER, EVENT, EXECUTE, CREATE ROUTINE, ALTER ROUTINE, CREATE TEMPORARY TABLES, LOCK TABLES",
+        "CREATE USER, CREATE ROLE, DROP ROLE, PROCESS, SHOW DATABASES, REPLICATION CLIENT, RELOAD",
+    ] {
+        session.run(&format!("GRANT {grants} ON *.* TO {user} WITH GRANT OPTION")).await?;
+    }
+    Ok(())
+}
+
+/// Switched on before opening and never touched while open; the caller sees to that.
+pub async fn semi_sync(session: &mut Session, k: u8) -> Result<(), SqlError> {
+    if k == 0 {
+        return session.run("SET GLOBAL rpl_semi_sync_source_enabled = OFF").await;
+    }
+    let settings = [
+        ("timeout", TIMEOUT_INFINITE.to_string()),
+        ("wait_for_replica_count", k.to_string()),
+        ("wait_no_replica", "ON".into()),
+        ("wait_point", "'AFTER_SYNC'".into()),
+        ("enabled", "ON".into()),
+    ];
+    for (name, value) in settings {
+        session.run(&format!("SET GLOBAL rpl_semi_sync_source_{name} = {value}")).await?;
+    }
+    let found: Vec<(u64, u64, u8, String)> = session
+        .rows(
+            "SELECT @@GLOBAL.rpl_semi_sync_source_timeout, @@GLOBAL.rpl_semi_sync_source_wait_for_replica_count, \
+             @@GLOBAL.rpl_semi_sync_source_wait_no_replica, @@GLOBAL.rpl_semi_sync_source_wait_point",
+        )
+        .await?;
+    if found != [(TIMEOUT_INFINITE, u64::from(k), 1, "AFTER_SYNC".to_owned())] {
+        return Err(SqlError::Contradiction(format!("semi-sync was set and reads {found:?}")));
+    }
+    Ok(())
+}
+
+/// offline_mode never hangs and cuts clients at once; super_read_only waits for commits in flight. Only its return proves that
+/// nothing commits any more. Answers whether it returned.
+pub async fn close(session: &mut Session) -> Result<bool, SqlError> {
+    session.run("SET GLOBAL offline_mode = ON").await?;
+    match session.run_within("SET GLOBAL super_read_only = ON", CLOSE).await {
+        Ok(()) => Ok(true),
+        Err(SqlError::Deadline { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+pub async fn unseal(session: &mut Session) -> Result<(), SqlError> {
+    session.run("SET GLOBAL super_read_only = OFF").await?;
+    session.run("SET GLOBAL read_only = OFF").await
+}
+
+pub async fn seal(session: &mut Session) -> Result<(), SqlError> {
+    session.run_within("SET GLOBAL super_read_only = ON", CLOSE).await
+}
+
+pub async fn let_in(session: &mut Session) -> Result<(), SqlError> {
+    session.run("SET GLOBAL offline_mode = OFF").await
+}
+
+pub async fn discard(session: &mut Session) -> Result<(), SqlError> {
+    session.run_within("STOP REPLICA", SLOW).await?;
+    session.run_within("RESET REPLICA ALL", SLOW).await
+}
+
+/// Any CHANGE with both threads stopped destroys the relay log, which may hold the only other copy of an acknowledged
+/// transaction; with the applier running it is kept, and then SOURCE_AUTO_POSITION may not be in the statement.
+pub async fn follow(
+    session: &mut Session,
+    paths: &Paths,
+    source: &Source,
+    credential: &Credential,
+    fresh: bool,
+) -> Result<(), SqlError> {
+    let mut change = format!(
+        "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '{}', SOURCE_PORT = {}, SOURCE_USER = {}, SOURCE_PASSWORD = {}, \
+         SOURCE_SSL = 1, SOURCE_SSL_CA = {}, SOURCE_CONNECT_RETRY = 1, SOURCE_RETRY_COUNT = 4294967295, \
+         SOURCE_HEARTBEAT_PERIOD = 1",
+        source.address,
+        drover_api::wire::MYSQL_PORT,
+        quote(&credential.user),
+        quote(&credential.password),
+        quote(&paths.mysqld().join("ca.pem").display().to_string()),
+    );
+    if fresh {
+        change.push_str(", SOURCE_AUTO_POSITION = 1");
+        session.run_within(&change, SLOW).await?;
+        return session.run_within("START REPLICA", SLOW).await;
+    }
+    session.run_within("START REPLICA SQL_THREAD", SLOW).await?;
+    if applying(session).await? != ThreadReport::Running {
+        return Err(SqlError::Contradiction(
+            "the applier does not run: pointing elsewhere would lose the relay log".into(),
+        ));
+    }
+    session.run_within("STOP REPLICA IO_THREAD", SLOW).await?;
+    session.run_within(&change, SLOW).await?;
+    session.run_within("START REPLICA IO_THREAD", SLOW).await
+}
+
+/// The receiver connects anew, so that the source learns of it.
+pub async fn acknowledge(session: &mut Session, on: bool) -> Result<(), SqlError> {
+    session.run(&format!("SET GLOBAL rpl_semi_sync_replica_enabled = {}", if on { "ON" } else { "OFF" })).await?;
+    session.run_within("STOP REPLICA IO_THREAD", SLOW).await?;
+    session.run_within("START REPLICA SQL_THREAD", SLOW).await?;
+    session.run_within("START REPLICA IO_THREAD", SLOW).await
+}
+
+pub async fn resume(session: &mut Session) -> Result<(), SqlError> {
+    session.run_within("START REPLICA SQL_THREAD", SLOW).await?;
+    session.run_within("START REPLICA IO_THREAD", SLOW).await
+}
+
+/// The applier of the one channel, with its error where it stands.
+pub async fn applying(session: &mut Session) -> Result<ThreadReport, SqlError> {
+    let state: Vec<String> = session
+        .rows("SELECT service_state FROM performance_schema.replication_applier_status WHERE channel_name = ''")
+        .await?;
+    if state.iter().any(|state| state == "ON") {
+        return Ok(ThreadReport::Running);
+    }
+    let errors: Vec<String> = session
+        .rows(
+            "SELECT last_error_message FROM performance_schema.replication_applier_status_by_coordinator \
+             WHERE channel_name = '' AND last_error_number <> 0 UNION ALL \
+             SELECT last_error_message FROM performance_schema.replication_applier_status_by_worker \
+             WHERE channel_name = '' AND last_error_number <> 0",
+        )
+        .await?;
+    Ok(errors.into_iter().next().map_or(ThreadReport::Stopped, |error| ThreadReport::Failed { error }))
+}
+
+/// Whether a socket is there at all: a server that begins does not have one yet.
+pub fn listens(socket: &str) -> bool {
+    Path::new(socket).exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_statement_is_named_without_what_it_carries() {
+        assert_eq!(name("ALTER USER 'a'@'%' IDENTIFIED BY 'secret'"), "ALTER USER IDENTIFIED");
+        assert_eq!(name("SET GLOBAL super_read_only = ON"), "SET GLOBAL super_read_only =");
+    }
+
+    #[test]
+    fn a_literal_cannot_be_left() {
+        assert_eq!(quote(r"a'b\c"), r"'a\'b\\c'");
+    }
+}

@@ -1,0 +1,365 @@
+//! The loop: events in, one step at a time, effects out. Whatever takes time runs beside it and comes back as an event.
+
+use std::{collections::BTreeMap, ffi::OsString, io, sync::Arc, time::Duration};
+
+use drover_api::{
+    BuildId, Millis, Realm,
+    bucket::RealmKeys,
+    records::Bundle,
+    tags::Identity,
+    wire::{BuildOrder, OrdersReply},
+};
+use drover_cloud::Objects;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{mpsc, oneshot, watch},
+    time::MissedTickBehavior,
+};
+
+use crate::{
+    durable::{self, Durable},
+    edge,
+    hands::{
+        Hands,
+        command::finish,
+        mysqld::{self, MysqldError},
+        paths::Paths,
+    },
+    identity::{self, IdentityError},
+    serve::{self, Asked, ServeError, Told},
+    state::{Effect, Event, Me, State},
+    update::{self, UpdateError},
+};
+
+/// What the command line says; everything else the machine learns.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub realm: Realm,
+    /// The operator's part of the bucket: empty, or ending with `/`.
+    pub prefix: String,
+    /// [`identity::IMDS`], or a stand-in.
+    pub imds: String,
+    pub paths: Paths,
+    /// The arguments of this process, without its name: a new build is started with the same.
+    pub arguments: Vec<OsString>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Mysqld(#[from] MysqldError),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    #[error(transparent)]
+    Update(#[from] UpdateError),
+    #[error("the agent's directory could not be made: {0}")]
+    Home(#[source] io::Error),
+    #[error("signals could not be heard: {0}")]
+    Signals(#[source] io::Error),
+    #[error("the new build could not be started: {0}")]
+    Become(#[source] io::Error),
+}
+
+const TICK: Duration = Duration::from_secs(1);
+/// The record is small; a disk that takes longer has stalled.
+const PERSIST: Duration = Duration::from_secs(10);
+const PERSIST_AGAIN: Duration = Duration::from_secs(1);
+const SYSTEMCTL: Duration = Duration::from_secs(3);
+/// One task, two observations, a marker, three heartbeats, one end of mysqld, and room for what was late.
+const EVENTS_MAX: usize = 64;
+/// Orders and builds under way; one operator sends one at a time.
+const ASKED_MAX: usize = 8;
+
+/// Runs until the unit is stopped or the host goes down.
+pub async fn run<O: Objects + 'static>(config: Config, objects: O) -> Result<(), AgentError> {
+    // Two crates here could bring a provider; the first to say so wins, and it is always this one.
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    let build = update::running_build()?;
+    let on_trial = update::begin_trial(&config.paths.bin, &build)?;
+    if !on_trial {
+        return begin(config, objects, build, None).await?.turn().await;
+    }
+    let (bin, arguments) = (config.paths.bin.clone(), config.arguments.clone());
+    let until = edge::now().plus(update::TRIAL);
+    match tokio::time::timeout(update::TRIAL, begin(config, objects, build, Some(until))).await {
+        Ok(Ok(agent)) => agent.turn().await,
+        failed => {
+            tracing::error!(failed = ?failed.map(|begun| begun.err()), "this build does not come up and is sent back");
+            update::send_back(&bin)?;
+            Err(AgentError::Become(update::become_current(&bin, &arguments)))
+        }
+    }
+}
+
+struct Agent<O> {
+    config: Config,
+    keys: RealmKeys,
+    state: State,
+    hands: Arc<Hands<O>>,
+    events: mpsc::Receiver<Event>,
+    asked: mpsc::Receiver<Asked>,
+    told: watch::Sender<Arc<Told>>,
+    /// Builds that are in place, from the task that fetches.
+    built: (mpsc::Sender<BuildId>, mpsc::Receiver<BuildId>),
+    replies: BTreeMap<u64, oneshot::Sender<Result<OrdersReply, String>>>,
+    next_reply: u64,
+    beats: usize,
+    /// Until when this build has to show that it works.
+    trial: Option<Millis>,
+}
+
+/// Finds out who this machine is, and listens.
+async fn begin<O: Objects + 'static>(
+    config: Config,
+    objects: O,
+    build: BuildId,
+    trial: Option<Millis>,
+) -> Result<Agent<O>, AgentError> {
+    let started = edge::now();
+    make_home(&config.paths).map_err(AgentError::Home)?;
+    let identity = identity::identify(&config.imds, &config.realm).await?;
+    tracing::info!(set = %identity.key, slot = %identity.slot, %build, "this machine is known");
+    let keys = RealmKeys::new(&config.prefix, &config.realm);
+    let bundle = bundle(&config.paths, &objects, &keys, &identity).await?;
+    mysqld::write_certificates(&config.paths, &bundle)?;
+    let me = Me {
+        incarnation: identity.incarnation.clone(),
+        slot: identity.slot,
+        build,
+        started,
+        boot_id: std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .map_err(AgentError::Home)?
+            .trim()
+            .to_owned(),
+        installed: mysqld::installed_version().await?,
+    };
+    let (sender, events) = mpsc::channel(EVENTS_MAX);
+    let (asking, asked) = mpsc::channel(ASKED_MAX);
+    let register = keys.set(&identity.key).of(&identity.incarnation).register();
+    let hands = Arc::new(Hands::new(config.paths.clone(), me.slot, register, Arc::new(objects), sender));
+    let mut state = State::new(me);
+    state.storage(edge::now(), None);
+    let (told, listeners) = watch::channel(Arc::new(tell(&state)));
+    serve::serve(&bundle, listeners, asking).await?;
+    let (replies, built) = (BTreeMap::new(), mpsc::channel(1));
+    Ok(Agent { config, keys, state, hands, events, asked, told, built, replies, next_reply: 0, beats: 0, trial })
+}
+
+fn make_home(paths: &Paths) -> io::Result<()> {
+    // mysqld passes through to its own files; everything of ours is closed by its own mode.
+    for directory in [&paths.home, &paths.mysqld()] {
+        std::fs::create_dir_all(directory)?;
+        std::fs::set_permissions(directory, std::os::unix::fs::PermissionsExt::from_mode(0o711))?;
+    }
+    Ok(())
+}
+
+/// The bundle never changes in a machine's life, so one that was read before serves when the bucket cannot be reached.
+async fn bundle<O: Objects>(
+    paths: &Paths,
+    objects: &O,
+    keys: &RealmKeys,
+    identity: &Identity,
+) -> Result<Bundle, AgentError> {
+    let name = format!("bundle-{}-{}.json", identity.incarnation, identity.slot);
+    if let Ok(text) = std::fs::read(paths.home.join(&name))
+        && let Ok(bundle) = serde_json::from_slice(&text)
+    {
+        return Ok(bundle);
+    }
+    let bundle = identity::bundle(objects, keys, identity).await;
+    let json = serde_json::to_vec(&bundle).map_err(|error| AgentError::Home(error.into()))?;
+    durable::write_file(&paths.home, &name, &json, 0o600).map_err(AgentError::Home)?;
+    Ok(bundle)
+}
+
+impl<O: Objects + 'static> Agent<O> {
+    async fn turn(mut self) -> Result<(), AgentError> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ends: Signal = signal(SignalKind::terminate()).map_err(AgentError::Signals)?;
+        loop {
+            let event = tokio::select! {
+                _ = ends.recv() => if host_goes_down().await { Event::HostShutdown } else { Event::Stop },
+                Some(event) = self.events.recv() => event,
+                Some(build) = self.built.1.recv() => return self.become_build(&build),
+                Some(asked) = self.asked.recv() => match self.take(asked) {
+                    Some(event) => event,
+                    None => continue,
+                },
+                _ = tick.tick() => Event::Tick,
+            };
+            if self.deliver(event).await {
+                return Ok(());
+            }
+            self.judge_trial()?;
+        }
+    }
+
+    fn take(&mut self, asked: Asked) -> Option<Event> {
+        match asked {
+            Asked::Orders(orders, reply) => {
+                self.next_reply += 1;
+                self.replies.insert(self.next_reply, reply);
+                Some(Event::Orders { to: self.next_reply, orders })
+            }
+            Asked::Build(order, reply) => {
+                self.fetch_build(order, reply);
+                None
+            }
+        }
+    }
+
+    /// One step and its effects. Answers whether the agent is to end.
+    async fn deliver(&mut self, event: Event) -> bool {
+        loop {
+            let now = edge::now();
+            let mut next = self.state.clone();
+            let mut effects = next.step(now, event.clone());
+            let record = match effects.first() {
+                Some(Effect::Persist(_)) => effects.remove(0),
+                _ => Effect::Exit,
+            };
+            let Effect::Persist(record) = record else {
+                self.state = next;
+                return self.perform(now, effects);
+            };
+            match self.persist(*record).await {
+                Ok(()) => {
+                    next.storage(now, None);
+                    self.state = next;
+                    return self.perform(now, effects);
+                }
+                Err(trouble) => {
+                    tracing::error!(%trouble, "the record could not be written");
+                    self.state.storage(now, Some(trouble.clone()));
+                    self.publish();
+                    if let Event::Orders { to, .. } = &event {
+                        self.answer(*to, Err(trouble));
+                        return false;
+                    }
+                }
+            }
+            // What happened cannot be taken back; it is noted when the disk takes it.
+            edge::pause(PERSIST_AGAIN).await;
+        }
+    }
+
+    async fn persist(&self, record: Durable) -> Result<(), String> {
+        let directory = self.config.paths.volume();
+        let write = tokio::task::spawn_blocking(move || durable::write(&directory, &record));
+        match tokio::time::timeout(PERSIST, write).await {
+            Ok(Ok(written)) => written.map_err(|error| error.to_string()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("the volume took longer than {} s", PERSIST.as_secs())),
+        }
+    }
+
+    fn perform(&mut self, now: Millis, effects: Vec<Effect>) -> bool {
+        self.publish();
+        let mut ends = false;
+        for effect in effects {
+            let hands = self.hands.clone();
+            let start = self.state.start().unwrap_or_default().to_owned();
+            match effect {
+                Effect::Persist(_) => {}
+                Effect::Reply { to, reply } => self.answer(to, Ok(reply)),
+                Effect::Do(task) => {
+                    tracing::info!(?task, "begins");
+                    tokio::spawn(hands.perform(task));
+                }
+                Effect::Observe { ticket } => drop(tokio::spawn(hands.observe(ticket))),
+                Effect::Marker { epoch, n } => drop(tokio::spawn(hands.write_marker(start, epoch, n))),
+                Effect::Heartbeat { epoch } => {
+                    self.beats = self.beats.wrapping_add(1);
+                    tokio::spawn(hands.write_heartbeat(start, epoch, now, self.beats));
+                }
+                Effect::Exit => ends = true,
+            }
+        }
+        ends
+    }
+
+    fn answer(&mut self, to: u64, answer: Result<OrdersReply, String>) {
+        if let Some(reply) = self.replies.remove(&to)
+            && reply.send(answer).is_err()
+        {
+            tracing::debug!("whoever sent an order did not wait for its answer");
+        }
+    }
+
+    fn publish(&self) {
+        self.told.send_if_modified(|told| {
+            let next = tell(&self.state);
+            let news = told.report.seq != next.report.seq;
+            *told = Arc::new(next);
+            news
+        });
+    }
+
+    fn fetch_build(&mut self, order: BuildOrder, reply: oneshot::Sender<Result<(), String>>) {
+        let refusal = if order.fence < self.state.fence() {
+            Some("a higher fence was seen".to_owned())
+        } else if self.state.is_making() {
+            Some("data is being made; it would be begun again".to_owned())
+        } else {
+            None
+        };
+        let (objects, keys, bin) = (self.hands.objects.clone(), self.keys.clone(), self.config.paths.bin.clone());
+        let (built, running) = (self.built.0.clone(), self.state.report().build.clone());
+        tokio::spawn(async move {
+            let fetched = match refusal {
+                Some(refusal) => Err(refusal),
+                None if order.build == running => return answered(reply.send(Ok(())).is_ok()),
+                None => update::fetch(&bin, &*objects, &keys, &order.build).await.map_err(|error| error.to_string()),
+            };
+            let fetched =
+                fetched.and_then(|()| built.try_send(order.build).map_err(|_| "another build is under way".into()));
+            answered(reply.send(fetched).is_ok());
+        });
+    }
+
+    fn become_build(&self, build: &BuildId) -> Result<(), AgentError> {
+        let bin = &self.config.paths.bin;
+        tracing::info!(%build, "becomes another build");
+        update::switch(bin, build)?;
+        Err(AgentError::Become(update::become_current(bin, &self.config.arguments)))
+    }
+
+    fn judge_trial(&mut self) -> Result<(), AgentError> {
+        let Some(until) = self.trial else { return Ok(()) };
+        let bin = &self.config.paths.bin;
+        if self.state.is_settled() {
+            self.trial = None;
+            update::end_trial(bin)?;
+        } else if edge::now() > until {
+            tracing::error!("this build did not find mysqld again and is sent back");
+            update::send_back(bin)?;
+            return Err(AgentError::Become(update::become_current(bin, &self.config.arguments)));
+        }
+        Ok(())
+    }
+}
+
+fn tell(state: &State) -> Told {
+    Told { report: state.report().clone(), health: state.health(edge::now()) }
+}
+
+fn answered(heard: bool) {
+    if !heard {
+        tracing::debug!("whoever ordered a build did not wait for its answer");
+    }
+}
+
+/// systemd says so while it shuts the host down (systemctl(1), "is-system-running"); a stop of the unit alone leaves mysqld.
+async fn host_goes_down() -> bool {
+    match finish("systemctl", &["is-system-running"], SYSTEMCTL).await {
+        Ok(said) => said.stdout.trim() == "stopping",
+        Err(error) => {
+            tracing::warn!(%error, "systemd does not say why this unit stops; mysqld is left as it is");
+            false
+        }
+    }
+}

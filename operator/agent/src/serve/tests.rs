@@ -1,0 +1,80 @@
+//! Over real sockets and real certificates.
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+
+use super::*;
+
+struct Authority(Issuer<'static, KeyPair>, String);
+
+fn authority() -> Authority {
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::new(vec![]).expect("params");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let pem = params.self_signed(&key).expect("signed").pem();
+    Authority(Issuer::new(params, key), pem)
+}
+
+fn leaf(authority: &Authority, name: &str) -> (String, String) {
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::new(vec![name.to_owned()]).expect("params");
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    (params.signed_by(&key, &authority.0).expect("signed").pem(), key.serialize_pem())
+}
+
+/// Whether a client with this certificate is heard, over a real handshake.
+async fn is_heard(server: &Authority, client: &Authority, name: &str) -> bool {
+    let (certificate_pem, key_pem) = leaf(server, "m0.k3j9x2m4.drover.internal");
+    let bundle = Bundle {
+        write_id: drover_api::WriteId::new("write-0001").expect("valid"),
+        ca_pem: server.1.clone(),
+        certificate_pem,
+        key_pem,
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let address = listener.local_addr().expect("an address");
+    let acceptor = TlsAcceptor::from(Arc::new(tls(&bundle).expect("usable")));
+    let api = Router::new().route("/v1/report", get(|| async { "heard" }));
+    tokio::spawn(accept(listener, 1, move |stream| operator(stream, acceptor.clone(), api.clone())));
+
+    let (certificate, key) = leaf(client, name);
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(server.1.as_bytes()).expect("pem")).expect("added");
+    let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).expect("pem")];
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("pem");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)
+        .expect("usable");
+    let stream = TcpStream::connect(address).await.expect("connected");
+    let host = ServerName::try_from("m0.k3j9x2m4.drover.internal").expect("a name");
+    let Ok(mut stream) = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(host, stream).await else {
+        return false;
+    };
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let request = b"GET /v1/report HTTP/1.1\r\nhost: m0\r\nconnection: close\r\n\r\n";
+    let mut reply = Vec::new();
+    let spoken = async {
+        stream.write_all(request).await?;
+        stream.read_to_end(&mut reply).await
+    };
+    spoken.await.is_ok() && String::from_utf8_lossy(&reply).ends_with("heard")
+}
+
+#[tokio::test]
+async fn only_the_operator_of_this_set_is_heard() {
+    let (ours, theirs) = (authority(), authority());
+    assert!(is_heard(&ours, &ours, OPERATOR_NAME).await);
+    assert!(!is_heard(&ours, &ours, "m1.k3j9x2m4.drover.internal").await, "another machine of the set");
+    assert!(!is_heard(&ours, &theirs, OPERATOR_NAME).await, "another set's operator");
+}
+
+#[test]
+fn a_lag_has_a_unit_or_is_in_seconds() {
+    let read = |text| read_duration(text).map(|lag| lag.as_millis());
+    assert_eq!(["2s", "500ms", "3"].map(read), [Some(2000), Some(500), Some(3000)]);
+    assert_eq!(["", "s", "-1s", "2m", "1.5s"].map(read), [None; 5]);
+}
