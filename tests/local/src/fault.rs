@@ -1,6 +1,6 @@
 //! Everything that can be made to go wrong, in the words of the command line, and its undoing.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use clap::{Subcommand, ValueEnum};
 use drover_cloud::ec2::{Credentials, NoCapacity, Throttling};
@@ -51,6 +51,31 @@ pub enum Fault {
     ZoneOutage { zone: String },
     /// The operator's credentials are revoked: AuthFailure from EC2, InvalidAccessKeyId from S3.
     Credentials,
+}
+
+impl fmt::Display for Fault {
+    /// As it is set on the command line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Kill { instance } => write!(f, "kill {instance}"),
+            Fault::Freeze { instance } => write!(f, "freeze {instance}"),
+            Fault::Cut { instance, way, peer } => {
+                let way = way.to_possible_value().map_or_else(String::new, |way| way.get_name().to_owned());
+                let peer = peer.as_ref().map_or_else(String::new, |peer| format!(" --peer {peer}"));
+                write!(f, "cut {instance} {way}{peer}")
+            }
+            Fault::FillDisk { volume } => write!(f, "fill-disk {volume}"),
+            Fault::StallDisk { volume } => write!(f, "stall-disk {volume}"),
+            Fault::Throttle => f.write_str("throttle"),
+            Fault::Capacity { zone, instance_type: None } => write!(f, "capacity {zone}"),
+            Fault::Capacity { zone, instance_type: Some(kind) } => write!(f, "capacity {zone} {kind}"),
+            Fault::LostReply { action: None, times } => write!(f, "lost-reply --times {times}"),
+            Fault::LostReply { action: Some(action), times } => write!(f, "lost-reply {action} --times {times}"),
+            Fault::Visibility { seconds } => write!(f, "visibility {seconds}"),
+            Fault::ZoneOutage { zone } => write!(f, "zone-outage {zone}"),
+            Fault::Credentials => f.write_str("credentials"),
+        }
+    }
 }
 
 /// A direction, seen from the machine.
@@ -156,12 +181,14 @@ impl Breaker {
         }
     }
 
-    /// Undoes every fault that is set.
+    /// Undoes every fault that is set, the last first: a full disk of a frozen machine cannot be emptied. One that cannot be
+    /// undone does not keep the others; the first such error is returned.
     pub async fn clear_all(&self) -> Result<(), FaultError> {
-        for fault in self.list()? {
-            self.clear(&fault).await?;
+        let mut result = Ok(());
+        for fault in self.list()?.iter().rev() {
+            result = result.and(self.clear(fault).await);
         }
-        Ok(())
+        result
     }
 
     /// The faults that are set now.
@@ -194,5 +221,36 @@ impl Breaker {
 
     fn change(&self, change: impl FnOnce(&mut drover_cloud::ec2::Faults)) -> Result<(), FaultError> {
         Ok(self.cloud.change(|ec2, _| change(ec2.faults()))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{FromArgMatches, Subcommand};
+
+    use super::*;
+
+    #[test]
+    fn a_fault_prints_as_it_is_set() {
+        for line in [
+            "kill i-1",
+            "freeze i-1",
+            "cut i-1 both",
+            "cut i-1 in --peer i-2",
+            "fill-disk vol-1",
+            "stall-disk vol-1",
+            "throttle",
+            "capacity local-1a",
+            "capacity local-1a t3.small",
+            "lost-reply --times 1",
+            "lost-reply RunInstances --times 2",
+            "visibility 60",
+            "zone-outage local-1a",
+            "credentials",
+        ] {
+            let command = Fault::augment_subcommands(clap::Command::new("fault").no_binary_name(true));
+            let matches = command.try_get_matches_from(line.split(' ')).unwrap();
+            assert_eq!(Fault::from_arg_matches(&matches).unwrap().to_string(), line);
+        }
     }
 }

@@ -104,10 +104,19 @@ fn main() -> ExitCode {
     match runtime.block_on(run(cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("drover-local: {error:#}");
+            eprintln!("drover-local: {}", in_one_line(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The error and its causes; one that the text before it has quoted already is not said twice.
+fn in_one_line(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text {
+        text if text.is_empty() => cause,
+        text if text.contains(&cause) => text,
+        text => format!("{text}: {cause}"),
+    })
 }
 
 async fn run(cli: Cli) -> anyhow::Result<()> {
@@ -126,7 +135,13 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
 async fn stay_up(home: Home, options: &Options) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-    let up = Up::start(home, options).await?;
+    let started = tokio::select! {
+        started = Up::start(home.clone(), options) => Some(started),
+        _ = interrupt.recv() => None,
+        _ = terminate.recv() => None,
+    };
+    let Some(up) = started else { return Ok(up::sweep(&home).await?) };
+    let up = up?;
     print(&format!("drover-local is ready: EC2 {}, S3 {}\n", up.endpoints.ec2, up.endpoints.s3))?;
     tokio::select! {
         _ = interrupt.recv() => {}
@@ -163,9 +178,12 @@ async fn faults(home: &Home, command: FaultCommand) -> anyhow::Result<()> {
     };
     match ask(home, &question).await? {
         Told::Done => Ok(()),
-        Told::Faults(faults) => {
-            faults.iter().try_for_each(|fault| print(&format!("{}\n", serde_json::to_string(fault)?)))
-        }
+        Told::Faults(faults) => faults.iter().try_for_each(|fault| {
+            print(&format!(
+                "{fault}
+"
+            ))
+        }),
         other => bail!("the running drover-local answered something else: {other:?}"),
     }
 }

@@ -44,7 +44,6 @@ impl Session {
 }
 
 /// Letters and digits that nobody can guess.
-#[expect(clippy::missing_panics_doc, reason = "it does not panic")]
 pub fn random(length: usize) -> String {
     use rand::RngExt;
     let mut rng = rand::rng();

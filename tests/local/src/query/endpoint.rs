@@ -16,7 +16,6 @@ use crate::{
     lost::LostReplies,
     s3::signing_key,
     serve::{Body, ReplyLost, text},
-    session,
     sigv4::{self, Refused, Signed},
 };
 
@@ -123,7 +122,8 @@ fn refusal(error: &Refused) -> ApiError {
     ApiError { code: code.into(), message: error.to_string(), http_status: status }
 }
 
+/// A UUID, as EC2 writes them.
 fn request_id() -> String {
-    let hex = session::random(32).to_lowercase();
+    let hex = format!("{:032x}", rand::random::<u128>());
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }

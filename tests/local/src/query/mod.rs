@@ -10,6 +10,8 @@ mod instances;
 mod launch;
 mod network;
 mod tags;
+#[cfg(test)]
+mod tests;
 mod volumes;
 pub mod xml;
 
