@@ -34,7 +34,7 @@ pub struct Fake {
 }
 
 /// The cloud itself.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct World {
     now: Millis,
     pub ec2: Ec2,
@@ -53,6 +53,11 @@ impl Fake {
     /// The same cloud for another caller, by whose name its calls are logged.
     pub fn called_by(&self, caller: Caller) -> Self {
         Self { world: Arc::clone(&self.world), caller }
+    }
+
+    /// A cloud of its own that is as this one is now.
+    pub fn fork(&self) -> Self {
+        Self { world: Arc::new(Mutex::new(self.lock().clone())), caller: self.caller.clone() }
     }
 
     pub fn now(&self) -> Millis {
