@@ -51,12 +51,7 @@ pub type Result<T> = std::result::Result<T, CloudError>;
 
 impl CloudError {
     pub fn new(class: Class, call: &'static str, code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            class,
-            call,
-            code: code.into(),
-            message: message.into(),
-        }
+        Self { class, call, code: code.into(), message: message.into() }
     }
 
     /// The call may have been applied although it failed.
