@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Ends a demo that was left running or that crashed: processes, machines, namespaces, mounts, loop devices, its directory.
+set -euo pipefail
+. "$(dirname "$0")/common.sh"
+demo_down
+echo "The demo is gone."

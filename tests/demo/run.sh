@@ -1,0 +1,204 @@
+#!/usr/bin/env bash
+# The demo: a MySQL replica set on machines of this box, from nothing; then what Drover is for, one heading after another.
+#
+#   make demo            ends at Ctrl-C, and takes everything away
+#   make demo DETACH=1   leaves it running; make demo-down ends it
+#
+# DROVER_DEMO_UNATTENDED=1 ends after the last heading, for tests.
+set -euo pipefail
+. "$(dirname "$0")/common.sh"
+
+bold=$'\e[1m' dim=$'\e[2m' plain=$'\e[0m'
+[ -t 1 ] || bold='' dim='' plain=''
+heading() { printf '\n%s== %s%s\n' "$bold" "$1" "$plain"; }
+note() { printf '%s%s%s\n' "$dim" "$1" "$plain"; }
+die() { printf 'demo: %s\n' "$1" >&2; exit 1; }
+
+# --- What it needs ---
+
+needs() {
+  local cores memory disk
+  [ "$(uname -s)" = Linux ] || die "it needs Linux: machines are namespaces"
+  [ "$(id -u)" = 0 ] || die "it needs root: machines are namespaces, mounts and loop devices (try: sudo make demo)"
+  cores=$(nproc)
+  memory=$(awk '/^MemAvailable/ { print int($2 / 1024) }' /proc/meminfo)
+  disk=$(df --output=avail -m /var | tail -n 1 | tr -d ' ')
+  echo "The demo needs 2 cores, 6144 MiB of free memory and 15360 MiB of free disk; here are $cores, $memory MiB and $disk MiB."
+  [ "$cores" -ge 2 ] || die "it needs 2 cores, and this machine has $cores"
+  [ "$memory" -ge 6144 ] || die "it needs 6144 MiB of free memory, and $memory MiB are available: stop something, or take a larger machine"
+  [ "$disk" -ge 15360 ] || die "it needs 15360 MiB of free disk under /var, and $disk MiB are left: free some"
+}
+
+# --- Starting ---
+
+start_cloud() {
+  : >"$log/cloud.log"
+  setsid "$bin/drover-local" --dir "$local_dir" up --image-cache "$DROVER_IMAGE_CACHE" >>"$log/cloud.log" 2>&1 </dev/null &
+  echo $! >"$home/cloud.pid"
+  await 900 "drover-local is up" drover_local machines
+  eval "$(drover_local env)"
+}
+
+start_operator() {
+  setsid "$bin/drover" run >>"$log/operator.log" 2>&1 </dev/null &
+  echo $! >"$home/operator.pid"
+}
+
+# Polls a condition until it holds; a bounded wait that says what it waited for.
+await() { # seconds, what, command...
+  local end=$((SECONDS + $1)) what=$2
+  shift 2
+  until "$@" >/dev/null 2>&1; do
+    for name in operator cloud; do
+      if [ -e "$home/$name.pid" ] && ! [ -e "/proc/$(cat "$home/$name.pid")" ]; then
+        tail -n 20 "$log/$name.log" >&2
+        die "the $name ended while it was awaited that $what (its log: $log/$name.log)"
+      fi
+    done
+    [ "$SECONDS" -lt "$end" ] || { drover status >&2 || true; die "gave up waiting until $what (logs: $log)"; }
+    sleep 0.5
+  done
+}
+
+# --- Looking ---
+
+report() { drover status quickstart --json 2>/dev/null; }
+field() { python3 -c 'import json,sys; r=json.load(sys.stdin)["sets"][0]; print('"$1"')'; }
+is_ready() { [ "$(report | field 'r["ready"]')" = True ]; }
+has_ready() { [ "$(report | field 'r["ready"] and len(r["members"])')" = "$1" ]; }
+machine_of() { report | field '[m["instance"] for m in r["members"] if m["slot"] == "'"$1"'"][0]'; }
+members() { report | field '" ".join(m["slot"] + "=" + str(m["instance"]) for m in r["members"])'; }
+query() { local instance=$1; shift; drover_local exec "$instance" -- mysql -NBe "$*"; }
+
+# The table, drawn anew until the condition holds.
+watch_until() { # seconds, what, command...
+  local end=$((SECONDS + $1)) what=$2 lines=0 text
+  shift 2
+  while :; do
+    text=$(drover status quickstart 2>&1 || true)
+    if [ -t 1 ] && [ "$lines" -gt 0 ]; then printf '\e[%dA\e[J' "$lines"; fi
+    if [ -t 1 ]; then printf '%s\n' "$text"; lines=$(wc -l <<<"$text"); fi
+    "$@" >/dev/null 2>&1 && break
+    [ "$SECONDS" -lt "$end" ] || die "gave up waiting until $what (logs: $log)"
+    sleep 0.5
+  done
+  [ -t 1 ] || drover status quickstart
+}
+
+# Everything that a restart of the operator must not change.
+facts() {
+  drover_local machines --json | sort
+  for pair in $(members); do
+    local instance=${pair#*=}
+    drover_local exec "$instance" -- sh -c 'echo "$(cat /proc/sys/kernel/random/boot_id) mysqld $(systemctl show -P MainPID drover-mysqld)"'
+  done
+}
+mutations() { drover_local calls --mutating --json | grep -c '"service":"ec2"' || true; }
+
+# --- The headings ---
+
+rows() {
+  heading "A row written on the primary, read on every other member"
+  local primary pair instance slot
+  primary=$(machine_of m0)
+  query "$primary" "CREATE DATABASE IF NOT EXISTS shop; CREATE TABLE IF NOT EXISTS shop.orders (id INT AUTO_INCREMENT PRIMARY KEY, what TEXT);
+    INSERT INTO shop.orders (what) VALUES ('$1')"
+  echo "m0> INSERT INTO shop.orders (what) VALUES ('$1')"
+  for pair in $(members); do
+    slot=${pair%%=*} instance=${pair#*=}
+    await 20 "$slot has the row" test "$(query "$instance" "SELECT COUNT(*) FROM shop.orders WHERE what = '$1'")" = 1
+    echo "$slot> SELECT ... WHERE what = '$1'   $(query "$instance" "SELECT id, what FROM shop.orders WHERE what = '$1'" | tr '\t' ' ')"
+  done
+}
+
+replace() {
+  heading "A replica's machine is destroyed; another takes its slot, its volume and its place"
+  local lost
+  lost=$(machine_of m1)
+  note "terminate-instances $lost (m1)"
+  terminate "$lost"
+  watch_until 240 "m1 is replaced" eval '[ "$(machine_of m1)" != '"$lost"' ] && is_ready'
+}
+
+# As a person with the AWS command line would, through the instance's own power: the fault kills the host for good.
+terminate() { drover_local fault kill "$1"; }
+
+scale() {
+  heading "Read replicas 1 -> 3 -> 1"
+  sed -i 's/readReplicas: .*/readReplicas: 3/' "$DROVER_MANIFESTS/quickstart.yaml"
+  watch_until 240 "there are three read replicas" has_ready 6
+  sed -i 's/readReplicas: .*/readReplicas: 1/' "$DROVER_MANIFESTS/quickstart.yaml"
+  watch_until 240 "there is one read replica" has_ready 4
+}
+
+crash() {
+  heading "The operator is killed in the middle of a launch, and started again"
+  sed -i 's/readReplicas: .*/readReplicas: 2/' "$DROVER_MANIFESTS/quickstart.yaml"
+  await 60 "the launch is on its way" eval '[ "$(drover_local machines --json | grep -c -E "\"state\":\"(pending|running)\"")" -ge 5 ]'
+  end "$home/operator.pid" drover KILL
+  note "SIGKILL; machines now: $(drover_local machines --json | grep -c -E '"state":"(pending|running)"')"
+  start_operator
+  watch_until 240 "the launch is done" has_ready 5
+  echo "machines that run: $(drover_local machines --json | grep -c '"state":"running"') for 5 slots"
+}
+
+adopt() {
+  heading "The operator is killed and its whole local state deleted; another adopts everything from tags"
+  local before after calls
+  before=$(facts) calls=$(mutations)
+  end "$home/operator.pid" drover KILL
+  rm -rf "$state"
+  start_operator
+  watch_until 120 "it is adopted" is_ready
+  after=$(facts)
+  [ "$before" = "$after" ] || { diff <(echo "$before") <(echo "$after") >&2; die "adoption changed something"; }
+  [ "$(mutations)" = "$calls" ] || die "adoption sent mutating calls: drover-local --dir $local_dir calls --mutating"
+  echo "instance ids, boot ids, mysqld pids and tags are what they were, and EC2 saw no mutating call"
+}
+
+connect() {
+  heading "It is yours"
+  cat <<TEXT
+  eval "\$($bin/drover-local --dir $local_dir env)"; export DROVER_CONFIG=$DROVER_CONFIG DROVER_STATE=$DROVER_STATE DROVER_MANIFESTS=$DROVER_MANIFESTS
+  $bin/drover mysql quickstart                 a MySQL prompt on the primary; --replica for a replica
+  $bin/drover status -w                        how it is
+  $bin/drover-local --dir $local_dir fault --help
+                                               what can be broken: kill, freeze, cut, fill, stall, throttle ...
+  manifests: $DROVER_MANIFESTS   logs: $log
+TEXT
+}
+
+needs
+heading "Building"
+(cd "$root" && cargo build --locked -p drover-cli -p drover-local)
+if [ -d "$home" ]; then
+  note "sweeping what an earlier demo left"
+  demo_down
+fi
+mkdir -p "$log" "$DROVER_MANIFESTS"
+trap 'code=$?; trap - EXIT INT TERM; if [ -z "${left_running:-}" ]; then demo_down || true; fi; exit $code' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+heading "The machine image (built once, kept in $DROVER_IMAGE_CACHE)"
+"$root/tests/local/image/build.sh" "$DROVER_IMAGE_CACHE"
+heading "drover-local, and drover run --manifests crds/samples/quickstart"
+cp "$root/crds/samples/quickstart/"*.yaml "$DROVER_MANIFESTS/"
+start_cloud
+start_operator
+await 60 "the operator has looked" report
+watch_until 420 "the set is ready" has_ready 4
+rows 'the first order'
+replace
+scale
+crash
+adopt
+rows 'the last order'
+connect
+if [ -n "${DETACH:-}" ]; then
+  left_running=1
+  echo "Left running; make demo-down ends it."
+elif [ -z "${DROVER_DEMO_UNATTENDED:-}" ]; then
+  echo "Ctrl-C ends everything."
+  while [ -e "/proc/$(cat "$home/operator.pid")" ]; do sleep 1; done
+  die "the operator ended by itself: $(tail -n 3 "$log/operator.log")"
+fi
