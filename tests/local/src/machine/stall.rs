@@ -7,16 +7,18 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use drover_api::{InstanceId, VolumeId};
 use tokio::sync::{Mutex, oneshot};
 
+use super::cgroups::Cgroup;
 use super::command;
-use super::names::Names;
 use super::pace::Pace;
 use super::spec::{Error, Result};
+use super::volumes::minor;
 
 /// Freezes, says so, and thaws at SIGTERM. The `wait` is what a signal interrupts at once.
 const KEEPER: &str = "trap 'fsfreeze --unfreeze \"$1\"; kill $hold; exit 0' TERM; sleep infinity & hold=$!
@@ -100,7 +102,7 @@ pub(super) struct Place<'a> {
     pub machine: &'a InstanceId,
     pub pid: i32,
     pub minor: u32,
-    pub doors: Vec<std::path::PathBuf>,
+    pub doors: Vec<PathBuf>,
 }
 
 impl Keeper {
@@ -157,15 +159,26 @@ pub(super) fn mount_point(pid: i32, minor: u32) -> Result<Option<String>> {
     }))
 }
 
-/// After a crash: tells keepers that are left to thaw and end. They do so by themselves; this waits for them.
-pub(super) async fn sweep(names: &Names, hierarchies: &super::cgroups::Hierarchies, limit: Duration) -> Result<usize> {
-    let cgroup = hierarchies.cgroup(names.cgroup()).child(KEEPERS);
+/// After a crash: tells keepers that are left to thaw and end, which they do by themselves too, and waits for them. Then thaws what a
+/// keeper that was itself killed left frozen, as long as any process of a machine still sees its mount. Returns how many keepers it found.
+pub(super) async fn sweep(cgroup: &Cgroup, devices: &[PathBuf], limit: Duration) -> Result<usize> {
+    let keepers = cgroup.child(KEEPERS);
     let mut pace = Pace::new(limit);
-    let found = cgroup.processes().len();
-    while let [first, ..] = cgroup.processes()[..] {
+    let found = keepers.processes().len();
+    while let [first, ..] = keepers.processes()[..] {
         // The one that sleeps for the keeper is told too and simply ends.
         command::output(&["kill", "-s", "TERM", &first.to_string()], "", limit).await?;
         pace.wait(|| "thawing volumes that a crash left stalled".into()).await?;
+    }
+    for device in devices {
+        let minor = minor(device)?;
+        // A process that ends while we look sees nothing.
+        let sees = |pid: &i32| Some((*pid, mount_point(*pid, minor).ok()??));
+        if let Some((pid, mount)) = cgroup.processes().iter().find_map(sees) {
+            // It says no where nothing is frozen.
+            command::output(&["nsenter", "-t", &pid.to_string(), "-m", "fsfreeze", "--unfreeze", &mount], "", limit)
+                .await?;
+        }
     }
     Ok(found)
 }

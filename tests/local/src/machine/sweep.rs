@@ -44,7 +44,8 @@ pub(super) async fn locked(names: &Names, limits: &Limits) -> Result<Swept> {
     let limit = limits.command;
     let hierarchies = Hierarchies::of_host()?;
     let cgroup = hierarchies.cgroup(names.cgroup());
-    let mut swept = Swept { processes: stall::sweep(names, &hierarchies, limit).await?, ..Swept::default() };
+    let devices = bound_below(names.dir(), limit).await?;
+    let mut swept = Swept { processes: stall::sweep(&cgroup, &devices, limit).await?, ..Swept::default() };
     for machine in cgroup.children() {
         swept.processes += cgroup.child(&machine).kill(limit).await?;
     }
@@ -58,11 +59,11 @@ pub(super) async fn locked(names: &Names, limits: &Limits) -> Result<Swept> {
         command::run(&["ip", "netns", "del", &namespace], limit).await?;
         swept.namespaces += 1;
     }
-    let devices = bound_below(names.dir(), limit).await?;
-    for device in &devices {
+    swept.loop_devices = devices.len();
+    // Not the list from before: a device that was being let go is gone with its last mount.
+    for device in bound_below(names.dir(), limit).await? {
         command::run(&["losetup", "--detach", &device.to_string_lossy()], limit).await?;
     }
-    swept.loop_devices = devices.len();
     let mut pace = Pace::new(limit);
     while !bound_below(names.dir(), limit).await?.is_empty() {
         pace.wait(|| "releasing loop devices".into()).await?;

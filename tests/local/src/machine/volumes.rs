@@ -179,7 +179,7 @@ async fn loops(limit: Duration, wanted: impl Fn(&Path) -> bool) -> Result<Vec<Pa
     Ok(matches.map(|entry| entry.name).collect())
 }
 
-fn minor(host: &Path) -> Result<u32> {
+pub(super) fn minor(host: &Path) -> Result<u32> {
     let number =
         host.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix("loop")?.parse().ok());
     number.ok_or_else(|| Error::Io {

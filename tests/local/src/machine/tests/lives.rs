@@ -268,7 +268,7 @@ async fn images_without_mysqld_or_with_another_version_boot_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_without_room_refuses_before_anything_is_made() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Home::new();
     let mut config = config(dir.path(), free_range());
     config.limits.memory_reserve = u64::MAX;
     let world = World::open(config, dir).await;

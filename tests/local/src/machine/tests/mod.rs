@@ -28,7 +28,7 @@ struct World {
     metadata: Arc<TestMetadata>,
     images: Images,
     range: Subnet,
-    dir: TempDir,
+    dir: Home,
 }
 
 /// User data that leaves a trace of having run.
@@ -147,11 +147,11 @@ fn spec(images: &Images, range: Subnet, n: u32) -> MachineSpec {
 
 impl World {
     async fn new() -> World {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = Home::new();
         World::open(config(dir.path(), free_range()), dir).await
     }
 
-    async fn open(config: Config, dir: TempDir) -> World {
+    async fn open(config: Config, dir: Home) -> World {
         let (range, metadata) = (config.network, TestMetadata::new(config.network));
         let (host, events) = Hypervisor::open(config, metadata.clone()).await.unwrap();
         World { host, events, metadata, images: images().await, range, dir }
@@ -203,13 +203,37 @@ impl World {
     }
 }
 
-impl Drop for World {
-    /// A test that fails must not leave its namespaces behind; one that ends well has closed the world itself.
+/// A directory that is swept when its test fails: one that ends well has closed its world itself. Declared after what lives in it.
+struct Home(TempDir);
+
+impl Home {
+    fn new() -> Home {
+        Home(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Home {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let host = self.host.clone();
-            let close = move || tokio::runtime::Runtime::new().unwrap().block_on(host.close()).map(drop);
-            eprintln!("closing after the failure: {:?}", std::thread::spawn(close).join());
+            let dir = self.path().to_owned();
+            let swept =
+                std::thread::spawn(move || tokio::runtime::Runtime::new().unwrap().block_on(sweep_soon(&dir))).join();
+            eprintln!("swept after the failure: {swept:?}");
+        }
+    }
+}
+
+/// A host that was just killed may hold its directory for a moment more.
+async fn sweep_soon(dir: &Path) -> Result<Swept> {
+    let mut pace = Pace::new(Duration::from_secs(10));
+    loop {
+        match sweep(dir).await {
+            Err(Error::Unfit(_)) if pace.wait(|| "the directory".into()).await.is_ok() => {}
+            done => return done,
         }
     }
 }

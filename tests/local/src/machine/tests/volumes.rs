@@ -4,7 +4,11 @@ use super::*;
 
 const LINK: &str = "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol0a";
 
-async fn formatted(world: &World) -> InstanceId {
+/// The unit `writer` is in uninterruptible sleep, which is what a write to a stalled disk is.
+pub(super) const WRITER_HANGS: &str = "grep -q '^State:.D' /proc/$(systemctl show -p MainPID --value writer)/status";
+
+/// A machine with the volume mounted at /data.
+pub(super) async fn formatted(world: &World) -> InstanceId {
     world.host.create_volume(&volume("0a"), 64 << 20).unwrap();
     let id = world.boot(1).await;
     world.host.attach(&volume("0a"), &id).await.unwrap();
@@ -60,8 +64,7 @@ async fn a_stalled_disk_hangs_writes_until_it_goes_on() {
     world.host.stall_volume(&volume).await.unwrap();
     world.host.stall_volume(&volume).await.unwrap();
     world.sh(&id, write).await;
-    // In uninterruptible sleep, which is what a write to a stalled disk is.
-    world.until(&id, "grep -q '^State:.D' /proc/$(systemctl show -p MainPID --value writer)/status").await;
+    world.until(&id, WRITER_HANGS).await;
     assert!(!world.succeeds(&id, "test -e /root/written").await);
     world.host.resume_volume(&volume).await.unwrap();
     world.until(&id, "test -e /root/written").await;
