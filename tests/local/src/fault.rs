@@ -16,25 +16,8 @@ use crate::{
 /// One fault. Setting it twice is setting it once.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand, Serialize, Deserialize)]
 pub enum Fault {
-    /// The host under a machine dies: kill -9 to everything in it. The instance stays `running`, its status checks fail;
-    /// StopInstances and StartInstances bring it back. Cannot be cleared.
-    Kill { instance: String },
-    /// A machine stands still: nothing in it runs, nothing in it ends.
-    Freeze { instance: String },
-    /// A machine's packets are dropped, those of established connections too. The metadata service still answers.
-    Cut {
-        instance: String,
-        /// Which packets, seen from the machine.
-        #[arg(value_enum, default_value_t = Way::Both)]
-        way: Way,
-        /// Only the traffic with this other machine.
-        #[arg(long)]
-        peer: Option<String>,
-    },
-    /// The file system of a data volume is full.
-    FillDisk { volume: String },
-    /// Writes to a data volume hang.
-    StallDisk { volume: String },
+    #[command(flatten)]
+    Machine(MachineFault),
     /// Requests are throttled by the token buckets that EC2 documents.
     Throttle,
     /// Launches and starts in a zone, of one type or of all, get InsufficientInstanceCapacity.
@@ -57,15 +40,7 @@ impl fmt::Display for Fault {
     /// As it is set on the command line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::Kill { instance } => write!(f, "kill {instance}"),
-            Fault::Freeze { instance } => write!(f, "freeze {instance}"),
-            Fault::Cut { instance, way, peer } => {
-                let way = way.to_possible_value().map_or_else(String::new, |way| way.get_name().to_owned());
-                let peer = peer.as_ref().map_or_else(String::new, |peer| format!(" --peer {peer}"));
-                write!(f, "cut {instance} {way}{peer}")
-            }
-            Fault::FillDisk { volume } => write!(f, "fill-disk {volume}"),
-            Fault::StallDisk { volume } => write!(f, "stall-disk {volume}"),
+            Fault::Machine(fault) => fault.fmt(f),
             Fault::Throttle => f.write_str("throttle"),
             Fault::Capacity { zone, instance_type: None } => write!(f, "capacity {zone}"),
             Fault::Capacity { zone, instance_type: Some(kind) } => write!(f, "capacity {zone} {kind}"),
@@ -76,6 +51,46 @@ impl fmt::Display for Fault {
             Fault::Credentials => f.write_str("credentials"),
         }
     }
+}
+
+impl fmt::Display for MachineFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MachineFault::Kill { instance } => write!(f, "kill {instance}"),
+            MachineFault::Freeze { instance } => write!(f, "freeze {instance}"),
+            MachineFault::Cut { instance, way, peer } => {
+                let way = way.to_possible_value().map_or_else(String::new, |way| way.get_name().to_owned());
+                let peer = peer.as_ref().map_or_else(String::new, |peer| format!(" --peer {peer}"));
+                write!(f, "cut {instance} {way}{peer}")
+            }
+            MachineFault::FillDisk { volume } => write!(f, "fill-disk {volume}"),
+            MachineFault::StallDisk { volume } => write!(f, "stall-disk {volume}"),
+        }
+    }
+}
+
+/// A fault of one machine or volume; there is none without machines, but for `kill`.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand, Serialize, Deserialize)]
+pub enum MachineFault {
+    /// The host under a machine dies: kill -9 to everything in it. The instance stays `running`, its status checks fail;
+    /// StopInstances and StartInstances bring it back. Cannot be cleared.
+    Kill { instance: String },
+    /// A machine stands still: nothing in it runs, nothing in it ends.
+    Freeze { instance: String },
+    /// A machine's packets are dropped, those of established connections too. The metadata service still answers.
+    Cut {
+        instance: String,
+        /// Which packets, seen from the machine.
+        #[arg(value_enum, default_value_t = Way::Both)]
+        way: Way,
+        /// Only the traffic with this other machine.
+        #[arg(long)]
+        peer: Option<String>,
+    },
+    /// The file system of a data volume is full.
+    FillDisk { volume: String },
+    /// Writes to a data volume hang.
+    StallDisk { volume: String },
 }
 
 /// A direction, seen from the machine.
@@ -95,8 +110,6 @@ pub enum FaultError {
     NoSuchZone(String),
     #[error("--times must be at least 1")]
     NoTimes,
-    #[error("a host that died stays dead: stop and start the instance")]
-    DeadHost,
     #[error(transparent)]
     Host(#[from] HostError),
     #[error(transparent)]
@@ -146,11 +159,7 @@ impl Breaker {
                 self.keys.set_operator_revoked(true);
                 self.change(|faults| faults.credentials = Credentials::Revoked)
             }
-            Fault::Kill { .. }
-            | Fault::Freeze { .. }
-            | Fault::Cut { .. }
-            | Fault::FillDisk { .. }
-            | Fault::StallDisk { .. } => Ok(self.host.set(fault).await?),
+            Fault::Machine(fault) => Ok(self.host.set(fault).await?),
         }
     }
 
@@ -174,10 +183,7 @@ impl Breaker {
                 self.keys.set_operator_revoked(false);
                 self.change(|faults| faults.credentials = Credentials::Valid)
             }
-            Fault::Kill { .. } => Err(FaultError::DeadHost),
-            Fault::Freeze { .. } | Fault::Cut { .. } | Fault::FillDisk { .. } | Fault::StallDisk { .. } => {
-                Ok(self.host.clear(fault).await?)
-            }
+            Fault::Machine(fault) => Ok(self.host.clear(fault).await?),
         }
     }
 
@@ -193,7 +199,7 @@ impl Breaker {
 
     /// The faults that are set now.
     pub fn list(&self) -> Result<Vec<Fault>, FaultError> {
-        let mut list = self.host.faults();
+        let mut list: Vec<Fault> = self.host.faults().into_iter().map(Fault::Machine).collect();
         let lost = self.lost.pending().into_iter();
         list.extend(lost.map(|LostReply { action, times }| Fault::LostReply { action, times }));
         let faults = self.cloud.change(|ec2, _| ec2.faults().clone())?;

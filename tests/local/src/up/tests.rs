@@ -1,0 +1,111 @@
+//! A cloud without machines, started and asked as a client does.
+
+use clap::Parser;
+
+use super::*;
+use crate::{
+    fault::{Fault, MachineFault},
+    testing::{client, send},
+};
+
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(flatten)]
+    options: Options,
+}
+
+async fn start(home: &Home) -> Up {
+    let words = ["up", "--no-machines", "--ec2-port", "0", "--s3-port", "0", "--speed", "1000"];
+    Up::start(home.clone(), &Cli::parse_from(words).options).await.unwrap()
+}
+
+async fn call(up: &Up, form: &str) -> reqwest::Result<(u16, String)> {
+    let at = &up.endpoints;
+    let request =
+        http::Request::post(format!("{}/", at.ec2)).header("content-type", "application/x-www-form-urlencoded");
+    let request = request.body(format!("Version=2016-11-15&{form}").into_bytes()).unwrap();
+    let (status, _, body) = send(&client(), "ec2", (&at.access_key, &at.secret_key, None), request).await?;
+    Ok((status, body))
+}
+
+async fn asked(home: &Home, ask: Ask) -> Told {
+    control::ask(&home.socket(), &ask).await.unwrap()
+}
+
+/// What the log says of the calls so far: action, whether it changed something, whether its answer was withheld.
+async fn log(home: &Home) -> Vec<(String, bool, bool)> {
+    let Told::Calls(calls) = asked(home, Ask::Calls { since: 0 }).await else { panic!("no calls") };
+    calls.iter().map(|call| (call.action.clone(), call.changed(), call.reply_lost)).collect()
+}
+
+const VOLUME: &str = "Action=CreateVolume&AvailabilityZone=local-1a&Size=1&ClientToken=one";
+
+#[tokio::test]
+async fn a_lost_reply_is_an_applied_call_that_the_same_token_finds_again_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = Home::new(dir.path().join("home"));
+    let up = start(&home).await;
+    let fault = Fault::LostReply { action: Some("CreateVolume".into()), times: 1 };
+    asked(&home, Ask::Set(fault)).await;
+    call(&up, VOLUME).await.expect_err("the reply is withheld");
+    let (_, listed) = call(&up, "Action=DescribeVolumes").await.unwrap();
+    assert_eq!(log(&home).await, [("CreateVolume".into(), true, true), ("DescribeVolumes".into(), false, false)]);
+    up.end().await.unwrap();
+
+    let up = start(&home).await;
+    let (status, again) = call(&up, VOLUME).await.unwrap();
+    let id = |xml: &str| xml.split_once("<volumeId>").unwrap().1.split('<').next().unwrap().to_owned();
+    assert_eq!((status, id(&again)), (200, id(&listed)));
+    up.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn revoked_credentials_are_refused_until_they_are_given_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = Home::new(dir.path().join("home"));
+    let up = start(&home).await;
+    asked(&home, Ask::Set(Fault::Credentials)).await;
+    let (status, body) = call(&up, VOLUME).await.unwrap();
+    assert!(status == 401 && body.contains("<Code>AuthFailure</Code>"), "{status} {body}");
+    assert!(matches!(asked(&home, Ask::Faults).await, Told::Faults(faults) if faults == [Fault::Credentials]));
+    asked(&home, Ask::ClearAll).await;
+    assert_eq!(call(&up, VOLUME).await.unwrap().0, 200);
+    assert_eq!(log(&home).await, [("CreateVolume".into(), false, false), ("CreateVolume".into(), true, false)]);
+    up.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn faults_that_cannot_be_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = Home::new(dir.path().join("home"));
+    let up = start(&home).await;
+    for fault in [
+        Fault::ZoneOutage { zone: "nowhere".into() },
+        Fault::Machine(MachineFault::Kill { instance: "i-0123456789abcdef0".into() }),
+        Fault::Machine(MachineFault::Freeze { instance: "i-0123456789abcdef0".into() }),
+        Fault::LostReply { action: None, times: 0 },
+    ] {
+        assert!(matches!(asked(&home, Ask::Set(fault.clone())).await, Told::Refused(_)), "{fault}");
+    }
+    assert!(matches!(asked(&home, Ask::Faults).await, Told::Faults(faults) if faults.is_empty()));
+    up.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn down_ends_what_is_up_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = Home::new(dir.path().join("home"));
+    let up = start(&home).await;
+    assert!(matches!(
+        Up::start(home.clone(), &Cli::parse_from(["up", "--no-machines"]).options).await,
+        Err(UpError::Taken(_))
+    ));
+    let ending = tokio::spawn(async move {
+        up.ended().await;
+        up.end().await
+    });
+    down(&home).await.unwrap();
+    ending.await.unwrap().unwrap();
+    assert!(!home.dir().exists());
+    down(&home).await.expect("there is nothing to end, and that is no error");
+}
