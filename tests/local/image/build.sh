@@ -76,8 +76,9 @@ apt=(chroot "$root" apt-get -qq -y -o Acquire::Retries=3 -o Acquire::Check-Valid
 "${apt[@]}" --no-install-recommends install \
     systemd systemd-sysv dbus cloud-init netcat-openbsd iproute2 procps iputils-ping \
     mysql-server-core mysql-client-core curl ca-certificates openssl e2fsprogs >&2
-# mysql-server-core leaves this to the package that would also start mysqld.
+# mysql-server-core leaves these to the package that would also start mysqld: its user, and the default of secure_file_priv.
 chroot "$root" useradd --system --user-group --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin mysql
+chroot "$root" install -d -m 750 -o mysql -g mysql /var/lib/mysql-files
 rm "$root/usr/sbin/policy-rc.d" "$root/etc/dpkg/dpkg.cfg.d/trim"
 
 # cloud-init as on an AMI: the Ec2 data source and no other, found by the platform's uuid and asked by IMDSv2. The network is the host's
