@@ -21,6 +21,9 @@ use crate::{
 pub struct Options {
     /// Instead of the default chain's: `AWS_REGION`, the profile, the instance's own Region.
     pub region: Option<String>,
+    /// Instead of AWS's own endpoints and the environment's: for an agent, which is told on its command line where its
+    /// bucket is and calls nothing else.
+    pub endpoint: Option<String>,
     /// No call lasts longer, the transfer of a large object aside; for a holder of a lease shorter than the calls' own
     /// deadlines.
     pub deadline_max: Duration,
@@ -57,6 +60,9 @@ pub async fn connect(options: &Options) -> Result<Aws> {
     if let Some(region) = &options.region {
         loader = loader.region(Region::new(region.clone()));
     }
+    if let Some(endpoint) = &options.endpoint {
+        loader = loader.endpoint_url(endpoint);
+    }
     let slow = |_| CloudError::new(Class::Transient, "connect", "Timeout", "no Region was found in time");
     let config = tokio::time::timeout(CONNECT_BOUND, loader.load()).await.map_err(slow)?;
     Aws::new(&config, options.deadline_max)
@@ -66,7 +72,7 @@ pub async fn connect(options: &Options) -> Result<Aws> {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { region: None, deadline_max: Duration::MAX }
+        Self { region: None, endpoint: None, deadline_max: Duration::MAX }
     }
 }
 

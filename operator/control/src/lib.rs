@@ -19,7 +19,7 @@ pub mod run;
 pub mod snapshot;
 pub mod socket;
 pub mod store;
-mod watching;
+pub mod watching;
 pub mod words;
 
 pub use agents::{AgentError, Agents, Endpoint};

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use drover_api::ResourceKey;
-use drover_plan::{Observed, Plan, SetReport};
+use drover_api::{ResourceKey, records::IncarnationState};
+use drover_plan::{Observed, Plan, SetReport, observed::SetRecords};
 
 use crate::{
     snapshot::{Failed, Lock, Snapshot},
@@ -28,9 +28,14 @@ pub fn snapshot(observed: &Observed, plan: &Plan, failed: &[Failed]) -> Snapshot
     }
     let waiting = plan.waiting.iter().map(|waiting| format!("{}: {}", waiting.reason, waiting.message));
     let actions = plan.actions.iter().flat_map(|(key, planned)| planned.iter().map(move |planned| (key, planned)));
+    let dead = |records: &SetRecords| {
+        records.incarnation.as_ref().is_some_and(|record| record.state == IncarnationState::Dead)
+    };
+    let ended = observed.records.iter().filter(|(_, seen)| seen.known().is_some_and(dead));
     Snapshot {
         at: observed.now,
         sets,
+        ended: ended.map(|(key, _)| key.clone()).collect(),
         unclaimed: plan.unclaimed.clone(),
         waiting: waiting.collect(),
         plan: actions.map(|(key, planned)| words::line(key, planned)).collect(),

@@ -14,6 +14,8 @@ pub struct Snapshot {
     pub passes: u64,
     pub lock: Lock,
     pub sets: Vec<SetReport>,
+    /// Sets whose life ended: nothing of them runs any more.
+    pub ended: Vec<ResourceKey>,
     /// What carries our tags and no resource claims, a line each.
     pub unclaimed: Vec<String>,
     /// What the realm as a whole waits for.
@@ -79,6 +81,7 @@ impl Snapshot {
             passes: 0,
             lock: Lock::default(),
             sets: Vec::new(),
+            ended: Vec::new(),
             unclaimed: Vec::new(),
             waiting: Vec::new(),
             problems: Vec::new(),

@@ -85,14 +85,14 @@ impl Fresh {
         });
         self.tagged.retain(|id, seen| {
             let shown = |machine: &Machine| seen.value.iter().all(|(key, value)| machine.tags.get(key) == Some(value));
-            !old(seen.at) && !(began >= seen.at && listed.get(id).is_some_and(shown))
+            !(old(seen.at) || began >= seen.at && listed.get(id).is_some_and(shown))
         });
     }
 
     /// The same for volumes.
     pub fn volumes_listed(&mut self, listed: &BTreeMap<VolumeId, Volume>, began: Duration) {
         let old = |at: Duration| began.saturating_sub(at) > BELIEVED;
-        self.volumes.retain(|id, seen| !old(seen.at) && !(began >= seen.at && listed.contains_key(id)));
+        self.volumes.retain(|id, seen| !(old(seen.at) || began >= seen.at && listed.contains_key(id)));
         self.attached.retain(|id, seen| {
             let shown = |volume: &Volume| volume.attachment.as_ref().is_some_and(|a| a.instance == seen.value);
             !old(seen.at) && !listed.get(id).is_some_and(shown)
@@ -101,7 +101,7 @@ impl Fresh {
             let over = listed
                 .get(id)
                 .is_none_or(|volume| volume.state >= VolumeState::Deleting && volume.state != VolumeState::Error);
-            !old(seen.at) && !(began >= seen.at && over)
+            !(old(seen.at) || began >= seen.at && over)
         });
     }
 

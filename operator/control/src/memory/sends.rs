@@ -99,7 +99,9 @@ mod tests {
         ClientToken::new("t").expect("token")
     }
 
-    fn after(events: &[&dyn Fn(&mut Sends, Millis)]) -> Send {
+    type Events<'a> = &'a [&'a dyn Fn(&mut Sends, Millis)];
+
+    fn after(events: Events<'_>) -> Send {
         let mut sends = Sends::default();
         for (second, event) in events.iter().enumerate() {
             event(&mut sends, Millis(second as u64));
@@ -144,7 +146,7 @@ mod tests {
 
     #[test]
     fn empty_look_ups_count_from_the_first_after_the_last_send() {
-        let since = |events: &[&dyn Fn(&mut Sends, Millis)]| after(events).looked_up_empty_since;
+        let since = |events: Events<'_>| after(events).looked_up_empty_since;
         assert_eq!(since(&[&fail(Class::Transient), &empty, &empty]), Some(Millis(1)));
         assert_eq!(since(&[&fail(Class::Transient), &empty, &fail(Class::Transient)]), None);
         assert_eq!(since(&[&fail(Class::Transient), &empty, &found]), None);

@@ -1,0 +1,138 @@
+//! EC2 and one bucket as one cloud, which is what the operator works with.
+
+use std::{collections::BTreeMap, future::Future, sync::Arc};
+
+use drover_api::{
+    ClientToken, InstanceId, Realm, SecurityGroupId, VolumeId,
+    bucket::{ObjectKey, RealmKeys},
+    launch::{LaunchRequest, VolumeRequest},
+};
+use drover_aws::{Aws, Bucket, Ec2, Options};
+use drover_cloud::{
+    Machines, Objects, Result, Volumes,
+    machines::{Image, InstanceType, Machine, Protection, Selector, StopMode, Subnet},
+    objects::{Condition, ETag, Object},
+    volumes::Volume,
+};
+
+use crate::{explain::explain, settings::Settings};
+
+/// One account in one Region, and the bucket of one installation.
+#[derive(Clone, Debug)]
+pub struct Cloud {
+    ec2: Ec2,
+    bucket: Bucket,
+}
+
+/// Connects, and makes sure that the bucket is there and may be read: most mistakes of a configuration show here.
+pub async fn connect(settings: &Settings) -> anyhow::Result<(Aws, Arc<Cloud>)> {
+    let options = Options { region: settings.region.clone(), deadline_max: settings.deadline(), ..Options::default() };
+    let aws = drover_aws::connect(&options).await.map_err(|error| explain(&error, &settings.bucket))?;
+    let cloud = Cloud { ec2: aws.ec2(), bucket: aws.bucket(&settings.bucket) };
+    let lock = RealmKeys::new(&settings.prefix, &settings.realm).lock();
+    cloud.bucket.get(&lock).await.map_err(|error| explain(&error, &settings.bucket))?;
+    Ok((aws, Arc::new(cloud)))
+}
+
+impl Machines for Cloud {
+    fn list(&self, realm: &Realm) -> impl Future<Output = Result<Vec<Machine>>> + Send {
+        Machines::list(&self.ec2, realm)
+    }
+
+    fn get(&self, id: &InstanceId) -> impl Future<Output = Result<Machine>> + Send {
+        Machines::get(&self.ec2, id)
+    }
+
+    fn find_by_token(&self, token: &ClientToken) -> impl Future<Output = Result<Vec<Machine>>> + Send {
+        self.ec2.find_by_token(token)
+    }
+
+    fn launch(&self, request: &LaunchRequest) -> impl Future<Output = Result<Machine>> + Send {
+        self.ec2.launch(request)
+    }
+
+    fn protect(&self, id: &InstanceId, protection: Protection) -> impl Future<Output = Result<()>> + Send {
+        self.ec2.protect(id, protection)
+    }
+
+    fn stop(&self, id: &InstanceId, mode: StopMode) -> impl Future<Output = Result<()>> + Send {
+        self.ec2.stop(id, mode)
+    }
+
+    fn terminate(&self, id: &InstanceId) -> impl Future<Output = Result<()>> + Send {
+        self.ec2.terminate(id)
+    }
+
+    fn tag(&self, id: &InstanceId, tags: &BTreeMap<String, String>) -> impl Future<Output = Result<()>> + Send {
+        self.ec2.tag(id, tags)
+    }
+
+    fn images(&self, selector: &Selector, owners: &[String]) -> impl Future<Output = Result<Vec<Image>>> + Send {
+        self.ec2.images(selector, owners)
+    }
+
+    fn subnets(&self, selector: &Selector) -> impl Future<Output = Result<Vec<Subnet>>> + Send {
+        self.ec2.subnets(selector)
+    }
+
+    fn security_groups(&self, selector: &Selector) -> impl Future<Output = Result<Vec<SecurityGroupId>>> + Send {
+        self.ec2.security_groups(selector)
+    }
+
+    fn instance_types(&self, names: &[String]) -> impl Future<Output = Result<Vec<InstanceType>>> + Send {
+        self.ec2.instance_types(names)
+    }
+
+    fn may_launch(&self, request: &LaunchRequest) -> impl Future<Output = Result<()>> + Send {
+        self.ec2.may_launch(request)
+    }
+}
+
+impl Volumes for Cloud {
+    fn list(&self, realm: &Realm) -> impl Future<Output = Result<Vec<Volume>>> + Send {
+        Volumes::list(&self.ec2, realm)
+    }
+
+    fn get(&self, id: &VolumeId) -> impl Future<Output = Result<Volume>> + Send {
+        Volumes::get(&self.ec2, id)
+    }
+
+    fn create(&self, request: &VolumeRequest) -> impl Future<Output = Result<Volume>> + Send {
+        self.ec2.create(request)
+    }
+
+    fn attach(
+        &self,
+        volume: &VolumeId,
+        instance: &InstanceId,
+        device: &str,
+    ) -> impl Future<Output = Result<()>> + Send {
+        self.ec2.attach(volume, instance, device)
+    }
+
+    fn detach(&self, volume: &VolumeId) -> impl Future<Output = Result<()>> + Send {
+        self.ec2.detach(volume)
+    }
+
+    fn delete(&self, volume: &VolumeId) -> impl Future<Output = Result<()>> + Send {
+        Volumes::delete(&self.ec2, volume)
+    }
+}
+
+impl Objects for Cloud {
+    fn get(&self, key: &ObjectKey) -> impl Future<Output = Result<Option<Object>>> + Send {
+        self.bucket.get(key)
+    }
+
+    fn put(&self, key: &ObjectKey, body: Vec<u8>, condition: Condition) -> impl Future<Output = Result<ETag>> + Send {
+        self.bucket.put(key, body, condition)
+    }
+
+    fn list(&self, prefix: &str) -> impl Future<Output = Result<Vec<ObjectKey>>> + Send {
+        self.bucket.list(prefix)
+    }
+
+    fn delete(&self, key: &ObjectKey) -> impl Future<Output = Result<()>> + Send {
+        self.bucket.delete(key)
+    }
+}

@@ -1,0 +1,8 @@
+//! What each command does.
+
+pub mod agent;
+pub mod delete;
+pub mod mysql;
+pub mod plan;
+pub mod run;
+pub mod status;

@@ -1,0 +1,170 @@
+//! `drover mysql`: a prompt on a set's primary, or on a replica. The password goes through a file that only its owner reads,
+//! never through arguments or the environment, and the server must show a certificate of the set's own authority.
+
+use std::{
+    ffi::OsString,
+    io::Write,
+    net::Ipv4Addr,
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, ExitStatus, Stdio},
+};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use drover_api::{
+    Epoch, InstanceId, ResourceKey,
+    bucket::RealmKeys,
+    records::CaRecord,
+    secrets::{AccountKind, SetSecret},
+    tags::Role,
+    wire::{Credential, MYSQL_PORT},
+};
+use drover_control::{Snapshot, store};
+use drover_plan::report::MemberReport;
+
+use crate::{
+    cloud,
+    commands::status::Source,
+    settings::{Installation, Named},
+};
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    installation: Installation,
+    #[command(flatten)]
+    named: Named,
+    /// On a replica instead of the primary.
+    #[arg(long)]
+    replica: bool,
+    /// The client to run.
+    #[arg(long, env = "DROVER_MYSQL", default_value = "mysql")]
+    client: PathBuf,
+    /// Where drover-local keeps its cloud, for where no client is installed here: the machine's own is used.
+    #[arg(long, env = "DROVER_LOCAL_DIR")]
+    local: Option<PathBuf>,
+    /// For the client: `-- -e 'select 1'`.
+    #[arg(last = true)]
+    more: Vec<OsString>,
+}
+
+/// Where to connect to.
+#[derive(Debug, PartialEq, Eq)]
+struct Target {
+    instance: InstanceId,
+    address: Ipv4Addr,
+}
+
+pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let key = arguments.named.key()?;
+    let mut source = Source::find(&arguments.installation, None).await?;
+    let snapshot = source.look().await?;
+    let target = target(&snapshot, &key, arguments.replica)?;
+    let settings = arguments.installation.settings_with(Some(&snapshot.realm))?;
+    let (_, cloud) = cloud::connect(&settings).await?;
+    let keys = RealmKeys::new(&settings.prefix, &settings.realm);
+    let set = store::read_set(&*cloud, &keys, &key).await?;
+    let ca = set.ca.with_context(|| format!("{key} has no secret yet: it is being made, see `drover status`"))?;
+    let credential = SetSecret(ca.secret.clone()).credential(AccountKind::Admin, Epoch(0));
+    let status = match local_client(&arguments.client)? {
+        true => here(&arguments, &target, &credential, &ca)?,
+        false => in_machine(&arguments, &target, &credential)?,
+    };
+    Ok(code(status))
+}
+
+/// The primary, or the replica that is least behind.
+fn target(snapshot: &Snapshot, key: &ResourceKey, replica: bool) -> anyhow::Result<Target> {
+    let set = snapshot.sets.iter().find(|set| set.key == *key);
+    let set = set.with_context(|| format!("there is no {key}: see `drover status`"))?;
+    let fits = |member: &&MemberReport| match member.role {
+        Some(Role::Primary) => !replica,
+        Some(Role::Replica | Role::Reader) => replica,
+        _ => false,
+    };
+    let mut fitting: Vec<&MemberReport> = set.members.iter().filter(fits).collect();
+    fitting.sort_by_key(|member| (!member.ready, member.lag_ms.unwrap_or(u64::MAX), member.slot));
+    let reachable =
+        fitting.iter().find_map(|member| Some(Target { instance: member.instance.clone()?, address: member.address? }));
+    let what = if replica { "replica" } else { "primary" };
+    reachable.with_context(|| format!("{key} has no {what} to connect to now: {}", set.verdict))
+}
+
+fn local_client(client: &Path) -> anyhow::Result<bool> {
+    match Command::new(client).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status() {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("cannot run {}", client.display())),
+    }
+}
+
+/// The client of this machine, with an option file that goes when it ends.
+fn here(arguments: &Arguments, target: &Target, credential: &Credential, ca: &CaRecord) -> anyhow::Result<ExitStatus> {
+    // A directory of 0700, and files of 0600 in it.
+    let directory =
+        tempfile::Builder::new().prefix("drover-mysql-").tempdir().context("no place for an option file")?;
+    let roots = directory.path().join("ca.pem");
+    std::fs::write(&roots, &ca.certificate_pem)?;
+    let mut file = tempfile::Builder::new().suffix(".cnf").tempfile_in(directory.path())?;
+    // MariaDB's client does not know ssl-mode, and takes a CA for a wish for TLS.
+    let tls = format!("ssl-ca={}\nloose-ssl-mode=VERIFY_CA\n", roots.display());
+    file.write_all(option_file(credential, target.address, &tls).as_bytes())?;
+    let mut option = OsString::from("--defaults-extra-file=");
+    option.push(file.path());
+    Command::new(&arguments.client)
+        .arg(option)
+        .args(&arguments.more)
+        .status()
+        .with_context(|| format!("cannot run {}", arguments.client.display()))
+}
+
+/// The machine's own client, through drover-local, which can reach into its machines.
+fn in_machine(arguments: &Arguments, target: &Target, credential: &Credential) -> anyhow::Result<ExitStatus> {
+    let Some(directory) = &arguments.local else {
+        bail!(
+            "there is no client {}: install one (Debian: default-mysql-client), or name it with --client; \
+             on drover-local, eval \"$(drover-local env)\" first",
+            arguments.client.display()
+        );
+    };
+    let exec = |words: &[&str]| {
+        let mut command = Command::new(drover_local());
+        command.arg("--dir").arg(directory).args(["exec", target.instance.as_str(), "--"]).args(words);
+        command
+    };
+    let path = format!("/run/drover-mysql-{}.cnf", std::process::id());
+    let mut writer = exec(&["sh", "-c", "umask 077; cat >\"$0\"", &path]).stdin(Stdio::piped()).spawn()?;
+    let mut input = writer.stdin.take().context("no pipe to drover-local")?;
+    input.write_all(option_file(credential, target.address, "ssl-mode=REQUIRED\n").as_bytes())?;
+    drop(input);
+    if !writer.wait()?.success() {
+        bail!("drover-local could not write into {}: see `drover-local machines`", target.instance);
+    }
+    let option = format!("--defaults-extra-file={path}");
+    let status = exec(&["mysql", &option]).args(&arguments.more).status();
+    let removed = exec(&["rm", "-f", &path]).status();
+    if !removed.is_ok_and(|removed| removed.success()) {
+        eprintln!("drover: {path} is left in {}: remove it, it holds a password", target.instance);
+    }
+    status.context("cannot run drover-local")
+}
+
+/// Beside this program, or wherever the shell finds it.
+fn drover_local() -> PathBuf {
+    let beside = std::env::current_exe().ok().map(|own| own.with_file_name("drover-local"));
+    beside.filter(|beside| beside.exists()).unwrap_or_else(|| "drover-local".into())
+}
+
+fn option_file(credential: &Credential, address: Ipv4Addr, tls: &str) -> String {
+    format!(
+        "[client]\nuser={}\npassword={}\nhost={address}\nport={MYSQL_PORT}\nprotocol=TCP\n{tls}",
+        credential.user, credential.password
+    )
+}
+
+/// The client's own, or 128 and its signal, as a shell would say it.
+fn code(status: ExitStatus) -> ExitCode {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}

@@ -1,0 +1,51 @@
+//! `drover plan`.
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
+
+use clap::Args;
+use drover_control::{edge::SystemClock, live::AskedAgents, watching};
+use drover_plan::observed::Seen;
+
+use crate::{
+    cloud,
+    commands::run::{looking, must_be_directory},
+    settings::Installation,
+    words,
+};
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    installation: Installation,
+    /// A directory of manifests.
+    #[arg(long, env = "DROVER_MANIFESTS")]
+    manifests: PathBuf,
+    /// JSON, for programs.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Something would be changed.
+const CHANGES: u8 = 2;
+
+pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let settings = arguments.installation.settings()?;
+    must_be_directory(&arguments.manifests)?;
+    let scan = watching::scan(&arguments.manifests)?;
+    let (aws, cloud) = cloud::connect(&settings).await?;
+    let agents = Arc::new(AskedAgents::new(Arc::new(SystemClock)));
+    let (observed, _, snapshot) = looking(&settings, &aws, cloud, agents, Some(scan)).look().await;
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(snapshot.as_ref())?);
+    } else {
+        let sets: Vec<_> = observed.intents.values().filter_map(|intent| intent.set.as_ref().ok()).collect();
+        print!("{}", words::plan(&snapshot, &sets));
+    }
+    // A plan made without a part of the world is not the plan: a mistake, even where the rest is quiet.
+    let unknown = observed.records.values().any(|seen| matches!(seen, Seen::Unknown { .. }));
+    let missing = observed.intents.values().any(|intent| intent.set.is_err());
+    if unknown || missing || observed.fleet.failing.is_some() || !snapshot.problems.is_empty() {
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(if snapshot.has_changes() { ExitCode::from(CHANGES) } else { ExitCode::SUCCESS })
+}

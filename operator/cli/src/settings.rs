@@ -1,0 +1,198 @@
+//! What an installation is told: a file, flags and the environment, parsed once and passed down. A flag counts before the
+//! environment, and that before the file.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use drover_api::{Namespace, Realm, ResourceKey, ResourceName, defaults::Defaults};
+use serde::Deserialize;
+
+/// Which installation.
+#[derive(Clone, Debug, Args)]
+pub struct Installation {
+    /// A YAML file with `realm`, `bucket`, `prefix`, `region` and `defaults` (in the shape of a manifest's `spec`).
+    #[arg(long, env = "DROVER_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// The installation: everything it makes is tagged with this name.
+    #[arg(long, env = "DROVER_REALM")]
+    pub realm: Option<String>,
+    /// The S3 bucket of the records.
+    #[arg(long, env = "DROVER_BUCKET")]
+    pub bucket: Option<String>,
+    /// The installation's part of the bucket; empty, or ending with `/`.
+    #[arg(long, env = "DROVER_PREFIX")]
+    pub prefix: Option<String>,
+    /// The AWS Region, where it is not found as every AWS tool finds it.
+    #[arg(long, env = "DROVER_REGION")]
+    pub region: Option<String>,
+    /// Where the running operator's socket is; nothing else is kept there.
+    #[arg(long, env = "DROVER_STATE", default_value = "/run/drover")]
+    pub state: PathBuf,
+}
+
+/// Which set.
+#[derive(Clone, Debug, Args)]
+pub struct Named {
+    /// The set's name.
+    pub name: String,
+    #[arg(long, short, default_value = "default")]
+    pub namespace: String,
+}
+
+/// Everything about an installation.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub realm: Realm,
+    pub bucket: String,
+    pub prefix: String,
+    pub region: Option<String>,
+    pub defaults: Defaults,
+    pub lease: Duration,
+}
+
+/// The file's shape.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct File {
+    realm: Option<String>,
+    bucket: Option<String>,
+    prefix: Option<String>,
+    region: Option<String>,
+    #[serde(default)]
+    defaults: Defaults,
+    /// How long another operator waits before it takes over from one that died.
+    lease_seconds: Option<u32>,
+}
+
+/// Long enough for three tries to renew it, each with its deadline; short enough that a dead operator is missed for half a
+/// minute.
+const LEASE: Duration = Duration::from_secs(30);
+/// A call's deadline is a third of the lease, and AWS answers most within a second: below this, slow answers would be taken
+/// for lost ones.
+const LEASE_MIN: Duration = Duration::from_secs(9);
+
+/// S3's rules for names (S3 documentation, "General purpose bucket naming rules"), as far as they catch typing errors.
+const BUCKET_CHARS: std::ops::RangeInclusive<usize> = 3..=63;
+
+// === impl Installation ===
+
+impl Installation {
+    /// Reads the file and puts everything together.
+    pub fn settings(&self) -> anyhow::Result<Settings> {
+        self.settings_with(None)
+    }
+
+    /// The same, with a realm for where none is given: that of the operator that answered.
+    pub fn settings_with(&self, known: Option<&Realm>) -> anyhow::Result<Settings> {
+        let file = self.config.as_deref().map(read).transpose()?.unwrap_or_default();
+        let realm = match self.realm.clone().or(file.realm) {
+            Some(realm) => Realm::new(realm)?,
+            None => known.cloned().context(
+                "no realm: name this installation with --realm, DROVER_REALM, or `realm:` in the file of --config",
+            )?,
+        };
+        let bucket = self.bucket.clone().or(file.bucket).context(
+            "no bucket: name the S3 bucket of the records with --bucket, DROVER_BUCKET, or `bucket:` in the file of --config",
+        )?;
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+        if !BUCKET_CHARS.contains(&bucket.len()) || !bucket.chars().all(allowed) {
+            bail!("bucket {bucket:?} is not valid: 3 to 63 lower-case letters, digits, '-' and '.'");
+        }
+        let prefix = self.prefix.clone().or(file.prefix).unwrap_or_default();
+        if !prefix.is_empty() && (!prefix.ends_with('/') || prefix.starts_with('/')) {
+            bail!("prefix {prefix:?} is not valid: it is empty, or ends with '/' and does not begin with it");
+        }
+        let lease = file.lease_seconds.map_or(LEASE, |seconds| Duration::from_secs(seconds.into()));
+        if lease < LEASE_MIN {
+            bail!("leaseSeconds must be at least {}", LEASE_MIN.as_secs());
+        }
+        let region = self.region.clone().or(file.region);
+        Ok(Settings { realm, bucket, prefix, region, defaults: file.defaults, lease })
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<File> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the configuration {}: give a file with --config", path.display()))?;
+    let options = serde_saphyr::options! { with_snippet: false };
+    serde_saphyr::from_str_with_options(&text, options)
+        .with_context(|| format!("the configuration {} is not understood", path.display()))
+}
+
+// === impl Named ===
+
+impl Named {
+    pub fn key(&self) -> anyhow::Result<ResourceKey> {
+        Ok(ResourceKey {
+            namespace: Namespace::new(self.namespace.as_str())?,
+            name: ResourceName::new(self.name.as_str())?,
+        })
+    }
+}
+
+// === impl Settings ===
+
+impl Settings {
+    /// The longest that a call takes: the lease leaves time for two more after one that failed.
+    pub fn deadline(&self) -> Duration {
+        self.lease / 3
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn installation(realm: Option<&str>, bucket: Option<&str>, config: Option<PathBuf>) -> Installation {
+        Installation {
+            config,
+            realm: realm.map(Into::into),
+            bucket: bucket.map(Into::into),
+            prefix: None,
+            region: None,
+            state: PathBuf::new(),
+        }
+    }
+
+    fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("drover.yaml");
+        std::fs::write(&path, text).expect("a file");
+        (directory, path)
+    }
+
+    fn mistake(installation: &Installation) -> String {
+        format!("{:#}", installation.settings().expect_err("a mistake"))
+    }
+
+    #[test]
+    fn a_flag_counts_before_the_file() {
+        let text = "realm: prod\nbucket: records\ndefaults:\n  machine:\n    instanceProfile: db\n";
+        let (_directory, path) = file(text);
+        let settings = installation(Some("test"), None, Some(path)).settings().expect("settings");
+        assert_eq!((settings.realm.as_str(), settings.bucket.as_str()), ("test", "records"));
+        assert_eq!(settings.defaults.machine.instance_profile.as_deref(), Some("db"));
+        assert_eq!(settings.deadline(), Duration::from_secs(10));
+    }
+
+    #[test]
+    fn every_mistake_says_what_to_do() {
+        let (_directory, unknown) = file("realm: prod\nbuckets: records\n");
+        let cases = [
+            (installation(None, Some("records"), None), "--realm"),
+            (installation(Some("Prod"), Some("records"), None), "lower-case letters"),
+            (installation(Some("prod"), None, None), "--bucket"),
+            (installation(Some("prod"), Some("My_Bucket"), None), "3 to 63"),
+            (installation(None, None, Some("/nowhere/drover.yaml".into())), "--config"),
+            (installation(None, None, Some(unknown)), "buckets"),
+        ];
+        for (installation, expected) in cases {
+            let mistake = mistake(&installation);
+            assert!(mistake.contains(expected), "{mistake:?} does not say {expected:?}");
+        }
+    }
+}

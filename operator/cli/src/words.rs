@@ -1,0 +1,255 @@
+//! A realm in words, for a terminal.
+
+use std::fmt::Write;
+
+use drover_api::{ResourceKey, defaults::ResolvedSet};
+use drover_control::{
+    Snapshot,
+    snapshot::{Line, Sign},
+};
+use drover_plan::{SetReport, report::MemberReport};
+
+/// Sets, most important first: the verdict, the members, what is awaited. `only` keeps one name of any namespace.
+pub fn status(snapshot: &Snapshot, only: Option<&ResourceKey>) -> String {
+    let mut text = String::new();
+    let mut sets: Vec<&SetReport> = snapshot.sets.iter().collect();
+    sets.retain(|set| only.is_none_or(|only| set.key == *only) && !snapshot.ended.contains(&set.key));
+    sets.sort_by_key(|set| (set.ready, set.key.clone()));
+    for set in &sets {
+        describe_set(&mut text, set);
+    }
+    if sets.is_empty() {
+        text.push_str(&match only {
+            Some(key) if snapshot.ended.contains(key) => format!("{key}: deleted; nothing of it is left\n"),
+            Some(key) => format!("{key}: no manifest, record or machine has that name\n"),
+            None => {
+                "no sets: no manifest declares one, and nothing in the cloud or the bucket carries this realm\n".into()
+            }
+        });
+    }
+    section(&mut text, "Manifests that are not understood", &snapshot.problems);
+    section(&mut text, "Waiting", &snapshot.waiting);
+    section(&mut text, "Unclaimed, and left alone", &snapshot.unclaimed);
+    text
+}
+
+/// Who acts, in a line.
+pub fn lock(snapshot: &Snapshot) -> String {
+    let lock = &snapshot.lock;
+    match (lock.ours, &lock.error) {
+        (_, Some(error)) => format!("no operator acts: {error}"),
+        (true, None) => format!("{} acts, fence {}", lock.holder, lock.fence),
+        (false, None) if lock.holder.is_empty() => "it is not known which operator acts".into(),
+        (false, None) => format!("this operator does nothing: {} acts, fence {}", lock.holder, lock.fence),
+    }
+}
+
+/// What would be done, a line each, and which values did not come from the manifest.
+pub fn plan(snapshot: &Snapshot, sets: &[&ResolvedSet]) -> String {
+    let mut text = String::new();
+    for set in &snapshot.sets {
+        let lines: Vec<&Line> = snapshot.plan.iter().filter(|line| line.set == set.key).collect();
+        if lines.is_empty() && snapshot.ended.contains(&set.key) {
+            continue;
+        }
+        put(&mut text, format_args!("{}: {}\n", set.key, set.verdict));
+        for line in &lines {
+            put(&mut text, format_args!("  {} {}  ({})\n", line.sign, line.what, line.why));
+        }
+        let resolved = sets.iter().find(|resolved| resolved.key == set.key);
+        if let (false, Some(resolved)) = (lines.is_empty(), resolved) {
+            origins(&mut text, resolved);
+        }
+        for awaited in &set.awaiting {
+            put(&mut text, format_args!("    waits: {awaited}\n"));
+        }
+    }
+    section(&mut text, "Manifests that are not understood", &snapshot.problems);
+    section(&mut text, "Waiting", &snapshot.waiting);
+    section(&mut text, "Unclaimed, and left alone", &snapshot.unclaimed);
+    let count = |sign| snapshot.plan.iter().filter(|line| line.sign == sign).count();
+    if snapshot.has_changes() {
+        let (makes, changes, ends) = (count(Sign::Makes), count(Sign::Changes), count(Sign::Ends));
+        put(&mut text, format_args!("first steps: {makes} to make, {changes} to change, {ends} to end\n"));
+    } else {
+        text.push_str("nothing to do\n");
+    }
+    text
+}
+
+/// Fields that a manifest leaves out, with what they are and whose word that is.
+fn origins(text: &mut String, set: &ResolvedSet) {
+    for (field, origin) in &set.origins {
+        if *origin != drover_api::defaults::Origin::Manifest {
+            put(text, format_args!("    {field}: {} ({origin})\n", value(set, field)));
+        }
+    }
+}
+
+fn value(set: &ResolvedSet, field: &str) -> String {
+    let volume = &set.data_volume;
+    let optional = |value: Option<u32>| value.map(|value| value.to_string());
+    let value = match field.strip_prefix("spec.machine.").unwrap_or(field) {
+        "image" => json(&set.image),
+        "instanceTypes" => json(&set.instance_types),
+        "subnets" => json(&set.subnets),
+        "securityGroups" => json(&set.security_groups),
+        "instanceProfile" => Some(set.instance_profile.clone()),
+        "zoneSpread" => Some(format!("{:?}", set.zone_spread)),
+        "tags" => json(&set.tags),
+        "dataVolume.sizeGiB" => Some(volume.size_gib.to_string()),
+        "dataVolume.type" => Some(volume.volume_type.as_str().to_owned()),
+        "dataVolume.iops" => optional(volume.iops),
+        "dataVolume.throughputMiBps" => optional(volume.throughput_mibps),
+        "dataVolume.kmsKeyId" => volume.kms_key_id.clone(),
+        _ => None,
+    };
+    value.unwrap_or_else(|| "set".to_owned())
+}
+
+fn json(value: &impl serde::Serialize) -> Option<String> {
+    serde_json::to_string(value).ok()
+}
+
+fn describe_set(text: &mut String, set: &SetReport) {
+    put(text, format_args!("{}: {}\n", set.key, set.verdict));
+    let header = ["SLOT", "MACHINE", "ZONE", "ADDRESS", "ROLE", "EPOCH", "LAG", "AGE", "POSITION", "STATE"];
+    let mut rows = vec![header.map(str::to_owned)];
+    rows.extend(set.members.iter().map(row));
+    if rows.len() > 1 {
+        table(text, &rows);
+    }
+    for awaited in &set.awaiting {
+        put(text, format_args!("  waits: {awaited}\n"));
+    }
+    for condition in set.conditions.iter().filter(|condition| condition.status) {
+        put(text, format_args!("  {:?}: {}: {}\n", condition.kind, condition.reason, condition.message));
+    }
+    text.push('\n');
+}
+
+fn row(member: &MemberReport) -> [String; 10] {
+    let or = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+    [
+        member.slot.to_string(),
+        or(member.instance.as_ref().map(ToString::to_string)),
+        or(member.zone.as_ref().map(ToString::to_string)),
+        or(member.address.map(|address| address.to_string())),
+        or(member.role.map(|role| role.to_string())),
+        or(member.epoch.map(|epoch| epoch.to_string())),
+        or(member.lag_ms.map(time)),
+        or(member.report_age_ms.map(time)),
+        or(member.position.as_deref().map(position)),
+        member.state.clone(),
+    ]
+}
+
+/// Columns as wide as their widest cell.
+fn table(text: &mut String, rows: &[[String; 10]]) {
+    let widths: [usize; 10] =
+        std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
+    for row in rows {
+        let cells: Vec<String> =
+            row.iter().zip(widths).map(|(cell, width)| format!("{cell}{}", pad(cell, width))).collect();
+        put(text, format_args!("  {}\n", cells.join("  ").trim_end()));
+    }
+}
+
+fn pad(cell: &str, width: usize) -> String {
+    " ".repeat(width.saturating_sub(cell.chars().count()))
+}
+
+fn time(milliseconds: u64) -> String {
+    match milliseconds {
+        0..1_000 => format!("{milliseconds}ms"),
+        1_000..120_000 => format!("{}.{}s", milliseconds / 1_000, milliseconds % 1_000 / 100),
+        _ => format!("{}min", milliseconds / 60_000),
+    }
+}
+
+/// A GTID set with its server uuids cut short: which server, and how far.
+fn position(gtids: &str) -> String {
+    let short = |part: &str| match part.trim().split_once(':') {
+        Some((uuid, intervals)) => format!("{}:{intervals}", uuid.get(..8).unwrap_or(uuid)),
+        None => part.to_owned(),
+    };
+    gtids.split(',').map(short).collect::<Vec<_>>().join(",")
+}
+
+fn section(text: &mut String, title: &str, lines: &[String]) {
+    if lines.is_empty() {
+        return;
+    }
+    put(text, format_args!("{title}:\n"));
+    for line in lines {
+        put(text, format_args!("  {line}\n"));
+    }
+}
+
+fn put(text: &mut String, words: std::fmt::Arguments<'_>) {
+    text.write_fmt(words).expect("a String takes any text");
+}
+
+#[cfg(test)]
+mod tests {
+    use drover_api::{Realm, Slot, tags::Role};
+
+    use super::*;
+
+    fn key(name: &str) -> ResourceKey {
+        ResourceKey { namespace: "default".parse().expect("a namespace"), name: name.parse().expect("a name") }
+    }
+
+    fn set(name: &str, ready: bool) -> SetReport {
+        let member = MemberReport {
+            slot: Slot::Member(0),
+            instance: Some("i-0a1".parse().expect("an instance")),
+            zone: Some("eu-test-1a".parse().expect("a zone")),
+            address: Some([10, 42, 1, 4].into()),
+            role: Some(Role::Primary),
+            epoch: Some(drover_api::Epoch(1)),
+            position: Some("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5".into()),
+            lag_ms: None,
+            report_age_ms: Some(1_450),
+            state: "open".into(),
+            ready,
+        };
+        SetReport {
+            key: key(name),
+            generation: 1,
+            verdict: if ready { "all is well" } else { "m1 is not there" }.into(),
+            ready,
+            primary: Some(Slot::Member(0)),
+            epoch: None,
+            members: vec![member],
+            conditions: vec![],
+            awaiting: if ready { vec![] } else { vec!["m1: booting".into()] },
+        }
+    }
+
+    #[test]
+    fn what_is_not_well_comes_first() {
+        let snapshot = Snapshot {
+            sets: vec![set("a", true), set("b", false)],
+            unclaimed: vec!["i-9 (x m0)".into()],
+            ..Snapshot::empty(Realm::new("r").expect("a realm"))
+        };
+        let expected = "\
+default/b: m1 is not there
+  SLOT  MACHINE  ZONE        ADDRESS    ROLE     EPOCH  LAG  AGE   POSITION      STATE
+  m0    i-0a1    eu-test-1a  10.42.1.4  primary  1      -    1.4s  3e11fa47:1-5  open
+  waits: m1: booting
+
+default/a: all is well
+  SLOT  MACHINE  ZONE        ADDRESS    ROLE     EPOCH  LAG  AGE   POSITION      STATE
+  m0    i-0a1    eu-test-1a  10.42.1.4  primary  1      -    1.4s  3e11fa47:1-5  open
+
+Unclaimed, and left alone:
+  i-9 (x m0)
+";
+        assert_eq!(status(&snapshot, None), expected);
+        assert!(!status(&snapshot, Some(&key("a"))).contains("default/b"));
+        let missing = status(&snapshot, Some(&key("c")));
+        assert!(missing.starts_with("default/c: no manifest, record or machine has that name"), "{missing}");
+    }
+}
