@@ -3,13 +3,15 @@
 //! A machine must die with drover-local, however that dies. The kernel's parent-death signal does it, and it is sent when the parent
 //! *thread* ends: so each machine has a thread of its own, which starts it, reads how it begins and waits for its end.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read};
-use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use nix::fcntl::OFlag;
+use nix::pty::PtyMaster;
 use tokio::sync::{oneshot, watch};
 
 use super::console;
@@ -67,13 +69,13 @@ pub(super) fn start(boot: Boot) -> io::Result<oneshot::Receiver<Result<Running, 
 fn live(boot: &Boot, begun: oneshot::Sender<Result<Running, String>>) {
     let (end, ended) = watch::channel(None);
     match begin(boot) {
-        Ok((mut child, pid, terminal)) => {
+        Ok((mut child, pid, slave)) => {
             // The far end of the channel is gone when the caller gave up waiting; the machine is then killed through its cgroup.
             if begun.send(Ok(Running { pid, ended })).is_err() {
                 tracing::warn!(machine = %boot.hostname, "it booted after its caller had given up");
             }
             let status = child.wait();
-            drop(terminal);
+            drop(slave);
             end.send_replace(Some(status.map_or(Ending::Died, Ending::from)));
         }
         Err(reason) => {
@@ -85,11 +87,9 @@ fn live(boot: &Boot, begun: oneshot::Sender<Result<Running, String>>) {
 }
 
 /// The child, its systemd, and the slave side of its console, which is held so that the reader ends only with the machine.
-fn begin(boot: &Boot) -> Result<(Child, i32, OwnedFd), String> {
-    let terminal = nix::pty::openpty(None, None).map_err(|errno| format!("no terminal for the console: {errno}"))?;
-    let console = nix::unistd::ttyname(&terminal.slave).map_err(|errno| format!("the console has no name: {errno}"))?;
-    console::record(File::from(terminal.master), boot.home.join("console.log"), &boot.hostname)
-        .map_err(|e| format!("no console: {e}"))?;
+fn begin(boot: &Boot) -> Result<(Child, i32, File), String> {
+    let (terminal, slave, console) = terminal().map_err(|error| format!("no terminal for the console: {error}"))?;
+    console::record(terminal, boot.home.join("console.log"), &boot.hostname).map_err(|e| format!("no console: {e}"))?;
     let mut child = command(boot, &console).spawn().map_err(|error| format!("cannot start it: {error}"))?;
     let stdout = child.stdout.take().expect("standard output was asked for");
     let mut first = String::new();
@@ -103,8 +103,23 @@ fn begin(boot: &Boot) -> Result<(Child, i32, OwnedFd), String> {
         let read = read.err().map(|error| format!(" ({error})")).unwrap_or_default();
         return Err(format!("{}{read}, {status}", reason.trim()));
     }
-    let pid = only_child(child.id()).ok_or("its first process ended at once")?;
-    Ok((child, pid, terminal.slave))
+    match only_child(child.id()) {
+        Some(pid) => Ok((child, pid, slave)),
+        None => Err(match child.wait() {
+            Ok(status) => format!("its first process ended at once, {status}"),
+            Err(error) => format!("cannot wait for it: {error}"),
+        }),
+    }
+}
+
+/// A pseudo-terminal: its master, its slave, and the slave's path. Neither is inherited by what other threads start meanwhile.
+fn terminal() -> io::Result<(PtyMaster, File, PathBuf)> {
+    let master = nix::pty::posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)?;
+    nix::pty::grantpt(&master)?;
+    nix::pty::unlockpt(&master)?;
+    let path = PathBuf::from(nix::pty::ptsname_r(&master)?);
+    let slave = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOCTTY).open(&path)?;
+    Ok((master, slave, path))
 }
 
 fn command(boot: &Boot, console: &Path) -> Command {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const FILE_MAX: u64 = 512 * 1024;
 
 /// Copies what the terminal prints to a file until the machine's side is closed.
-pub(super) fn record(terminal: File, path: PathBuf, hostname: &str) -> io::Result<()> {
+pub(super) fn record(terminal: impl Read + Send + 'static, path: PathBuf, hostname: &str) -> io::Result<()> {
     let file = append(&path)?;
     let name = format!("console {hostname}");
     std::thread::Builder::new().name(name).spawn(move || {
@@ -19,7 +19,7 @@ pub(super) fn record(terminal: File, path: PathBuf, hostname: &str) -> io::Resul
     Ok(())
 }
 
-fn copy(mut terminal: File, mut file: File, path: &Path) -> io::Result<()> {
+fn copy(mut terminal: impl Read, mut file: File, path: &Path) -> io::Result<()> {
     let mut buffer = [0; 4096];
     loop {
         let length = match terminal.read(&mut buffer) {

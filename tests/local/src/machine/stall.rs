@@ -172,12 +172,13 @@ pub(super) async fn sweep(cgroup: &Cgroup, devices: &[PathBuf], limit: Duration)
     }
     for device in devices {
         let minor = minor(device)?;
-        // A process that ends while we look sees nothing.
-        let sees = |pid: &i32| Some((*pid, mount_point(*pid, minor).ok()??));
-        if let Some((pid, mount)) = cgroup.processes().iter().find_map(sees) {
-            // It says no where nothing is frozen.
-            command::output(&["nsenter", "-t", &pid.to_string(), "-m", "fsfreeze", "--unfreeze", &mount], "", limit)
-                .await?;
+        for pid in cgroup.processes() {
+            // A process that ends while we look sees nothing, or lets nobody in: the next one may, and one that hangs in a write stays.
+            let Ok(Some(mount)) = mount_point(pid, minor) else { continue };
+            let thaw = ["nsenter", "-t", &pid.to_string(), "-m", "fsfreeze", "--unfreeze", &mount];
+            if command::output(&thaw, "", limit).await?.status == Some(0) {
+                break;
+            }
         }
     }
     Ok(found)
