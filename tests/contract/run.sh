@@ -12,7 +12,7 @@ root=$(cd "$here/../.." && pwd)
 venv=${CONTRACT_VENV:-$root/target/contract-venv}
 drover_local=${DROVER_LOCAL:-$root/target/debug/drover-local}
 work=$root/target/contract
-server=
+server='' trial=''
 declare -a targets=() arguments=() summary=()
 
 # --- The Python environment, made once per requirements.txt ---
@@ -28,10 +28,12 @@ prepare_venv() {
     echo "$wanted" >"$venv/made-from"
 }
 
-# --- The endpoint on trial. It dies with this script, however this script ends. ---
+# --- The endpoint on trial. Like the trial itself it is a child that does not outlive this script, however that ends. ---
 
 start() {
-    setpriv --pdeathsig TERM "$@" >"$work/server.log" 2>&1 &
+    local signal=$1
+    shift
+    setpriv --pdeathsig "$signal" "$@" >"$work/server.log" 2>&1 9>&- &
     server=$!
 }
 
@@ -48,52 +50,67 @@ await() {
     done
 }
 
-stop() {
-    [[ -n $server ]] || return 0
-    kill "$server" 2>/dev/null || true
-    wait "$server" || true
-    server=
-}
-
-sweep() {
-    stop
-    [[ -d $work/drover && -x $drover_local ]] && "$drover_local" --dir "$work/drover" down >/dev/null || true
-    rm -rf "$work"
-}
-
 up_drover() {
-    start "$drover_local" --dir "$work/drover" up --no-machines --ec2-port 0 --s3-port 0 --speed 40
-    await "$drover_local" --dir "$work/drover" env
+    export DROVER_LOCAL=$drover_local DROVER_LOCAL_DIR=$work/drover
+    start TERM "$drover_local" --dir "$work/drover" up --no-machines --ec2-port 0 --s3-port 0 --speed 40
+    await "$drover_local" --dir "$work/drover" env || return
     local exports
     exports=$("$drover_local" --dir "$work/drover" env)
     eval "$exports"
-    export DROVER_LOCAL=$drover_local DROVER_LOCAL_DIR=$work/drover
 }
 
 up_moto() {
     local port
     port=$("$venv/bin/python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-    start "$venv/bin/moto_server" --host 127.0.0.1 --port "$port"
+    start KILL "$venv/bin/moto_server" --host 127.0.0.1 --port "$port"
     export AWS_ENDPOINT_URL=http://127.0.0.1:$port AWS_REGION=eu-central-1 AWS_DEFAULT_REGION=eu-central-1
     export AWS_ACCESS_KEY_ID=contract AWS_SECRET_ACCESS_KEY=contract
     await "$venv/bin/python" -c 'import boto3; boto3.client("ec2").describe_vpcs()'
+}
+
+end() {
+    local child
+    for child in "$trial" "$server"; do
+        [[ -n $child ]] && kill "$child" 2>/dev/null && wait "$child" || true
+    done
+    server='' trial=''
+}
+
+sweep() {
+    end
+    if [[ -d $work/drover ]]; then
+        "$drover_local" --dir "$work/drover" down >/dev/null || true
+    fi
+    rm -rf "$work"
 }
 
 # --- One trial ---
 
 try() {
     local target=$1 status=0
-    mkdir -p "$work"
-    (
-        trap stop EXIT
-        trap 'exit 130' INT TERM HUP
-        # Nothing of the user's own AWS settings reaches a trial.
-        unset AWS_PROFILE AWS_SESSION_TOKEN "${!AWS_ENDPOINT_URL@}"
-        export AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null AWS_EC2_METADATA_DISABLED=true
-        "up_$target"
-        "$venv/bin/python" -B -m pytest "$here" -q -p no:cacheprovider --target "$target" "${arguments[@]}" | tee "$work/report"
-    ) || status=$?
+    rm -rf "$work" && mkdir -p "$work"
+    # Nothing of the user's own AWS settings, and nothing of an earlier trial, reaches this one.
+    unset AWS_PROFILE AWS_SESSION_TOKEN "${!AWS_ENDPOINT_URL@}"
+    export AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null AWS_EC2_METADATA_DISABLED=true
+    if "up_$target"; then
+        exec 8> >(tee "$work/report" 9>&-)
+        local tee=$!
+        # In the background, so that a signal to this script is acted upon at once.
+        setpriv --pdeathsig KILL "$venv/bin/python" -B -m pytest "$here" -q -p no:cacheprovider --target "$target" \
+            "${arguments[@]}" >&8 8>&- 9>&- &
+        trial=$!
+        exec 8>&-
+        wait "$trial" || status=$?
+        trial=''
+        wait "$tee"
+    else
+        status=1
+    fi
+    end
     summary+=("contract: $target: $(tail -n 1 "$work/report" 2>/dev/null || echo 'not tried')")
+    if [[ -d $work/drover ]]; then
+        "$drover_local" --dir "$work/drover" down
+    fi
     return "$status"
 }
 

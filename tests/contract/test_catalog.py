@@ -156,5 +156,7 @@ def test_type_pages(ec2):
     ids=str,
 )
 def test_describe_types_is_refused(cloud, asked, codes):
+    # One family only: moto's catalogue is long.
+    few = {} if "InstanceTypes" in asked else {"Filters": where(instance_type="t3.*")}
     with refused(*codes):
-        cloud.careless.describe_instance_types(**asked)
+        cloud.careless.describe_instance_types(**few | asked)
