@@ -42,7 +42,10 @@ fn no_room_knows_one_that_it_may_not() {
     }
     let judged: Vec<&str> = MAY_KNOW.iter().map(|(room, _)| *room).collect();
     for room in rooms.keys() {
-        assert!(judged.contains(&room.as_str()) || room == "drover-sim" || room == "drover-e2e", "{room} has no place on the map");
+        assert!(
+            judged.contains(&room.as_str()) || room == "drover-sim" || room == "drover-e2e",
+            "{room} has no place on the map"
+        );
     }
 }
 

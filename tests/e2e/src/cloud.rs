@@ -1,0 +1,221 @@
+//! One drover-local of this test's own: started, asked, broken, swept.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Read,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use drover_local::{calls::Call, control::MachineLine, home::Endpoints};
+
+use crate::{
+    pace::within,
+    programs::{self, run, start},
+};
+
+/// A cloud on this host, and the scratch directory of its scenario.
+#[derive(Debug)]
+pub struct Cloud {
+    /// The scenario's own: logs, manifests, state directories.
+    pub dir: PathBuf,
+    pub endpoints: Endpoints,
+    program: PathBuf,
+    child: Child,
+}
+
+/// A command inside a machine that is not awaited.
+#[derive(Debug)]
+pub struct Waiter(Child);
+
+/// How long a command of drover-local or one inside a machine may take.
+const COMMAND: Duration = Duration::from_secs(30);
+/// All machines are killed and unmade.
+const DOWN: Duration = Duration::from_secs(120);
+/// The image is there already: `make image`.
+const UP: Duration = Duration::from_secs(30);
+/// Not below /tmp: mysqld's data is real, and some hosts keep /tmp in memory.
+const SCRATCH: &str = "/var/tmp/drover-e2e";
+const MYSQL: &str = "/run/drover-mysqld/mysqld.sock";
+
+// === impl Cloud ===
+
+impl Cloud {
+    /// Starts one. What an earlier test left anywhere below the scratch directory is swept first.
+    pub fn up(name: &str) -> anyhow::Result<Self> {
+        let program = programs::binary("drover-local")?;
+        for left in fs::read_dir(SCRATCH).into_iter().flatten() {
+            sweep(&program, &left?.path())?;
+        }
+        let dir = Path::new(SCRATCH).join(name);
+        fs::create_dir_all(&dir)?;
+        let log = dir.join("drover-local.log");
+        let home = dir.join("cloud");
+        let mut command = Command::new(&program);
+        command.arg("--dir").arg(&home).args(["up", "--ec2-port", "0", "--s3-port", "0", "--image-cache"]);
+        let mut child = start(command.arg(image_cache()), "TERM", &log)?;
+        let endpoints = within(UP, "drover-local is ready", || match child.try_wait()? {
+            None => Ok(drover_local::home::Home::new(&home).endpoints()?),
+            Some(status) => bail!("drover-local ended with {status}: {}", fs::read_to_string(&log)?),
+        });
+        match endpoints {
+            Ok(endpoints) => Ok(Self { dir, endpoints, program, child }),
+            Err(error) => {
+                child.kill()?;
+                child.wait()?;
+                sweep(&program, &dir)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// What points AWS's tools and the operator at this cloud.
+    pub fn environment(&self) -> BTreeMap<&'static str, String> {
+        let at = &self.endpoints;
+        let local = self.home().display().to_string();
+        BTreeMap::from([
+            ("AWS_ENDPOINT_URL_EC2", at.ec2.clone()),
+            ("AWS_ENDPOINT_URL_S3", at.s3.clone()),
+            ("AWS_REGION", at.region.clone()),
+            ("AWS_ACCESS_KEY_ID", at.access_key.clone()),
+            ("AWS_SECRET_ACCESS_KEY", at.secret_key.clone()),
+            ("DROVER_LOCAL_DIR", local),
+        ])
+    }
+
+    /// Sets a fault, in the words of the command line.
+    pub fn fault(&self, words: &str) -> anyhow::Result<()> {
+        self.ask(&[&["fault"], words.split(' ').collect::<Vec<_>>().as_slice()].concat()).map(drop)
+    }
+
+    /// Ends a fault, named as it was set.
+    pub fn mend(&self, words: &str) -> anyhow::Result<()> {
+        self.fault(&format!("clear {words}"))
+    }
+
+    /// Calls to EC2 and S3 after number `since` that changed something or would have.
+    pub fn mutating(&self, since: u64) -> anyhow::Result<Vec<Call>> {
+        let text = self.ask(&["calls", "--mutating", "--since", &since.to_string(), "--json"])?;
+        text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+    }
+
+    /// The number of the latest call.
+    pub fn calls_so_far(&self) -> anyhow::Result<u64> {
+        let text = self.ask(&["calls", "--json"])?;
+        let last = text.lines().last().map(serde_json::from_str::<Call>).transpose()?;
+        Ok(last.map_or(0, |call| call.seq))
+    }
+
+    /// Every instance that EC2 shows.
+    pub fn machines(&self) -> anyhow::Result<Vec<MachineLine>> {
+        let text = self.ask(&["machines", "--json"])?;
+        text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+    }
+
+    /// Runs a command inside a machine, as root; answers its standard output.
+    pub fn inside(&self, instance: &str, command: &[&str]) -> anyhow::Result<String> {
+        self.ask(&[&["exec", instance, "--"], command].concat())
+    }
+
+    /// Starts a command inside a machine and does not wait for it.
+    pub fn begin_inside(&self, instance: &str, command: &[&str]) -> anyhow::Result<Waiter> {
+        let mut started = Command::new(&self.program);
+        started.arg("--dir").arg(self.home()).args(["exec", instance, "--"]).args(command);
+        let child = started.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        Ok(Waiter(child))
+    }
+
+    /// SQL on a machine's mysqld, as root by its socket: a row a line, columns by tabs.
+    pub fn sql(&self, instance: &str, statement: &str) -> anyhow::Result<String> {
+        self.inside(instance, &sql_command(statement)).map(|text| text.trim_end().to_owned())
+    }
+
+    /// SQL that may take for ever.
+    pub fn begin_sql(&self, instance: &str, statement: &str) -> anyhow::Result<Waiter> {
+        self.begin_inside(instance, &sql_command(statement))
+    }
+
+    /// Whatever helps to understand a failure.
+    pub fn tails(&self) -> String {
+        let mut text = String::new();
+        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            if entry.path().extension().is_some_and(|extension| extension == "log") {
+                let log = fs::read(entry.path()).unwrap_or_default();
+                text += &format!("--- {}\n{}\n", entry.path().display(), tail(&String::from_utf8_lossy(&log), 60));
+            }
+        }
+        for machine in self.machines().unwrap_or_default() {
+            let command = ["journalctl", "-q", "--no-pager", "-n", "40", "-u", "drover-agent", "-u", "drover-mysqld"];
+            let journal = self.inside(&machine.id, &command).unwrap_or_else(|error| format!("{error:#}"));
+            text += &format!("--- journal of {} {} {}\n{journal}\n", machine.id, machine.name, machine.state);
+        }
+        text
+    }
+
+    pub(crate) fn home(&self) -> PathBuf {
+        self.dir.join("cloud")
+    }
+
+    fn ask(&self, words: &[&str]) -> anyhow::Result<String> {
+        let (program, home) = (self.program.display().to_string(), self.home().display().to_string());
+        run(&[&[program.as_str(), "--dir", &home], words].concat(), COMMAND)
+    }
+}
+
+impl Drop for Cloud {
+    fn drop(&mut self) {
+        if let Err(error) = sweep(&self.program, &self.dir) {
+            eprintln!("{} is not swept: {error:#}", self.dir.display());
+            drop(self.child.kill());
+        }
+        drop(self.child.wait());
+    }
+}
+
+// === impl Waiter ===
+
+impl Waiter {
+    /// Whether it still runs.
+    pub fn is_waiting(&mut self) -> anyhow::Result<bool> {
+        Ok(self.0.try_wait()?.is_none())
+    }
+
+    /// Its exit code and what it said, once it ends.
+    pub fn end(mut self, limit: Duration) -> anyhow::Result<(Option<i32>, String)> {
+        within(limit, "the command in the machine ends", || Ok(self.0.try_wait()?))?;
+        let (mut out, mut error) = (String::new(), String::new());
+        self.0.stdout.take().context("a pipe")?.read_to_string(&mut out)?;
+        self.0.stderr.take().context("a pipe")?.read_to_string(&mut error)?;
+        Ok((self.0.wait()?.code(), out + &error))
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+fn sweep(program: &Path, dir: &Path) -> anyhow::Result<()> {
+    let (program, home) = (program.display().to_string(), dir.join("cloud").display().to_string());
+    run(&[&program, "--dir", &home, "down"], DOWN)?;
+    fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))
+}
+
+fn sql_command(statement: &str) -> [&str; 7] {
+    ["mysql", "--socket", MYSQL, "--batch", "--skip-column-names", "-e", statement]
+}
+
+fn tail(text: &str, lines: usize) -> String {
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+#[expect(clippy::disallowed_methods, reason = "the edge: the Makefile says where the image is kept")]
+fn image_cache() -> String {
+    std::env::var("DROVER_IMAGE_CACHE").unwrap_or_else(|_| "/var/cache/drover-local".into())
+}

@@ -1,0 +1,79 @@
+//! EC2's Query API from outside, by curl: what a person with another tool would see and do.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context, ensure};
+
+use crate::{Cloud, programs::finish};
+
+/// An answer's text.
+#[derive(Clone, Debug)]
+pub struct Xml(String);
+
+const CALL: Duration = Duration::from_secs(20);
+
+impl Cloud {
+    /// Makes a call: `ec2("RebootInstances", &[("InstanceId.1", id)])`.
+    pub fn ec2(&self, action: &str, parameters: &[(&str, &str)]) -> anyhow::Result<Xml> {
+        let at = &self.endpoints;
+        let mut config = format!("user = \"{}:{}\"\n", at.access_key, at.secret_key);
+        for (name, value) in [("Action", action), ("Version", "2016-11-15")].iter().chain(parameters) {
+            config += &format!("data-urlencode = \"{name}={value}\"\n");
+        }
+        let signing = format!("aws:amz:{}:ec2", at.region);
+        let url = format!("{}/", at.ec2);
+        let output = finish(&["curl", "-sS", "-K", "-", "--aws-sigv4", &signing, &url], CALL, &config)?;
+        let text = String::from_utf8(output.stdout)?;
+        ensure!(
+            output.status.success() && !text.contains("<Errors>"),
+            "{action}: {text}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(Xml(text))
+    }
+
+    /// Every tag in the account, by resource id and key.
+    pub fn tags(&self) -> anyhow::Result<BTreeMap<(String, String), String>> {
+        let text = self.ec2("DescribeTags", &[])?;
+        let items = text.items("tagSet").context("DescribeTags answers a tagSet")?;
+        Ok(items.map(|item| ((item.text("resourceId"), item.text("key")), item.text("value"))).collect())
+    }
+
+    /// The volumes that carry the realm's tag and are not root volumes, by id.
+    pub fn data_volumes(&self) -> anyhow::Result<Vec<String>> {
+        let filter = [("Filter.1.Name", "tag:drover:volume"), ("Filter.1.Value.1", "data")];
+        let text = self.ec2("DescribeVolumes", &filter)?;
+        let items = text.items("volumeSet").context("DescribeVolumes answers a volumeSet")?;
+        Ok(items.map(|item| item.text("volumeId")).collect())
+    }
+}
+
+impl Xml {
+    /// The text of the first element of that name; empty where there is none.
+    pub fn text(&self, name: &str) -> String {
+        let found =
+            self.0.split_once(&format!("<{name}>")).and_then(|(_, rest)| rest.split_once(&format!("</{name}>")));
+        found.map(|(text, _)| text.to_owned()).unwrap_or_default()
+    }
+
+    /// The items directly in the set of that name: `None` where there is no such set.
+    pub fn items(&self, set: &str) -> Option<impl Iterator<Item = Xml> + use<>> {
+        if self.0.contains(&format!("<{set}/>")) {
+            return Some(Vec::new().into_iter());
+        }
+        let inner = self.0.split_once(&format!("<{set}>"))?.1.split_once(&format!("</{set}>"))?.0;
+        let (mut items, mut depth, mut item) = (Vec::new(), 0_usize, String::new());
+        for piece in inner.split_inclusive('>') {
+            match piece.trim() {
+                "<item>" => depth += 1,
+                "</item>" => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            item += piece;
+            if depth == 0 && !item.trim().is_empty() {
+                items.push(Xml(std::mem::take(&mut item)));
+            }
+        }
+        Some(items.into_iter())
+    }
+}

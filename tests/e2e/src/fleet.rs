@@ -1,0 +1,56 @@
+//! Facts of a fleet, to be compared: what must not change when nothing may.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context;
+
+use crate::Cloud;
+
+/// One slot's machine, as the machine itself and EC2 say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    pub instance: String,
+    pub volume: Option<String>,
+    pub boot_id: String,
+    /// The unit's main process, and systemd's id of that start: a pid may come again, an invocation does not.
+    pub mysqld: String,
+}
+
+/// Everything that an adoption leaves as it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// By slot.
+    pub machines: BTreeMap<String, Machine>,
+    pub volumes: Vec<String>,
+    pub tags: BTreeMap<(String, String), String>,
+}
+
+impl Cloud {
+    /// The machines that run, by slot.
+    pub fn fleet(&self) -> anyhow::Result<BTreeMap<String, String>> {
+        let tags = self.tags()?;
+        let running = self.machines()?.into_iter().filter(|machine| machine.state == "running");
+        let slot = |id: &str| tags.get(&(id.to_owned(), "drover:slot".to_owned())).cloned();
+        Ok(running.filter_map(|machine| Some((slot(&machine.id)?, machine.id))).collect())
+    }
+
+    /// Asks EC2 and every machine.
+    pub fn facts(&self) -> anyhow::Result<Facts> {
+        let volumes: BTreeMap<String, Option<String>> =
+            self.machines()?.into_iter().map(|machine| (machine.id, machine.volumes.into_iter().next())).collect();
+        let mut machines = BTreeMap::new();
+        for (slot, instance) in self.fleet()? {
+            let boot_id = self.inside(&instance, &["cat", "/proc/sys/kernel/random/boot_id"])?;
+            let mysqld = self.mysqld(&instance)?;
+            let volume = volumes.get(&instance).context("EC2 shows the machine")?.clone();
+            machines.insert(slot, Machine { instance, volume, boot_id, mysqld });
+        }
+        Ok(Facts { machines, volumes: self.data_volumes()?, tags: self.tags()? })
+    }
+
+    /// Which mysqld runs in a machine.
+    pub fn mysqld(&self, instance: &str) -> anyhow::Result<String> {
+        let command = ["systemctl", "show", "-p", "MainPID,InvocationID", "--value", "drover-mysqld.service"];
+        Ok(self.inside(instance, &command)?.trim().replace('\n', " "))
+    }
+}

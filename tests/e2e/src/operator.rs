@@ -1,0 +1,209 @@
+//! `drover run` as a process of this test's own.
+
+use std::{
+    fs,
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus},
+    time::Duration,
+};
+
+use anyhow::{Context, bail, ensure};
+use drover_api::conditions::ConditionType;
+use drover_control::{Snapshot, socket};
+use drover_plan::SetReport;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::{
+    Cloud,
+    pace::within,
+    programs::{self, finish, start},
+};
+
+/// An operator and its directory: configuration, manifests, socket, log.
+#[derive(Debug)]
+pub struct Operator {
+    pub name: String,
+    pub manifests: PathBuf,
+    pub log: PathBuf,
+    state: PathBuf,
+    config: PathBuf,
+    child: Child,
+}
+
+/// What a command of `drover` answered.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub status: ExitStatus,
+    pub out: String,
+    pub error: String,
+}
+
+const COMMAND: Duration = Duration::from_secs(60);
+/// A lease as short as the operator takes it, so that a takeover is soon.
+const CONFIG: &str = "\
+realm: e2e
+bucket: drover
+leaseSeconds: 9
+defaults:
+  machine:
+    image: {tags: {\"drover:image\": mysql}, owners: [self]}
+    instanceTypes: [t3.small]
+    subnets: {tags: {\"drover:network\": machines}}
+    securityGroups: {tags: {\"drover:network\": machines}}
+    instanceProfile: drover-machine
+    dataVolume: {sizeGiB: 4}
+";
+
+/// A manifest of a small set.
+pub fn manifest(name: &str, members: u8, readers: u16) -> String {
+    format!(
+        "apiVersion: drover.dev/v1alpha1\nkind: MySQLReplicaSet\nmetadata:\n  name: {name}\nspec:\n  members: {members}\n  \
+         readReplicas: {readers}\n  version: \"9.7\"\n"
+    )
+}
+
+impl Operator {
+    /// Starts the binary of this build with a state of its own. The manifests of that name stay what they were.
+    pub fn start(cloud: &Cloud, name: &str) -> anyhow::Result<Self> {
+        Self::start_build(cloud, name, &programs::binary("drover")?)
+    }
+
+    /// Starts another build. Local state begins anew.
+    pub fn start_build(cloud: &Cloud, name: &str, program: &Path) -> anyhow::Result<Self> {
+        let dir = cloud.dir.join(name);
+        let (manifests, state, config) = (dir.join("manifests"), dir.join("state"), dir.join("drover.yaml"));
+        fs::create_dir_all(&manifests)?;
+        if state.exists() {
+            fs::remove_dir_all(&state)?;
+        }
+        fs::write(&config, CONFIG)?;
+        let log = cloud.dir.join(format!("{name}.log"));
+        let mut command = Command::new(program);
+        command.args(["run", "--config"]).arg(&config).arg("--state").arg(&state).arg("--manifests").arg(&manifests);
+        let child = start(command.envs(cloud.environment()), "KILL", &log)?;
+        Ok(Self { name: name.to_owned(), manifests, log, state, config, child })
+    }
+
+    /// A manifest of this operator's directory, written as a whole.
+    pub fn declare(&self, file: &str, text: &str) -> anyhow::Result<()> {
+        let temporary = self.manifests.join(format!(".{file}.tmp"));
+        fs::write(&temporary, text)?;
+        Ok(fs::rename(temporary, self.manifests.join(file))?)
+    }
+
+    pub fn withdraw(&self, file: &str) -> anyhow::Result<()> {
+        Ok(fs::remove_file(self.manifests.join(file))?)
+    }
+
+    /// What its socket says now.
+    pub fn status(&self) -> anyhow::Result<Snapshot> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(runtime.block_on(socket::ask_status(&socket::path(&self.state)))?)
+    }
+
+    /// One set's report.
+    pub fn set(&self, name: &str) -> anyhow::Result<SetReport> {
+        let snapshot = self.status()?;
+        let found = snapshot.sets.into_iter().find(|set| set.key.name.as_str() == name);
+        found.with_context(|| format!("status knows no {name}"))
+    }
+
+    /// Waits until what the status says of a set is `right`.
+    pub fn await_set(
+        &mut self,
+        name: &str,
+        limit: Duration,
+        what: &str,
+        right: impl Fn(&SetReport) -> bool,
+    ) -> anyhow::Result<SetReport> {
+        let mut last = String::new();
+        let waited = within(limit, format!("{name} {what}"), || {
+            self.must_run()?;
+            let set = self.set(name)?;
+            last = told(&set);
+            Ok(right(&set).then_some(set))
+        });
+        waited.with_context(|| format!("the last report of {name}: {last}"))
+    }
+
+    /// Waits until a set of that many machines is ready and nothing is left to be done.
+    pub fn await_ready(&mut self, name: &str, machines: usize, limit: Duration) -> anyhow::Result<SetReport> {
+        self.await_set(name, limit, "is ready", |set| {
+            let is_quiet = set.condition(ConditionType::Reconciling).is_none();
+            set.ready && is_quiet && set.members.len() == machines
+        })
+    }
+
+    /// Another command of `drover` beside this operator, with its configuration and socket.
+    pub fn ask(&self, cloud: &Cloud, words: &[&str]) -> anyhow::Result<Asked> {
+        let environment: Vec<String> =
+            cloud.environment().iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let own =
+            [format!("DROVER_CONFIG={}", self.config.display()), format!("DROVER_STATE={}", self.state.display())];
+        let program = programs::binary("drover")?.display().to_string();
+        let mut command = vec!["env"];
+        command.extend(environment.iter().chain(&own).map(String::as_str));
+        command.push(&program);
+        command.extend(words);
+        let output = finish(&command, COMMAND, "")?;
+        Ok(Asked {
+            status: output.status,
+            out: String::from_utf8(output.stdout)?,
+            error: String::from_utf8(output.stderr)?,
+        })
+    }
+
+    pub fn freeze(&self) -> anyhow::Result<()> {
+        Ok(kill(self.pid(), Signal::SIGSTOP)?)
+    }
+
+    pub fn thaw(&self) -> anyhow::Result<()> {
+        Ok(kill(self.pid(), Signal::SIGCONT)?)
+    }
+
+    /// kill -9.
+    pub fn kill(mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        let status = self.child.wait()?;
+        ensure!(status.signal() == Some(9), "the operator had ended before: {status}");
+        Ok(())
+    }
+
+    /// SIGTERM, and its end.
+    pub fn stop(mut self) -> anyhow::Result<()> {
+        kill(self.pid(), Signal::SIGTERM)?;
+        let status = within(Duration::from_secs(20), "the operator ends", || Ok(self.child.try_wait()?))?;
+        ensure!(status.success(), "the operator ended with {status}");
+        Ok(())
+    }
+
+    fn must_run(&mut self) -> anyhow::Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => bail!("operator {} ended with {status}", self.name),
+        }
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A report in a few lines.
+fn told(set: &SetReport) -> String {
+    let rows =
+        set.members.iter().map(|row| format!("\n  {} {:?} {:?} {}", row.slot, row.instance, row.role, row.state));
+    let awaiting = set.awaiting.iter().map(|line| format!("\n  awaits {line}"));
+    format!("{}{}{}", set.verdict, rows.collect::<String>(), awaiting.collect::<String>())
+}

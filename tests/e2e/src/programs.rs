@@ -1,0 +1,62 @@
+//! The programs under test and the tools beside them: where they are, and how they are run.
+
+use std::{
+    fs::File,
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, bail, ensure};
+
+/// A binary of this workspace, beside the directory that holds the running test.
+pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("this test does not know its own path")?;
+    let target = own.parent().and_then(Path::parent).context("tests lie in target/<profile>/deps")?;
+    let path = target.join(name);
+    ensure!(path.exists(), "{} is missing: build it with `make build`", path.display());
+    Ok(path)
+}
+
+/// Runs a command that must succeed; answers its standard output.
+pub fn run(command: &[&str], limit: Duration) -> anyhow::Result<String> {
+    let output = finish(command, limit, "")?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("{} ended with {}: {}", command.join(" "), output.status, said.trim());
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// Runs a command to its end; one that takes longer than `limit` is killed, with all that it started.
+pub fn finish(command: &[&str], limit: Duration, input: &str) -> anyhow::Result<Output> {
+    let seconds = limit.as_secs().max(1).to_string();
+    let mut child = Command::new("timeout")
+        .args(["--kill-after=1", &seconds])
+        .args(command)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("timeout(1) cannot be run")?;
+    child.stdin.take().context("there is a pipe")?.write_all(input.as_bytes())?;
+    let output = child.wait_with_output()?;
+    ensure!(output.status.code() != Some(124), "{} took longer than {limit:?}", command.join(" "));
+    Ok(output)
+}
+
+/// Starts a program that lives beside the test and dies with it, by the signal of that name. What it says goes to `log`.
+pub fn start(command: &mut Command, signal: &str, log: &Path) -> anyhow::Result<Child> {
+    let log = File::options().create(true).append(true).open(log)?;
+    let mut dying = Command::new("setpriv");
+    dying.args(["--pdeathsig", signal]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => dying.env(name, value),
+            None => dying.env_remove(name),
+        };
+    }
+    dying.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    dying.spawn().context("setpriv(1) cannot be run")
+}
