@@ -1,1 +1,16 @@
-//! drover-sim
+//! The simulator: real operators and real agents' minds over the cloud in memory, in one thread and virtual time. A history is
+//! a seed or a crash point; a history that broke a law can be seen again, step by step.
+
+pub mod declared;
+pub mod disk;
+pub mod guard;
+pub mod laws;
+pub mod machine;
+pub mod mysqld;
+pub mod process;
+mod replication;
+pub mod world;
+
+pub use declared::Declared;
+pub use process::Process;
+pub use world::{Sim, World};

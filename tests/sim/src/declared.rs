@@ -1,0 +1,72 @@
+//! What manifests declare, read from YAML as an operator reads it.
+
+use std::collections::BTreeMap;
+
+use drover_api::{
+    ResourceKey,
+    defaults::{Defaults, resolve},
+    manifest,
+};
+use drover_plan::observed::Intent;
+
+/// A set's manifest, as far as the simulation varies it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declared {
+    pub name: String,
+    pub members: u8,
+    pub readers: u16,
+    pub instance_type: &'static str,
+    pub settings: &'static str,
+    pub generation: i64,
+}
+
+impl Declared {
+    pub fn new(name: &str, members: u8, readers: u16) -> Self {
+        Self { name: name.into(), members, readers, instance_type: "m7g.large", settings: "{}", generation: 1 }
+    }
+
+    /// Edited by its owner: other machines, other settings.
+    pub fn edited(mut self) -> Self {
+        self.instance_type = "t4g.medium";
+        self.settings = "{max_connections: \"500\"}";
+        self.generation += 1;
+        self
+    }
+
+    pub fn key(&self) -> ResourceKey {
+        key(&self.name)
+    }
+
+    pub fn intents(&self) -> BTreeMap<ResourceKey, Intent> {
+        let Self { name, members, readers, instance_type, settings, generation } = self;
+        let text = format!(
+            r#"
+apiVersion: drover.dev/v1alpha1
+kind: MySQLReplicaSet
+metadata: {{name: {name}}}
+spec:
+  members: {members}
+  readReplicas: {readers}
+  version: "9.7"
+  mysql: {{settings: {settings}}}
+  machine:
+    image: {{tags: {{role: db}}}}
+    instanceTypes: [{instance_type}, t4g.small]
+    subnets: {{tags: {{role: db}}}}
+    securityGroups: {{tags: {{role: db}}}}
+    instanceProfile: machine
+"#
+        );
+        let (manifests, errors) = manifest::parse("sim.yaml", &text);
+        assert_eq!(errors, []);
+        let resolved = manifests.into_iter().map(|manifest| {
+            let set = resolve(manifest.key.clone(), &manifest.spec, &Defaults::default());
+            (manifest.key, Intent { set, generation: *generation })
+        });
+        resolved.collect()
+    }
+}
+
+pub fn key(name: &str) -> ResourceKey {
+    ResourceKey { namespace: "default".parse().expect("a namespace"), name: name.parse().expect("a name") }
+}

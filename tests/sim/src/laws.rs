@@ -1,0 +1,168 @@
+//! What must hold after every step of every history, and what a world that came to rest must look like.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use drover_api::{
+    ResourceKey, Slot,
+    records::{IncarnationRecord, IncarnationState},
+    tags::{self, Identity, TagVerdict},
+};
+use drover_cloud::ec2::{InstanceStateName, VolumeState};
+
+use crate::{
+    process::Process,
+    world::{Sim, World, keys, realm},
+};
+
+/// Between passes while there is work.
+pub const BUSY: Duration = Duration::from_secs(2);
+/// Between passes while nothing is to be done.
+const IDLE: Duration = Duration::from_secs(6);
+/// Passes that must change nothing once a world has come to rest: with [`IDLE`] between them they see two volume lists.
+const REST: usize = 21;
+
+impl World {
+    /// Safety, whatever went wrong.
+    pub fn check(&self) {
+        let mut machines: BTreeMap<Identity, Vec<String>> = BTreeMap::new();
+        let mut volumes: BTreeMap<Identity, Vec<String>> = BTreeMap::new();
+        self.fake.look(|world| {
+            for instance in world.ec2.instances() {
+                let live = !matches!(instance.state, InstanceStateName::ShuttingDown | InstanceStateName::Terminated);
+                if let (true, Some(identity)) = (live, identity(&instance.tags)) {
+                    machines.entry(identity).or_default().push(instance.instance_id.clone());
+                }
+            }
+            for volume in world.ec2.volumes().filter(|volume| volume.tags.contains_key(tags::VOLUME)) {
+                if let (true, Some(identity)) = (volume.state != VolumeState::Deleting, identity(&volume.tags)) {
+                    volumes.entry(identity).or_default().push(volume.volume_id.clone());
+                }
+            }
+        });
+        for (identity, ids) in machines.iter().chain(&volumes) {
+            assert!(ids.len() <= 1, "{} of {} is filled twice: {ids:?}", identity.slot, identity.key);
+        }
+        self.check_leaders();
+    }
+
+    /// At most one leader of a set is open, and it holds every row whose client was told so.
+    fn check_leaders(&self) {
+        let mut open: BTreeMap<&ResourceKey, Vec<&crate::machine::Machine>> = BTreeMap::new();
+        for machine in self.machines.values().filter(|machine| machine.is_open_leader()) {
+            open.entry(&machine.identity.key).or_default().push(machine);
+        }
+        for (key, leaders) in open {
+            assert!(leaders.len() == 1, "{key} has {} open leaders", leaders.len());
+            let (Some(acknowledged), Some(data)) = (self.acknowledged.get(key), self.data(&leaders[0].id)) else {
+                continue;
+            };
+            if let Some(lost) = acknowledged.iter().find(|row| !data.rows.contains(row)) {
+                panic!("{key}: row {lost} was acknowledged, and its open leader {} has not got it", leaders[0].id);
+            }
+        }
+    }
+
+    /// The slots that are filled now, a machine and a volume each where the counts are equal.
+    pub fn filled(&self, key: &ResourceKey) -> (Vec<Slot>, Vec<Slot>) {
+        self.fake.look(|world| {
+            let live = world.ec2.instances().filter(|instance| instance.state != InstanceStateName::Terminated);
+            let machines = live.filter_map(|instance| identity(&instance.tags));
+            let data = world.ec2.volumes().filter(|volume| volume.tags.contains_key(tags::VOLUME));
+            let volumes = data.filter_map(|volume| identity(&volume.tags));
+            let slots = |all: &mut dyn Iterator<Item = Identity>| {
+                let mut slots: Vec<Slot> = all.filter(|it| it.key == *key).map(|it| it.slot).collect();
+                slots.sort();
+                slots
+            };
+            (slots(&mut machines.into_iter()), slots(&mut volumes.into_iter()))
+        })
+    }
+
+    pub fn incarnation(&self, key: &ResourceKey) -> Option<IncarnationRecord> {
+        self.object(&keys().set(key).incarnation())
+    }
+}
+
+fn identity(tags: &drover_cloud::ec2::Tags) -> Option<Identity> {
+    match tags::read(&realm(), tags) {
+        TagVerdict::Ours { identity, .. } => Some(identity),
+        TagVerdict::HandsOff { .. } => None,
+    }
+}
+
+/// The slots of a set of `members` and `readers`.
+pub fn slots(members: u8, readers: u16) -> Vec<Slot> {
+    (0..members).map(Slot::Member).chain((0..readers).map(Slot::Reader)).collect()
+}
+
+/// Passes until all sets are ready and nothing is to be done, then asserts that each set has exactly its machines and
+/// volumes, and that nothing more is changed. `limit` is virtual time.
+pub fn converge(sim: &Sim, process: &mut Process, wanted: &[(ResourceKey, Vec<Slot>)], limit: Duration) {
+    let until = sim.lock().now().plus(limit);
+    loop {
+        let outcome = process.pass();
+        sim.lock().check();
+        let settled = outcome.plan.is_some_and(|plan| {
+            let ready = |(key, slots): &(ResourceKey, Vec<Slot>)| {
+                plan.reports.get(key).is_some_and(|report| report.ready && report.members.len() == slots.len())
+            };
+            plan.is_quiet() && wanted.iter().all(ready)
+        });
+        if settled {
+            break;
+        }
+        sim.advance(BUSY);
+        if sim.lock().now() > until {
+            let plan = process.pass().plan;
+            let shown = plan.as_ref().map(|plan| (&plan.reports, &plan.actions));
+            panic!("not converged after {limit:?}: {:#?}\n{shown:#?}", process.operator.snapshots().borrow().failed);
+        }
+    }
+    for (key, slots) in wanted {
+        assert_eq!(sim.lock().filled(key), (slots.clone(), slots.clone()), "machines and volumes of {key}");
+    }
+    rest(sim, process);
+}
+
+/// Nothing is changed any more.
+pub fn rest(sim: &Sim, process: &mut Process) {
+    let before = sim.lock().changes;
+    for _ in 0..REST {
+        let plan = process.pass().plan;
+        sim.lock().check();
+        let after = sim.lock().changes;
+        assert_eq!(after, before, "a world at rest is changed: {:#?}", plan.map(|plan| plan.actions));
+        sim.advance(IDLE);
+    }
+}
+
+/// Asks for the end of a set and passes until it is dead; asserts that nothing is left of it.
+pub fn delete(sim: &Sim, process: &mut Process, key: &ResourceKey, limit: Duration) {
+    let until = sim.lock().now().plus(limit);
+    process.operator.declare(BTreeMap::new(), Vec::new());
+    loop {
+        let outcome = process.pass();
+        sim.lock().check();
+        let incarnation = sim.lock().incarnation(key);
+        match incarnation.map(|record| record.state) {
+            Some(IncarnationState::Dead) => break,
+            // Nothing was ever written of it: there is nothing to delete.
+            None if outcome.plan.is_some() => break,
+            Some(IncarnationState::Live) if outcome.plan.is_some() => {
+                // Asked again until it is durable, as `drover delete` does.
+                if let Err(error) = process.operator.delete(key) {
+                    assert!(!matches!(error, drover_control::operator::DeleteRefused::Unknown { .. }), "{error}");
+                }
+            }
+            Some(IncarnationState::Live | IncarnationState::Deleting) | None => {}
+        }
+        sim.advance(BUSY);
+        if sim.lock().now() > until {
+            let plan = process.pass().plan;
+            panic!("not deleted after {limit:?}: {:#?}", plan.map(|plan| (plan.reports, plan.actions)));
+        }
+    }
+    assert_eq!(sim.lock().filled(key), (vec![], vec![]), "something is left of {key}");
+    rest(sim, process);
+    assert_eq!(sim.lock().filled(key), (vec![], vec![]), "something came after the end of {key}");
+}

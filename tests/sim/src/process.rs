@@ -1,0 +1,221 @@
+//! Operator processes: the real operator over the guarded cloud, with virtual clocks, seeded randomness, and a way to every
+//! agent. Ending one is dropping it.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use drover_agent::state::Event;
+use drover_api::{
+    BuildId, InstanceId, Millis,
+    wire::{BuildOrder, Orders, OrdersReply},
+};
+use drover_cloud::{
+    fake::Fake,
+    flaky::{Flaky, Plan as Faults},
+};
+use drover_control::{
+    AgentError, Agents, Clock, Config, Endpoint, Entropy, Operator, Pace, PassOutcome, publish::Binary,
+};
+use drover_plan::observed::Agent;
+use futures::FutureExt;
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::{
+    guard::Guarded,
+    world::{Sim, realm},
+};
+
+/// How long a challenger waits.
+pub const LEASE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// One operator process.
+#[derive(Debug)]
+pub struct Process {
+    pub operator: Operator<Flaky<Guarded>, Reached>,
+    pub faults: Faults,
+    pub holder: String,
+    meanwhile: Arc<Mutex<Option<Meanwhile>>>,
+}
+
+/// What happens to the world while a process is stopped in the middle of a pass.
+struct Meanwhile(Box<dyn FnOnce() + Send>);
+
+/// The agents, as one process reaches them.
+#[derive(Debug)]
+pub struct Reached {
+    sim: Sim,
+    faults: Faults,
+    heard: Mutex<BTreeMap<InstanceId, Agent>>,
+    meanwhile: Arc<Mutex<Option<Meanwhile>>>,
+}
+
+struct VirtualClock(Fake);
+
+struct Seeded(Mutex<ChaCha8Rng>);
+
+// === impl Process ===
+
+impl Process {
+    /// A new process with an empty memory. `build` stands for the agent's binary that it carries.
+    pub fn start(sim: &Sim, build: char) -> Self {
+        let (number, fake, seed) = {
+            let mut world = sim.lock();
+            world.processes += 1;
+            (world.processes, world.fake.clone(), world.rng.random())
+        };
+        let holder = format!("process {number}");
+        let faults = Faults::new(seed);
+        let cloud = Flaky::new(Guarded::new(sim.clone(), holder.clone()), faults.clone());
+        let meanwhile = Arc::new(Mutex::new(None));
+        let agents = Reached {
+            sim: sim.clone(),
+            faults: faults.clone(),
+            heard: Mutex::default(),
+            meanwhile: Arc::clone(&meanwhile),
+        };
+        let binary = Binary {
+            architecture: "arm64".into(),
+            build: BuildId::new(build.to_string().repeat(64)).expect("64 hex digits are a build"),
+            // Any bytes: nothing runs them here.
+            path: PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")),
+        };
+        let config = Config {
+            realm: realm(),
+            prefix: String::new(),
+            holder: holder.clone(),
+            lease: LEASE,
+            deadline: DEADLINE,
+            pace: Pace::default(),
+            user_data: format!("#!/bin/sh\n# of build {build}\n"),
+            binary: Some(binary),
+            plan: drover_plan::plan,
+        };
+        let clock = Arc::new(VirtualClock(fake));
+        let entropy = Arc::new(Seeded(Mutex::new(ChaCha8Rng::seed_from_u64(seed))));
+        let operator = Operator::new(Arc::new(cloud), Arc::new(agents), clock, entropy, config);
+        Self { operator, faults, holder, meanwhile }
+    }
+
+    pub fn pass(&mut self) -> PassOutcome {
+        self.operator.pass().now_or_never().expect("the cloud in memory answers at the first poll")
+    }
+
+    /// In its next pass it is stopped after it has looked at the cloud and before it hears the agents.
+    pub fn stop_in_the_middle(&self, meanwhile: impl FnOnce() + Send + 'static) {
+        *locked(&self.meanwhile) = Some(Meanwhile(Box::new(meanwhile)));
+    }
+
+    /// As a graceful end does.
+    pub fn release(&self) {
+        let released = self.operator.release().now_or_never().expect("the cloud in memory answers at the first poll");
+        released.expect("the bucket is there");
+    }
+}
+
+// === impl Reached ===
+
+impl Agents for Reached {
+    async fn reports(&self, endpoints: &BTreeMap<InstanceId, Endpoint>, _: u64) -> BTreeMap<InstanceId, Agent> {
+        let meanwhile = locked(&self.meanwhile).take();
+        if let Some(Meanwhile(happens)) = meanwhile {
+            happens();
+        }
+        let world = self.sim.lock();
+        let mut heard = locked(&self.heard);
+        heard.retain(|id, _| endpoints.contains_key(id));
+        for (id, endpoint) in endpoints {
+            let agent = heard.entry(id.clone()).or_insert(Agent { report: None, heard: None, unreachable: None });
+            let machine = world.machines.get(id).filter(|machine| is_reached(machine, endpoint));
+            match machine.and_then(|machine| machine.agent.as_ref()) {
+                Some(found) => {
+                    let report = found.state.report().clone();
+                    *agent = Agent { report: Some(report), heard: Some(world.now()), unreachable: None };
+                }
+                None => agent.unreachable = Some("no answer".into()),
+            }
+        }
+        heard.clone()
+    }
+
+    async fn order(&self, endpoint: &Endpoint, orders: &Orders) -> Result<OrdersReply, AgentError> {
+        let unreachable = |why: &str| Err(AgentError::Unreachable { address: endpoint.address, why: why.to_owned() });
+        if self.faults.crashed() {
+            return unreachable("the process has ended");
+        }
+        let mut world = self.sim.lock();
+        let reached = world.machines.get(&endpoint.instance).is_some_and(|machine| is_reached(machine, endpoint));
+        if !reached {
+            return unreachable("no answer");
+        }
+        world.keep(format!("before an order to {}", endpoint.slot));
+        world.changes += 1;
+        let reply = world.step(&endpoint.instance, Event::Orders { to: 1, orders: Box::new(orders.clone()) });
+        world.keep(format!("after an order to {}", endpoint.slot));
+        let lost = world.orders_lost;
+        match reply {
+            Some(_) if world.rng.random_range(0..1000) < lost => unreachable("the reply was lost"),
+            Some(reply) => Ok(reply),
+            None => unreachable("no agent runs"),
+        }
+    }
+
+    async fn upgrade(&self, endpoint: &Endpoint, order: &BuildOrder) -> Result<(), AgentError> {
+        let mut world = self.sim.lock();
+        let reached = world.machines.get(&endpoint.instance).is_some_and(|machine| is_reached(machine, endpoint));
+        if self.faults.crashed() || !reached {
+            return Err(AgentError::Unreachable { address: endpoint.address, why: "no answer".into() });
+        }
+        world.keep(format!("before an upgrade of {}", endpoint.slot));
+        world.changes += 1;
+        let done = world.upgrade(&endpoint.instance, &order.build);
+        world.keep(format!("after an upgrade of {}", endpoint.slot));
+        done.map_err(|body| AgentError::Refused { address: endpoint.address, status: 400, body })
+    }
+}
+
+/// There is an agent at that address which proves to be who is meant.
+fn is_reached(machine: &crate::machine::Machine, endpoint: &Endpoint) -> bool {
+    let trusted = machine.bundle.as_ref().is_some_and(|bundle| bundle.ca_pem == endpoint.ca.certificate_pem);
+    machine.on
+        && !machine.silent
+        && !machine.cut
+        && trusted
+        && machine.agent.is_some()
+        && machine.address == endpoint.address
+        && machine.identity.slot == endpoint.slot
+        && machine.identity.incarnation == endpoint.incarnation
+}
+
+// === impl Clock, Entropy ===
+
+impl Clock for VirtualClock {
+    fn now(&self) -> Millis {
+        self.0.now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.now().since(Millis(0))
+    }
+}
+
+impl Entropy for Seeded {
+    fn fill(&self, bytes: &mut [u8]) {
+        locked(&self.0).fill_bytes(bytes);
+    }
+}
+
+impl std::fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Meanwhile")
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,134 @@
+//! What goes between servers: transactions to receivers, acknowledgements back, and the commits that end by them.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use drover_agent::state::{Dump, Event, Observation};
+use drover_api::InstanceId;
+
+use crate::{
+    mysqld::{Data, Mysqld, Transaction, What},
+    world::World,
+};
+
+impl World {
+    /// Every receiver fetches what it has not; appliers apply; commits that were acknowledged often enough end.
+    pub(crate) fn replicate(&mut self) {
+        let replicas: Vec<InstanceId> = self.machines.keys().cloned().collect();
+        for id in &replicas {
+            self.fetch(id);
+        }
+    }
+
+    fn fetch(&mut self, id: &InstanceId) {
+        let Ok((mysqld, data)) = self.server(id) else { return };
+        if mysqld.applying {
+            data.apply_relay();
+        }
+        let Some(channel) = data.channel.clone() else { return };
+        if !mysqld.receiving {
+            mysqld.link = None;
+            return;
+        }
+        let semi_sync = mysqld.link.as_ref().map_or(mysqld.replica_semi_sync, |(_, semi_sync)| *semi_sync);
+        let source = self.server_at(id, channel.source);
+        let source = source.filter(|source| self.data(source).is_some_and(|data| data.lets_in(&channel.credential)));
+        let Some(source) = source else {
+            let (mysqld, _) = self.server(id).expect("it ran above");
+            mysqld.link = None;
+            mysqld.refused = Some("the source does not let it in".into());
+            return;
+        };
+        let start = self.machines[&source].mysqld.as_ref().map(|mysqld| mysqld.up.start.clone()).unwrap_or_default();
+        let ours = self.data(id).expect("it ran above");
+        let known = |uuid: &str| ours.position.get(uuid).max(channel.received.get(uuid)).copied().unwrap_or(0);
+        let binlog = &self.data(&source).expect("looked up above").binlog;
+        let new = binlog.iter().rev().take_while(|transaction| transaction.n > known(&transaction.uuid));
+        let new: Vec<Transaction> = new.cloned().collect();
+        let (mysqld, data) = self.server(id).expect("it ran above");
+        mysqld.link = Some((start, semi_sync));
+        let channel = data.channel.as_mut().expect("looked up above");
+        for transaction in new.into_iter().rev() {
+            channel.received.insert(transaction.uuid.clone(), transaction.n);
+            channel.relay.push(transaction);
+        }
+        let (received, user) = (channel.received.clone(), channel.credential.user.clone());
+        if mysqld.applying {
+            data.apply_relay();
+        }
+        if semi_sync {
+            let uuid = self.data(&source).expect("looked up above").uuid.clone();
+            let n = received.get(&uuid).copied().unwrap_or(0).max(self.position(id, &uuid));
+            let (mysqld, _) = self.server(&source).expect("looked up above");
+            assert!(
+                mysqld.waiting.is_empty() || user.starts_with("drover_voter_"),
+                "{id} acknowledges as {user}: only voters may"
+            );
+            let ended = mysqld.acknowledged(&user, n);
+            self.committed(&source, ended);
+        }
+    }
+
+    fn position(&self, id: &InstanceId, uuid: &str) -> u64 {
+        self.data(id).and_then(|data| data.position.get(uuid)).copied().unwrap_or(0)
+    }
+
+    /// Commits on the server of a machine.
+    pub(crate) fn commit(&mut self, id: &InstanceId, what: What) {
+        let Ok((mysqld, data)) = self.server(id) else { return };
+        if let Some(ended) = mysqld.commit(data, what) {
+            self.committed(id, vec![ended]);
+        }
+    }
+
+    fn committed(&mut self, id: &InstanceId, ended: Vec<What>) {
+        for what in ended {
+            let machine = &self.machines[id];
+            let start = machine.mysqld.as_ref().map(|mysqld| mysqld.up.start.clone()).unwrap_or_default();
+            let soon = Duration::from_millis(5);
+            match what {
+                What::Marker(epoch, n) => self.tell(id, Event::MarkerAcknowledged { start, epoch, n }, soon),
+                What::Heartbeat(at) => self.tell(id, Event::HeartbeatAcknowledged { start, at }, soon),
+                What::Row(row) => {
+                    let key = machine.identity.key.clone();
+                    self.acknowledged.entry(key).or_default().insert(row);
+                }
+                What::Schema | What::Admin => {}
+            }
+        }
+    }
+
+    pub(crate) fn observation(&self, id: &InstanceId) -> Result<Observation, String> {
+        let mysqld = self.machines[id].mysqld.as_ref().ok_or("mysqld does not run")?;
+        let data = self.data(id).ok_or("there is no data")?;
+        let dumps = self.machines.values().filter_map(|replica| {
+            let (link, semi_sync) = replica.mysqld.as_ref()?.link.as_ref()?;
+            let channel = self.data(&replica.id)?.channel.as_ref()?;
+            let user = channel.credential.user.clone();
+            (*link == mysqld.up.start).then_some(Dump { user, semi_sync: *semi_sync })
+        });
+        Ok(mysqld.observe(data, dumps.collect()))
+    }
+
+    /// The machine whose mysqld answers at an address, for the machine `from`.
+    pub(crate) fn server_at(&self, from: &InstanceId, address: Ipv4Addr) -> Option<InstanceId> {
+        let reachable = self.machines.get(from).is_some_and(|machine| !machine.cut);
+        let mut found =
+            self.machines.values().filter(|machine| machine.on && machine.address == address && !machine.cut);
+        found.find(|machine| reachable && machine.mysqld.is_some()).map(|machine| machine.id.clone())
+    }
+
+    /// A running server and its data.
+    pub(crate) fn server(&mut self, id: &InstanceId) -> Result<(&mut Mysqld, &mut Data), String> {
+        let machine = self.machines.get_mut(id).ok_or("there is no such machine")?;
+        let mysqld = machine.mysqld.as_mut().ok_or("mysqld does not run")?;
+        let volume = machine.mounted.as_ref().ok_or("nothing is mounted")?;
+        let disk = self.disks.get_mut(volume).ok_or("the volume is gone")?;
+        Ok((mysqld, disk.data.as_mut().ok_or("there is no data")?))
+    }
+
+    pub(crate) fn data(&self, id: &InstanceId) -> Option<&Data> {
+        let machine = self.machines.get(id)?;
+        machine.mysqld.as_ref()?;
+        self.disks.get(machine.mounted.as_ref()?)?.data.as_ref()
+    }
+}
