@@ -193,28 +193,30 @@ async fn report(Shared(mut api): Shared<Api>, Query(After { after }): Query<Afte
 }
 
 async fn orders(Shared(api): Shared<Api>, Json(orders): Json<Orders>) -> Response {
-    match ask(&api, |reply| Asked::Orders(Box::new(orders), reply)).await {
+    match ask(&api, StatusCode::INSUFFICIENT_STORAGE, |reply| Asked::Orders(Box::new(orders), reply)).await {
         Ok(reply) => Json(reply).into_response(),
         Err((status, message)) => (status, message).into_response(),
     }
 }
 
 async fn build(Shared(api): Shared<Api>, Json(order): Json<BuildOrder>) -> Response {
-    match ask(&api, |reply| Asked::Build(order, reply)).await {
+    match ask(&api, StatusCode::CONFLICT, |reply| Asked::Build(order, reply)).await {
         Ok(()) => StatusCode::ACCEPTED.into_response(),
         Err((status, message)) => (status, message).into_response(),
     }
 }
 
+/// `refused`: the status under which a refusal goes out.
 async fn ask<T>(
     api: &Api,
+    refused: StatusCode,
     asked: impl FnOnce(oneshot::Sender<Result<T, String>>) -> Asked,
 ) -> Result<T, (StatusCode, String)> {
     let (reply, answer) = oneshot::channel();
     let busy = || (StatusCode::SERVICE_UNAVAILABLE, "the agent is busy".to_owned());
     api.asked.try_send(asked(reply)).map_err(|_| busy())?;
     match tokio::time::timeout(ANSWER, answer).await {
-        Ok(Ok(answer)) => answer.map_err(|message| (StatusCode::INSUFFICIENT_STORAGE, message)),
+        Ok(Ok(answer)) => answer.map_err(|message| (refused, message)),
         _ => Err(busy()),
     }
 }

@@ -97,8 +97,15 @@ pub fn begin_trial(bin: &Path, build: &BuildId) -> Result<bool, UpdateError> {
     }
 }
 
-/// It serves and has found mysqld: it stays.
+/// It serves and has found mysqld: it stays, and of the others only the one before it.
 pub fn end_trial(bin: &Path) -> Result<(), UpdateError> {
+    let kept = [std::fs::read_link(bin.join("current"))?, std::fs::read_link(bin.join("previous"))?];
+    for entry in std::fs::read_dir(bin)? {
+        let path = entry?.path();
+        if path.is_dir() && !path.is_symlink() && kept.iter().all(|kept| kept.parent() != Some(&path)) {
+            std::fs::remove_dir_all(&path)?;
+        }
+    }
     std::fs::remove_file(bin.join("trial"))?;
     Ok(File::open(bin)?.sync_all()?)
 }
@@ -176,13 +183,15 @@ mod tests {
 
     #[test]
     fn a_build_that_stays_is_on_trial_no_more() {
-        let (bin, _, new) = builds();
+        let (bin, old, new) = builds();
+        std::fs::create_dir(bin.path().join("older")).expect("made");
         switch(bin.path(), &new).expect("switched");
         assert_eq!(current(bin.path()), "new");
         assert!(begin_trial(bin.path(), &new).expect("read"));
         end_trial(bin.path()).expect("ended");
         assert!(!begin_trial(bin.path(), &new).expect("read"));
         assert_eq!((current(bin.path()).as_str(), sent_back(bin.path())), ("new", None));
+        assert!(path_of(bin.path(), &old).exists() && !bin.path().join("older").exists());
     }
 
     #[test]

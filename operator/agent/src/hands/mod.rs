@@ -28,6 +28,7 @@ use sql::{Logged, Session, SqlError};
 const HEARTBEAT_LANES: usize = 3;
 const REGISTER: Duration = Duration::from_secs(5);
 const OBSERVATION: Duration = Duration::from_secs(8);
+const LISTENS_AGAIN: Duration = Duration::from_millis(50);
 
 /// Shared by everything that runs beside the loop.
 #[derive(Debug)]
@@ -69,7 +70,10 @@ impl<O: Objects + 'static> Hands<O> {
         let reason = reason(&task);
         let event = match self.attempt(task).await {
             Ok(outcome) => Event::Done(outcome),
-            Err(error) => Event::Failed(Failure { reason, message: error.to_string() }),
+            Err(error) => {
+                tracing::warn!(reason, %error, "failed");
+                Event::Failed(Failure { reason, message: error.to_string() })
+            }
         };
         self.tell(event).await;
     }
@@ -77,8 +81,9 @@ impl<O: Objects + 'static> Hands<O> {
     pub async fn observe(self: Arc<Self>, ticket: u64) {
         let start = self.watched.lock().await.as_ref().map(|watched| watched.up.start.clone()).unwrap_or_default();
         let look = async {
-            if !sql::listens(SOCKET) {
-                return Err("mysqld does not listen yet".to_owned());
+            // A server that begins announces nothing when it listens.
+            while !sql::listens(SOCKET) {
+                edge::pause(LISTENS_AGAIN).await;
             }
             observe::observe(SOCKET, &start).await.map(Box::new).map_err(|error| error.to_string())
         };

@@ -11,7 +11,7 @@ use tokio::io::unix::AsyncFd;
 use super::{
     command::{CommandError, finish, last_error, run},
     mycnf,
-    paths::{AGENT_UNIT, MYSQL_ID, MYSQLD, MYSQLD_UNIT, Paths},
+    paths::{AGENT_UNIT, MYSQL_ID, MYSQL_USER, MYSQLD, MYSQLD_UNIT, Paths},
 };
 use crate::{durable::write_file, state::Up};
 
@@ -25,6 +25,8 @@ pub enum MysqldError {
     EndedAtOnce(String),
     #[error("mysqld could not be watched: {0}")]
     Watch(#[source] io::Error),
+    #[error("user {MYSQL_USER} cannot have the number {MYSQL_ID}: another user has it on this image")]
+    UserTaken,
     #[error("no mysqld is watched")]
     NotWatched,
 }
@@ -38,6 +40,7 @@ pub struct Watched {
 
 const COMMAND: Duration = Duration::from_secs(30);
 const UNIT_DIRECTORY: &str = "/etc/systemd/system";
+const SYSUSERS_DIRECTORY: &str = "/etc/sysusers.d";
 
 /// The unit. `Before=` the agent's: units stop in the reverse of their order, so that at shutdown the agent goes first.
 fn unit(paths: &Paths) -> String {
@@ -51,8 +54,8 @@ fn unit(paths: &Paths) -> String {
          \n\
          [Service]\n\
          Type=exec\n\
-         User={MYSQL_ID}\n\
-         Group={MYSQL_ID}\n\
+         User={MYSQL_USER}\n\
+         Group={MYSQL_USER}\n\
          RuntimeDirectory=drover-mysqld\n\
          ExecStart={MYSQLD} --defaults-file={mycnf}\n\
          Restart=no\n\
@@ -66,8 +69,19 @@ fn unit(paths: &Paths) -> String {
     )
 }
 
-/// Writes the unit where it differs.
+/// Makes mysqld's user, and writes the unit where it differs.
 pub async fn install_unit(paths: &Paths) -> Result<(), MysqldError> {
+    let id = MYSQL_ID.to_string();
+    if finish("id", &["-u", MYSQL_USER], COMMAND).await?.stdout.trim() != id {
+        let user = format!("u {MYSQL_USER} {MYSQL_ID} \"mysqld of Drover\" /nonexistent\n");
+        std::fs::create_dir_all(SYSUSERS_DIRECTORY)?;
+        write_file(Path::new(SYSUSERS_DIRECTORY), "drover.conf", user.as_bytes(), 0o644)?;
+        run("systemd-sysusers", &[format!("{SYSUSERS_DIRECTORY}/drover.conf")], COMMAND).await?;
+        // A number that was taken makes systemd choose another one, and then files would change owners between machines.
+        if run("id", &["-u", MYSQL_USER], COMMAND).await?.trim() != id {
+            return Err(MysqldError::UserTaken);
+        }
+    }
     let wanted = unit(paths);
     let path = Path::new(UNIT_DIRECTORY).join(MYSQLD_UNIT);
     if std::fs::read_to_string(&path).is_ok_and(|found| found == wanted) {
@@ -99,8 +113,8 @@ pub async fn start(paths: &Paths, slot: Slot, order: &MysqlOrder) -> Result<Watc
     make_directory(&paths.temporary())?;
     // A unit that failed before is refused for a while otherwise.
     finish("systemctl", &["reset-failed", MYSQLD_UNIT], COMMAND).await?;
-    run("systemctl", &["start", MYSQLD_UNIT], COMMAND).await?;
-    match adopt().await? {
+    let started = finish("systemctl", &["start", MYSQLD_UNIT], COMMAND).await?;
+    match if started.code == 0 { adopt().await? } else { None } {
         Some(watched) => Ok(watched),
         None => Err(MysqldError::EndedAtOnce(how_it_ended().await)),
     }
@@ -110,18 +124,16 @@ pub async fn start(paths: &Paths, slot: Slot, order: &MysqlOrder) -> Result<Watc
 pub async fn adopt() -> Result<Option<Watched>, MysqldError> {
     let properties = ["show", "--timestamp=unix", "-p", "MainPID,InvocationID,ExecMainStartTimestamp", MYSQLD_UNIT];
     let shown = run("systemctl", &properties, COMMAND).await?;
-    let value =
-        |key: &str| shown.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap_or_default();
-    let Some(pid) = value("MainPID").parse().ok().and_then(Pid::from_raw) else { return Ok(None) };
+    let Some(pid) = property(&shown, "MainPID").parse().ok().and_then(Pid::from_raw) else { return Ok(None) };
     let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(pidfd) => pidfd,
         Err(rustix::io::Errno::SRCH) => return Ok(None),
         Err(error) => return Err(MysqldError::Watch(error.into())),
     };
-    let since = value("ExecMainStartTimestamp").trim_start_matches('@').parse::<u64>().unwrap_or_default();
+    let since = property(&shown, "ExecMainStartTimestamp").trim_start_matches('@').parse::<u64>().unwrap_or_default();
     Ok(Some(Watched {
         up: Up {
-            start: value("InvocationID").to_owned(),
+            start: property(&shown, "InvocationID").to_owned(),
             pid: pid.as_raw_nonzero().get().unsigned_abs(),
             since: Millis(since * 1000),
         },
@@ -150,18 +162,35 @@ impl Watched {
     }
 }
 
-/// systemd's word, and mysqld's own last error where there is one.
+/// systemd's word, and the last error that mysqld itself logged in that life.
 async fn how_it_ended() -> String {
-    let shown = run("systemctl", &["show", "-p", "Result,ExecMainCode,ExecMainStatus", MYSQLD_UNIT], COMMAND).await;
-    let mut how =
-        shown.map_or_else(|error| error.to_string(), |shown| shown.split_whitespace().collect::<Vec<_>>().join(" "));
-    let journal = ["-u", MYSQLD_UNIT, "-n", "50", "-o", "cat", "--no-pager"];
-    if let Ok(said) = finish("journalctl", &journal, COMMAND).await {
-        if let Some(error) = last_error(&said.stdout) {
-            how = format!("{how}; {error}");
-        }
+    let properties = ["show", "-p", "Result,ExecMainStatus,InvocationID", MYSQLD_UNIT];
+    let shown = match run("systemctl", &properties, COMMAND).await {
+        Ok(shown) => shown,
+        Err(error) => return error.to_string(),
+    };
+    let how = in_words(&shown);
+    let life = format!("_SYSTEMD_INVOCATION_ID={}", property(&shown, "InvocationID"));
+    match finish("journalctl", &[&life, "-n", "50", "-o", "cat", "--no-pager"], COMMAND).await {
+        Ok(said) => last_error(&said.stdout).map_or(how.clone(), |error| format!("{how}; {error}")),
+        Err(_) => how,
     }
-    how
+}
+
+fn property<'a>(shown: &'a str, key: &str) -> &'a str {
+    shown.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap_or_default()
+}
+
+/// `Result` and `ExecMainStatus` as systemd.service(5) has them.
+fn in_words(shown: &str) -> String {
+    let status = property(shown, "ExecMainStatus");
+    match property(shown, "Result") {
+        "success" => "it ended in order".to_owned(),
+        "oom-kill" => "the kernel killed it for memory".to_owned(),
+        "signal" | "core-dump" => format!("killed by signal {status}"),
+        "exit-code" => format!("exited with {status}"),
+        other => other.to_owned(),
+    }
 }
 
 /// What `mysqld --version` says, such as `9.7.4`; `None` where there is no mysqld.
@@ -211,6 +240,13 @@ mod tests {
         let said = "/usr/sbin/mysqld  Ver 9.7.4-2 for Linux on x86_64 ((Debian))\n";
         assert_eq!(read_version(said).as_deref(), Some("9.7.4"));
         assert_eq!(read_version("mysqld"), None);
+    }
+
+    #[test]
+    fn how_it_ended_is_said_in_words() {
+        assert_eq!(in_words("Result=signal\nExecMainStatus=9\n"), "killed by signal 9");
+        assert_eq!(in_words("Result=oom-kill\nExecMainStatus=9\n"), "the kernel killed it for memory");
+        assert_eq!(in_words("Result=exit-code\nExecMainStatus=1\n"), "exited with 1");
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-/// mysqld's user and group: a number and no name, so that files on a volume have the same owner on every image.
+/// mysqld's user and group, the same number on every image: volumes move between machines.
 pub const MYSQL_ID: u32 = 27_306;
+pub const MYSQL_USER: &str = "drover-mysql";
 pub const MYSQLD: &str = "/usr/sbin/mysqld";
 /// Created by the unit.
 pub const SOCKET: &str = "/run/drover-mysqld/mysqld.sock";

@@ -1,6 +1,6 @@
 //! What is said to mysqld: over its socket, as root by auth_socket, each statement with a deadline.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use drover_api::wire::{Account, Credential, Source, ThreadReport};
 use mysql_async::{Conn, OptsBuilder, prelude::Queryable};
@@ -287,9 +287,9 @@ pub async fn applying(session: &mut Session) -> Result<ThreadReport, SqlError> {
     Ok(errors.into_iter().next().map_or(ThreadReport::Stopped, |error| ThreadReport::Failed { error }))
 }
 
-/// Whether a socket is there at all: a server that begins does not have one yet.
+/// Whether anyone listens on the socket; its file outlives a mysqld that was killed.
 pub fn listens(socket: &str) -> bool {
-    Path::new(socket).exists()
+    std::os::unix::net::UnixStream::connect(socket).is_ok()
 }
 
 #[cfg(test)]

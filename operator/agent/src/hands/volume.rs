@@ -196,7 +196,7 @@ fn write_mark(path: &Path, id: Option<&VolumeId>) -> Result<u64, VolumeError> {
 fn read_mounted(paths: &Paths, id: VolumeId, fresh: VoterId, server_uuid: String) -> Result<Mounted, VolumeError> {
     let root = paths.volume();
     let record = match durable::read(&root) {
-        Ok(Some(record)) => Recorded::Record(record),
+        Ok(Some(record)) => Recorded::Record(Box::new(record)),
         Ok(None) => match first_file(&root)? {
             None => Recorded::Empty { fresh, server_uuid },
             Some(name) => Recorded::Unreadable { found: format!("{}, and no record of ours", name.display()) },

@@ -30,11 +30,11 @@ impl State {
         let seen = match self.settled(orders) {
             Ok(seen) => seen,
             Err(next) => {
-                if let (Ok(Task::Start(_)), Some(durable)) = (&next, &mut self.durable) {
+                if let (Ok(Task::Start(_)), Some(durable)) = (&*next, &mut self.durable) {
                     // Ordered to lead again in a later epoch: what it holds is the set's. Started closed, it is dirty no more.
                     (durable.died, durable.dirty) = (None, None);
                 }
-                return next;
+                return *next;
             }
         };
         if seen.channel.is_some() {

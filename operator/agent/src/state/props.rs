@@ -176,13 +176,13 @@ impl Truth {
                     .clone()
                     .filter(|_| luck.is_multiple_of(2))
                     .map(|record| Box::new(self.mounted(record))),
-                hint: (luck % 3 == 0).then(volume),
+                hint: luck.is_multiple_of(3).then(volume),
             },
             Task::LookAtVolume(_) => {
                 let first =
                     [VolumeContent::Blank, VolumeContent::HalfMade, VolumeContent::Foreign { found: "xfs".into() }];
                 let content = self.content.get_or_insert_with(|| first[usize::from(luck) % 3].clone()).clone();
-                Outcome::Volume(if luck % 5 == 0 { VolumeContent::NoDevice } else { content })
+                Outcome::Volume(if luck.is_multiple_of(5) { VolumeContent::NoDevice } else { content })
             }
             Task::Format(_) => {
                 self.content = Some(VolumeContent::Ours);
@@ -206,16 +206,16 @@ impl Truth {
                 Outcome::Started(up)
             }
             Task::Close => {
-                self.close_returned = luck % 3 != 0;
+                self.close_returned = !luck.is_multiple_of(3);
                 self.unsealed &= !self.close_returned;
                 Outcome::Closed { returned: self.close_returned }
             }
             Task::ReadRegister => {
-                let (epoch, mine) = (1 + u64::from(luck % 2), luck % 3 != 0);
+                let (epoch, mine) = (1 + u64::from(luck % 2), !luck.is_multiple_of(3));
                 let register = register(epoch, if mine { me().slot } else { Slot::Member(1) });
                 let order = self.persisted.as_ref().and_then(|record| record.orders.as_ref());
                 self.register_said_yes = mine && order.is_some_and(|order| order.epoch == Epoch(epoch));
-                Outcome::Register((luck % 7 != 0).then(|| Box::new(register)))
+                Outcome::Register((!luck.is_multiple_of(7)).then(|| Box::new(register)))
             }
             Task::Unseal => {
                 self.unsealed = true;
@@ -226,7 +226,7 @@ impl Truth {
     }
 
     fn mounted(&self, record: Durable) -> Mounted {
-        Mounted { volume: volume(), record: Recorded::Record(record), data: self.data }
+        Mounted { volume: volume(), record: Recorded::Record(Box::new(record)), data: self.data }
     }
 
     fn observation(&self, up: &Up) -> Observation {

@@ -24,7 +24,7 @@ impl State {
         }
         let seen = match self.settled(orders) {
             Ok(seen) => seen,
-            Err(next) => return next,
+            Err(next) => return *next,
         };
         if !seen.super_read_only || !seen.read_only {
             return Ok(Task::Seal);

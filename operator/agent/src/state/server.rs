@@ -153,12 +153,14 @@ impl State {
     }
 
     /// The server as decisions may use it: observed since the last change. Otherwise what is to be done first.
-    pub(super) fn settled(&self, orders: &Orders) -> Result<Observation, Next> {
+    pub(super) fn settled(&self, orders: &Orders) -> Result<Box<Observation>, Box<Next>> {
         match &self.server {
-            Server::Down => Err(self.may_run(&orders.wanted.mysql).map(|()| Task::Start(orders.wanted.mysql.clone()))),
-            Server::Up { seen: Some(seen), fresh: true, .. } => Ok((**seen).clone()),
-            Server::Up { silent: Some(message), .. } => Err(Err(Wait::For("MysqldSilent", message.clone()))),
-            Server::Up { .. } => Err(Err(Wait::Quiet)),
+            Server::Down => {
+                Err(Box::new(self.may_run(&orders.wanted.mysql).map(|()| Task::Start(orders.wanted.mysql.clone()))))
+            }
+            Server::Up { seen: Some(seen), fresh: true, .. } => Ok(seen.clone()),
+            Server::Up { silent: Some(message), .. } => Err(Box::new(Err(Wait::For("MysqldSilent", message.clone())))),
+            Server::Up { .. } => Err(Box::new(Err(Wait::Quiet))),
         }
     }
 

@@ -218,7 +218,7 @@ impl World {
         self.done.push(name);
         let mounted = |world: &World| Mounted {
             volume: volume(),
-            record: world.persisted.clone().map_or(world.recorded.clone(), Recorded::Record),
+            record: world.persisted.clone().map_or(world.recorded.clone(), |record| Recorded::Record(Box::new(record))),
             data: world.data,
         };
         let outcome = match task {
@@ -635,7 +635,7 @@ fn a_volume_of_ours_with_other_contents_is_let_go_and_reported() {
     let record = |change: fn(&mut Durable)| {
         let mut record = Durable::fresh(me().incarnation, me().slot, voter(), UUID.into(), "boot-0".into());
         change(&mut record);
-        Recorded::Record(record)
+        Recorded::Record(Box::new(record))
     };
     let cases = [
         ("another incarnation", record(|r| r.incarnation = Incarnation::new("zzzzzzzz").expect("valid"))),

@@ -220,7 +220,7 @@ pub enum Recorded {
         fresh: VoterId,
         server_uuid: String,
     },
-    Record(Durable),
+    Record(Box<Durable>),
     /// Files, but no record, or one that this build cannot read.
     Unreadable {
         found: String,

@@ -23,7 +23,7 @@ impl State {
             Recorded::Empty { fresh, server_uuid } => {
                 Durable::fresh(self.me.incarnation.clone(), self.me.slot, fresh, server_uuid, self.me.boot_id.clone())
             }
-            Recorded::Record(durable) => durable,
+            Recorded::Record(durable) => *durable,
             Recorded::Unreadable { found } => return self.refuse_volume(found),
         };
         if durable.incarnation != self.me.incarnation || durable.slot != self.me.slot {
