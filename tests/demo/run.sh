@@ -120,8 +120,18 @@ replace() {
   watch_until 240 "m1 is replaced" eval '[ "$(machine_of m1)" != '"$lost"' ] && is_ready'
 }
 
-# As a person with the AWS command line would, through the instance's own power: the fault kills the host for good.
-terminate() { drover_local fault kill "$1"; }
+# Any EC2 client will do; curl signs requests too.
+ec2() { # action, parameters...
+  local action=$1 data=()
+  shift
+  for parameter in "$@"; do data+=(--data-urlencode "$parameter"); done
+  curl -sSf -m 30 --aws-sigv4 "aws:amz:$AWS_REGION:ec2" -K <(printf 'user = "%s:%s"\n' "$AWS_ACCESS_KEY_ID" "$AWS_SECRET_ACCESS_KEY") \
+    --data-urlencode "Action=$action" --data-urlencode Version=2016-11-15 "${data[@]}" "$AWS_ENDPOINT_URL_EC2" >/dev/null
+}
+terminate() {
+  ec2 ModifyInstanceAttribute "InstanceId=$1" DisableApiTermination.Value=false
+  ec2 TerminateInstances "InstanceId.1=$1"
+}
 
 scale() {
   heading "Read replicas 1 -> 3 -> 1"
@@ -170,7 +180,7 @@ TEXT
 
 needs
 heading "Building"
-(cd "$root" && cargo build --locked -p drover-cli -p drover-local)
+(cd "$root" && cargo build --locked --workspace)
 if [ -d "$home" ]; then
   note "sweeping what an earlier demo left"
   demo_down

@@ -24,6 +24,9 @@ pub enum AccountKind {
     Admin,
 }
 
+/// 128 bits, 32 characters in hex: the longest password that CHANGE REPLICATION SOURCE takes (MySQL error 3056).
+const PASSWORD_BYTES: usize = 16;
+
 impl SetSecret {
     /// The account of `kind` in `epoch`: replication passwords change with every epoch, so that a receiver of an earlier one
     /// cannot come back by itself.
@@ -40,7 +43,8 @@ impl SetSecret {
         };
         let mut mac = Hmac::<Sha256>::new_from_slice(self.0.as_bytes()).expect("HMAC takes a key of any length");
         mac.update(format!("{user}/{epoch}").as_bytes());
-        Credential { user, password: hex::encode(mac.finalize().into_bytes()) }
+        let password = hex::encode(&mac.finalize().into_bytes()[..PASSWORD_BYTES]);
+        Credential { user, password }
     }
 }
 
@@ -68,5 +72,6 @@ mod tests {
             SetSecret("01".repeat(32)).credential(AccountKind::Voter(m1), e1).password
         );
         assert_eq!(password(AccountKind::Admin, e1), password(AccountKind::Admin, e1.next()));
+        assert_eq!(password(AccountKind::Voter(m1), e1).len(), 32);
     }
 }

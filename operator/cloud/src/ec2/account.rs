@@ -131,10 +131,11 @@ impl Account {
 
 /// Sizes as "Amazon EC2 instance types" lists them.
 fn instance_types() -> Vec<InstanceTypeInfo> {
-    let rows: [(&str, u32, u32, Architecture, u32); 9] = [
+    let rows: [(&str, u32, u32, Architecture, u32); 10] = [
         ("t4g.micro", 2, 1_024, Architecture::Arm64, 2),
         ("t4g.small", 2, 2_048, Architecture::Arm64, 4),
         ("t4g.medium", 2, 4_096, Architecture::Arm64, 6),
+        ("t3.micro", 2, 1_024, Architecture::X86_64, 2),
         ("t3.small", 2, 2_048, Architecture::X86_64, 4),
         ("t3.medium", 2, 4_096, Architecture::X86_64, 6),
         ("m7g.large", 2, 8_192, Architecture::Arm64, 10),

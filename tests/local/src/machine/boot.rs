@@ -35,6 +35,8 @@ pub(super) struct Boot {
     pub doors: Vec<PathBuf>,
     /// One `<minor> <node> <link>` a line.
     pub devices: String,
+    /// What /proc/meminfo says is there, in KiB; `None` for the host's own.
+    pub memory_kib: Option<u64>,
 }
 
 /// How a boot ended. A PID namespace tells its parent by the signal that ends PID 1: see reboot(2).
@@ -148,6 +150,7 @@ fn command(boot: &Boot, console: &Path) -> Command {
         .env("UUID", &boot.uuid)
         .env("CONSOLE", console)
         .env("DEVICES", &boot.devices)
+        .env("MEMORY_KIB", boot.memory_kib.map(|kib| kib.to_string()).unwrap_or_default())
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

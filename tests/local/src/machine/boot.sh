@@ -1,6 +1,6 @@
 # Turns a process in fresh PID, mount, UTS, IPC and cgroup namespaces into a machine: mounts its root, makes its devices, becomes systemd.
 # Every mount is made in the machine's own mount namespace, so all of them end with the machine and the host never sees one.
-# In: HOME_DIR (upper/ work/ root/ boot_id), LOWER, NAME, HOSTS (a line of /etc/hosts), UUID, CONSOLE (a terminal of the host), DEVICES ("<minor> <node> <link>" lines).
+# In: HOME_DIR (upper/ work/ root/ boot_id), LOWER, NAME, HOSTS (a line of /etc/hosts), UUID, CONSOLE (a terminal of the host), DEVICES ("<minor> <node> <link>" lines), MEMORY_KIB (or nothing).
 # Out: "ready" on standard output right before systemd takes over; what went wrong on standard error.
 set -eu
 hostname "$NAME"
@@ -25,6 +25,11 @@ if [ -e proc/sysrq-trigger ]; then
     mount -o remount,bind,ro proc/sysrq-trigger
 fi
 mount --bind "$HOME_DIR/boot_id" proc/sys/kernel/random/boot_id
+# A machine knows its own memory: what sizes its caches by it must not take the host's.
+if [ -n "$MEMORY_KIB" ]; then
+    sed -E "s/^(MemTotal|MemFree|MemAvailable): .*/\\1: $MEMORY_KIB kB/" proc/meminfo >"$HOME_DIR/meminfo"
+    mount --bind "$HOME_DIR/meminfo" proc/meminfo
+fi
 
 # sysfs cannot hold a file of ours, and an EC2 guest is known by /sys/hypervisor/uuid: /sys is a small tmpfs with sysfs's directories in it.
 mount -t sysfs -o ro,nosuid,nodev,noexec sysfs mnt

@@ -186,6 +186,7 @@ impl Site {
             parent_doors: cgroup.child(enter::PARENT).doors(),
             doors: cgroup.child(enter::MACHINE).doors(),
             devices: bay.devices.iter().map(Device::line).collect(),
+            memory_kib: spec.memory_max.map(|bytes| bytes / 1024),
             home,
         };
         let begun = boot::start(boot).map_err(|error| failed(error.to_string()))?;

@@ -207,6 +207,7 @@ async fn a_machine_gets_no_more_memory_than_its_type_has() {
     world.host.boot(&spec).await.unwrap();
     let id = spec.id;
     world.until(&id, "systemctl is-active -q multi-user.target").await;
+    assert!(world.succeeds(&id, "grep -q '^MemTotal: 204800 kB$' /proc/meminfo").await);
     assert!(world.succeeds(&id, "head -c 50M /dev/zero | tail >/dev/null").await);
     // tail keeps the one endless line in memory.
     assert!(
