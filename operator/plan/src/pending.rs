@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use drover_api::{ClientToken, Millis};
+use drover_api::ClientToken;
 
-use crate::observed::{FailureKind, Observed, Send};
+use crate::observed::{Failure, FailureKind, Observed, Send};
 
 /// An error after a possibly sent request is final only when look-ups by token stayed empty for this long.
 pub const LOOKED_UP_FOR: Duration = Duration::from_secs(300);
@@ -12,6 +12,8 @@ const LOOK_UP_EVERY: Duration = Duration::from_secs(10);
 /// Between sends of what only a person or EC2's patience can mend.
 const RETRY_DENIED: Duration = Duration::from_secs(30);
 const RETRY_QUOTA: Duration = Duration::from_secs(60);
+/// Of a volume, which cannot go elsewhere: its machine is there already.
+const RETRY_CAPACITY: Duration = Duration::from_secs(60);
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
@@ -36,10 +38,44 @@ pub enum Next {
     Unsent,
 }
 
-/// What follows for the request of `token`. `wanted` is false when the slot is to end: then a request that nobody can have
-/// sent need not be sent at all.
-pub fn next(observed: &Observed, token: &ClientToken, wanted: bool) -> Next {
-    let now = observed.now;
+/// What follows for a launch. `wanted` is false when this very request is not wanted any more: then one that nobody can
+/// have sent is not sent at all, and a refusal is not tried again.
+pub fn launch(observed: &Observed, token: &ClientToken, wanted: bool) -> Next {
+    next(observed, token, wanted, None, |send, failure| {
+        let now = observed.now;
+        if send.looked_up_empty_since.is_some_and(|since| now.since(since) >= LOOKED_UP_FOR) {
+            return Next::Refused { kind: failure.kind, message: failure.message.clone() };
+        }
+        if send.last_lookup.is_none_or(|at| now.since(at) >= LOOK_UP_EVERY) {
+            return Next::Look;
+        }
+        let message =
+            format!("{}; it may have been sent before, so it is looked up by its token for 5 minutes", failure.message);
+        Next::Wait { reason: "OutcomeUnknown", message }
+    })
+}
+
+/// What follows for the creation of a volume. EC2 has no look-up of volumes by token: complete volume lists are it.
+pub fn volume(observed: &Observed, token: &ClientToken, wanted: bool) -> Next {
+    next(observed, token, wanted, Some(RETRY_CAPACITY), |_, failure| {
+        if observed.fleet.volumes_listed.is_some_and(|at| at.since(failure.at) >= LOOKED_UP_FOR) {
+            return Next::Refused { kind: failure.kind, message: failure.message.clone() };
+        }
+        let message =
+            format!("{}; it may have been sent before, so volume lists are awaited for 5 minutes", failure.message);
+        Next::Wait { reason: "OutcomeUnknown", message }
+    })
+}
+
+/// `retry_capacity`: what lacks room is asked for again, rather than given up. `unclear` judges a refusal after which a send
+/// of it may still have been applied.
+fn next(
+    observed: &Observed,
+    token: &ClientToken,
+    wanted: bool,
+    retry_capacity: Option<Duration>,
+    unclear: impl Fn(&Send, &Failure) -> Next,
+) -> Next {
     let Some(send) = observed.sends.get(token) else {
         return Next::Send {
             why: "recorded earlier; whether it was sent is not known, and sending it again is harmless",
@@ -52,37 +88,36 @@ pub fn next(observed: &Observed, token: &ClientToken, wanted: bool) -> Next {
             _ => Next::Send { why: "nothing shows it yet; sending it again is harmless" },
         };
     };
-    let wait_or_send = |pause: Duration, reason: &'static str| {
-        if now.since(failure.at) >= pause {
-            Next::Send { why: "the last answer was an error that may pass" }
-        } else {
-            Next::Wait { reason, message: failure.message.clone() }
-        }
+    let kind = failure.kind;
+    let retried = match kind {
+        FailureKind::Retry => Some((backoff(send.count), "Retrying")),
+        FailureKind::Denied => Some((RETRY_DENIED, "PermissionDenied")),
+        FailureKind::Quota => Some((RETRY_QUOTA, "QuotaExceeded")),
+        FailureKind::Capacity => retry_capacity.map(|pause| (pause, "InsufficientCapacity")),
+        FailureKind::Invalid | FailureKind::TokenMismatch | FailureKind::TokenSpent => None,
     };
-    match failure.kind {
-        FailureKind::Retry => wait_or_send(backoff(send.count), "Retrying"),
-        FailureKind::Denied => wait_or_send(RETRY_DENIED, "PermissionDenied"),
-        FailureKind::Quota => wait_or_send(RETRY_QUOTA, "QuotaExceeded"),
-        FailureKind::TokenSpent => Next::Refused { kind: failure.kind, message: failure.message.clone() },
-        FailureKind::Capacity | FailureKind::Invalid | FailureKind::TokenMismatch => {
-            if is_final(send, now) {
-                Next::Refused { kind: failure.kind, message: failure.message.clone() }
-            } else if send.last_lookup.is_none_or(|at| now.since(at) >= LOOK_UP_EVERY) {
-                Next::Look
-            } else {
-                let message = format!(
-                    "{}; it may have been sent before, so it is looked up by its token for 5 minutes",
-                    failure.message
-                );
-                Next::Wait { reason: "OutcomeUnknown", message }
-            }
+    let retried = retried.filter(|_| wanted || (kind == FailureKind::Retry && !is_clean(send)));
+    match retried {
+        Some((pause, reason)) => wait_or_send(observed, failure, pause, reason),
+        None if kind == FailureKind::TokenSpent || is_clean(send) => {
+            Next::Refused { kind, message: failure.message.clone() }
         }
+        None => unclear(send, failure),
     }
 }
 
-fn is_final(send: &Send, now: Millis) -> bool {
-    let clean = send.minted_here && !send.ambiguous;
-    clean || send.looked_up_empty_since.is_some_and(|since| now.since(since) >= LOOKED_UP_FOR)
+fn wait_or_send(observed: &Observed, failure: &Failure, pause: Duration, reason: &'static str) -> Next {
+    if observed.now.since(failure.at) >= pause {
+        Next::Send { why: "the last answer was an error that may pass" }
+    } else {
+        Next::Wait { reason, message: failure.message.clone() }
+    }
+}
+
+/// No send of it can have been applied. A token that was used with other parameters was used: something may exist.
+fn is_clean(send: &Send) -> bool {
+    let used = send.failure.as_ref().is_some_and(|failure| failure.kind == FailureKind::TokenMismatch);
+    send.minted_here && !send.ambiguous && !used
 }
 
 fn backoff(count: u32) -> Duration {

@@ -33,7 +33,7 @@ pub fn from_tags(view: &View<'_>, set: &ResolvedSet, slot: Slot, retired: bool) 
     Some(with_tagged(view, slot, SlotRecord { retired, ..blank(view, set) }))
 }
 
-/// Fills in what tags show. The machine with the slot's volume is the one with evidence, else the oldest live one.
+/// Fills in what tags show; attempts only grow. The machine with the slot's volume is the one with evidence, else the oldest live one.
 pub fn with_tagged(view: &View<'_>, slot: Slot, mut record: SlotRecord) -> SlotRecord {
     let machines = view.machines.get(&slot).map(Vec::as_slice).unwrap_or_default();
     let volumes = view.volumes.get(&slot).map(Vec::as_slice).unwrap_or_default();
@@ -44,8 +44,8 @@ pub fn with_tagged(view: &View<'_>, slot: Slot, mut record: SlotRecord) -> SlotR
     let holder = volume.and_then(|volume| volume.attached_to.as_ref());
     let live = machines.iter().filter(|machine| machine.phase != Phase::Terminated);
     let machine = live.min_by_key(|machine| (Some(&machine.id) != holder, machine.launched));
-    record.attempt = machines.iter().map(|machine| machine.attempt).max().unwrap_or(0);
-    record.volume_attempt = volumes.iter().map(|volume| volume.attempt).max().unwrap_or(0);
+    record.attempt = machines.iter().map(|machine| machine.attempt).fold(record.attempt, u32::max);
+    record.volume_attempt = volumes.iter().map(|volume| volume.attempt).fold(record.volume_attempt, u32::max);
     if let Some(machine) = machine {
         record.instance = Some(machine.id.clone());
         record.spec = machine.spec.clone().unwrap_or(record.spec);

@@ -160,8 +160,7 @@ fn keep(view: &View<'_>, set: &ResolvedSet, out: &mut Out) {
         slots::fill(view, set, *slot, out);
     }
     for slot in view.known_slots() {
-        let settled = view.record(slot).is_some_and(|record| record.retired && slots::is_settled(record));
-        if !wanted.contains(&slot) && !settled {
+        if !wanted.contains(&slot) && !slots::has_ended(view, slot) {
             slots::end(view, slot, out);
         }
     }
@@ -202,15 +201,7 @@ fn found(view: &View<'_>, out: &mut Out) -> bool {
 fn end(view: &View<'_>, out: &mut Out) {
     let mut left = 0;
     for slot in view.known_slots() {
-        let live_machine =
-            view.machines.get(&slot).into_iter().flatten().any(|machine| machine.phase != Phase::Terminated);
-        let live_volume =
-            view.volumes.get(&slot).into_iter().flatten().any(|volume| volume.phase != VolumePhase::Deleted);
-        let settled = match view.record(slot) {
-            Some(record) => record.retired && slots::is_settled(record),
-            None => true,
-        };
-        if live_machine || live_volume || !settled {
+        if !slots::has_ended(view, slot) {
             left += 1;
             slots::end(view, slot, out);
         }

@@ -4,6 +4,7 @@
 use drover_api::{
     Slot,
     defaults::ResolvedSet,
+    launch::LaunchRequest,
     records::SlotRecord,
     tags::{self, Role},
 };
@@ -11,9 +12,10 @@ use drover_api::{
 use crate::{
     actions::Action,
     launches,
-    observed::{Catalog, FailureKind, Machine, Phase, Seen},
+    observed::{Catalog, CatalogSubnet, FailureKind, Machine, Phase, Seen, VolumePhase},
     pending::{self, Next},
-    placement, rebuild,
+    placement::{self, Place},
+    rebuild,
     spec::spec_hash,
     view::{Out, Standing, View, differs},
     volumes,
@@ -25,7 +27,7 @@ pub fn fill(view: &View<'_>, set: &ResolvedSet, slot: Slot, out: &mut Out) {
         return begin(view, set, slot, out);
     };
     if record.retired {
-        if is_settled(record) {
+        if has_ended(view, slot) {
             return launch_anew(view, set, slot, record, out);
         }
         out.wait(slot, "SlotEnding", "the slot's last machine and volume are still being ended");
@@ -37,7 +39,14 @@ pub fn fill(view: &View<'_>, set: &ResolvedSet, slot: Slot, out: &mut Out) {
             // A read replica's volume goes with its machine; only then the slot is filled again.
             volumes::end(view, slot, record, out);
         }
-        None => launch_anew(view, set, slot, record, out),
+        None => match returned(view, slot, record) {
+            Some(machine) => {
+                let attempt = record.attempt.max(machine.attempt);
+                let known = SlotRecord { attempt, instance: Some(machine.id.clone()), ..record.clone() };
+                put(view, slot, known, Some(record), format!("{} showed up after it was given up", machine.id), out);
+            }
+            None => launch_anew(view, set, slot, record, out),
+        },
         Some(id) => match view.machine(id) {
             Standing::Listed(machine) => keep(view, set, slot, record, machine, out),
             Standing::Gone => {
@@ -65,13 +74,17 @@ pub fn end(view: &View<'_>, slot: Slot, out: &mut Out) {
         return put(view, slot, retired, Some(record), "the slot is not wanted any more", out);
     }
     retire_strays(view, slot, record, out);
+    if is_settled(record) && shows_any(view, slot) {
+        let found = rebuild::with_tagged(view, slot, record.clone());
+        return put(view, slot, found, Some(record), "something of the slot showed up after it had ended", out);
+    }
     match (&record.instance, &record.launch) {
         (None, Some(request)) => {
             if let Some(machine) = launched(view, slot, record) {
                 let known = SlotRecord { instance: Some(machine.id.clone()), ..record.clone() };
                 return put(view, slot, known, Some(record), format!("{} was launched for it", machine.id), out);
             }
-            match pending::next(view.observed, &request.token, false) {
+            match pending::launch(view.observed, &request.token, false) {
                 Next::Send { why } => {
                     let why = format!("settles the launch so that it can be ended by id: {why}");
                     out.act(Action::Launch { slot, request: Box::new(request.clone()) }, why);
@@ -100,9 +113,22 @@ pub fn end(view: &View<'_>, slot: Slot, out: &mut Out) {
     }
 }
 
-/// Nothing of the slot is left in the cloud, and nothing may come.
-pub fn is_settled(record: &SlotRecord) -> bool {
+/// The slot has ended: its record says so, and nothing shows otherwise.
+pub fn has_ended(view: &View<'_>, slot: Slot) -> bool {
+    view.record(slot).is_none_or(|record| record.retired && is_settled(record)) && !shows_any(view, slot)
+}
+
+/// By its record, nothing of the slot is left in the cloud, and nothing may come.
+fn is_settled(record: &SlotRecord) -> bool {
     record.instance.is_none() && record.launch.is_none() && record.volume.is_none() && record.volume_request.is_none()
+}
+
+/// A machine or volume of the slot is there, whatever its record says.
+fn shows_any(view: &View<'_>, slot: Slot) -> bool {
+    let mut machines = view.machines.get(&slot).into_iter().flatten();
+    let mut volumes = view.volumes.get(&slot).into_iter().flatten();
+    machines.any(|machine| machine.phase != Phase::Terminated)
+        || volumes.any(|volume| volume.phase != VolumePhase::Deleted)
 }
 
 /// No record: rebuilt from what carries the slot's tags, or made.
@@ -193,14 +219,24 @@ fn await_launch(view: &View<'_>, set: &ResolvedSet, slot: Slot, record: &SlotRec
         let known = SlotRecord { instance: Some(machine.id.clone()), ..record.clone() };
         return put(view, slot, known, Some(record), format!("{} was launched for it", machine.id), out);
     }
-    let changed = differs(&record.spec, &spec_hash(set));
-    match pending::next(view.observed, &request.token, true) {
+    let wanted = is_still_asked(view, set, slot, record, request);
+    match pending::launch(view.observed, &request.token, wanted) {
         Next::Send { why } => out.act(Action::Launch { slot, request: Box::new(request.clone()) }, why),
         Next::Look => out.act(Action::FindByToken { token: request.token.clone() }, "its outcome is not known"),
         Next::Wait { reason, message } if reason == "PermissionDenied" => out.stall(slot, reason, message),
         Next::Wait { reason, message } => out.wait(slot, reason, message),
-        Next::Unsent => {}
-        Next::Refused { kind: FailureKind::Invalid, message } if !changed => {
+        Next::Unsent => {
+            let cleared = SlotRecord { launch: None, ..record.clone() };
+            put(
+                view,
+                slot,
+                cleared,
+                Some(record),
+                "what was recorded is not what is wanted now, and was never sent",
+                out,
+            );
+        }
+        Next::Refused { kind: FailureKind::Invalid, message } if wanted => {
             out.stall(slot, "LaunchRefused", format!("change spec.machine: EC2 refuses the launch: {message}"));
         }
         Next::Refused { message, .. } => {
@@ -208,6 +244,33 @@ fn await_launch(view: &View<'_>, set: &ResolvedSet, slot: Slot, record: &SlotRec
             put(view, slot, cleared, Some(record), format!("attempt {} was refused: {message}", record.attempt), out);
         }
     }
+}
+
+/// The spec and what its selectors resolve to would lead to this very request again.
+fn is_still_asked(
+    view: &View<'_>,
+    set: &ResolvedSet,
+    slot: Slot,
+    record: &SlotRecord,
+    request: &LaunchRequest,
+) -> bool {
+    if differs(&record.spec, &spec_hash(set)) {
+        return false;
+    }
+    // What cannot be resolved now says nothing against what was.
+    let Some(Seen::Known(catalog)) = view.observed.catalogs.get(view.key) else { return true };
+    let Ok(subnets) = &catalog.subnets else { return true };
+    let subnet = subnets.iter().find(|subnet| subnet.zone == request.zone);
+    let place = |subnet: &CatalogSubnet| Place {
+        instance_type: request.instance_type.clone(),
+        zone: request.zone.clone(),
+        subnet: subnet.id.clone(),
+        crowded: false,
+    };
+    subnet.is_some_and(|subnet| {
+        launches::launch_request(view, set, catalog, slot, record.attempt, place(subnet))
+            .map_or(true, |now| now == *request)
+    })
 }
 
 /// The machine that this attempt brought, in whatever state: matched by token, and by attempt where EC2 no longer tells it.
@@ -218,6 +281,15 @@ fn launched<'a>(view: &View<'a>, slot: Slot, record: &SlotRecord) -> Option<&'a 
         (Some(machine), Some(token)) => machine == token,
         (None, _) | (_, None) => machine.attempt == record.attempt,
     })
+}
+
+/// A live machine of a slot that has none by its record, where its data volume can be attached. Nothing is launched into a
+/// slot that shows a machine.
+fn returned<'a>(view: &View<'a>, slot: Slot, record: &SlotRecord) -> Option<&'a Machine> {
+    let zone = record.volume.as_ref().and_then(|id| view.observed.fleet.volumes.get(id)).map(|volume| &volume.zone);
+    let zone = zone.or(record.volume_request.as_ref().map(|request| &request.zone));
+    let live = view.machines.get(&slot)?.iter().copied().filter(|machine| machine.phase < Phase::ShuttingDown);
+    live.filter(|machine| zone.is_none_or(|zone| *zone == machine.zone)).min_by_key(|machine| machine.launched)
 }
 
 fn end_machine(machine: &Machine, why: &str, out: &mut Out) {

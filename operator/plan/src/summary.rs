@@ -180,8 +180,7 @@ fn change_pending(view: &View<'_>, wish: Wish<'_>) -> Option<String> {
 fn rows(view: &View<'_>) -> Vec<MemberReport> {
     let mut slots = view.wanted_slots();
     for slot in view.known_slots() {
-        let over = view.record(slot).is_some_and(|record| record.retired && crate::slots::is_settled(record));
-        if !slots.contains(&slot) && !over {
+        if !slots.contains(&slot) && !crate::slots::has_ended(view, slot) {
             slots.push(slot);
         }
     }

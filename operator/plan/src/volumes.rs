@@ -33,7 +33,7 @@ pub fn give(view: &View<'_>, set: &ResolvedSet, slot: Slot, record: &SlotRecord,
                 let known = SlotRecord { volume: Some(volume.id.clone()), ..record.clone() };
                 put(view, slot, known, Some(record), format!("{} was created for it", volume.id), out);
             }
-            None => await_volume(view, slot, record, request, out),
+            None => await_volume(view, set, slot, record, request, out),
         },
         (Some(id), _) => match view.volume(id) {
             Standing::Listed(volume) => hold_volume(view, slot, record, machine, volume, out),
@@ -46,14 +46,22 @@ pub fn give(view: &View<'_>, set: &ResolvedSet, slot: Slot, record: &SlotRecord,
     }
 }
 
-fn await_volume(view: &View<'_>, slot: Slot, record: &SlotRecord, request: &VolumeRequest, out: &mut Out) {
-    match pending::next(view.observed, &request.token, true) {
+fn await_volume(
+    view: &View<'_>,
+    set: &ResolvedSet,
+    slot: Slot,
+    record: &SlotRecord,
+    request: &VolumeRequest,
+    out: &mut Out,
+) {
+    let wanted = launches::volume_request(view, set, slot, record.volume_attempt, request.zone.clone()) == *request;
+    match pending::volume(view.observed, &request.token, wanted) {
         Next::Send { why } => out.act(Action::CreateVolume { slot, request: Box::new(request.clone()) }, why),
-        // EC2 has no look-up of volumes by token; the tags of the volume list are it.
-        Next::Look | Next::Unsent => out.wait(slot, "OutcomeUnknown", "the volume list is awaited"),
+        // Volumes have no look-up by token.
+        Next::Look => {}
         Next::Wait { reason, message } if reason == "PermissionDenied" => out.stall(slot, reason, message),
         Next::Wait { reason, message } => out.wait(slot, reason, message),
-        Next::Refused { kind: FailureKind::Invalid, message } => {
+        Next::Refused { kind: FailureKind::Invalid, message } if wanted => {
             out.stall(
                 slot,
                 "VolumeRefused",
@@ -63,6 +71,17 @@ fn await_volume(view: &View<'_>, slot: Slot, record: &SlotRecord, request: &Volu
         Next::Refused { message, .. } => {
             let cleared = SlotRecord { volume_request: None, ..record.clone() };
             put(view, slot, cleared, Some(record), format!("the volume was refused: {message}"), out);
+        }
+        Next::Unsent => {
+            let cleared = SlotRecord { volume_request: None, ..record.clone() };
+            put(
+                view,
+                slot,
+                cleared,
+                Some(record),
+                "what was recorded is not what is wanted now, and was never sent",
+                out,
+            );
         }
     }
 }
@@ -129,12 +148,12 @@ pub fn end(view: &View<'_>, slot: Slot, record: &SlotRecord, out: &mut Out) {
                 let known = SlotRecord { volume: Some(volume.id.clone()), ..record.clone() };
                 put(view, slot, known, Some(record), format!("{} was created for it", volume.id), out);
             }
-            None => match pending::next(view.observed, &request.token, false) {
+            None => match pending::volume(view.observed, &request.token, false) {
                 Next::Send { why } => {
                     let why = format!("settles the creation so that the volume can be deleted by id: {why}");
                     out.act(Action::CreateVolume { slot, request: Box::new(request.clone()) }, why);
                 }
-                Next::Look => out.wait(slot, "OutcomeUnknown", "the volume list is awaited"),
+                Next::Look => {}
                 Next::Wait { reason, message } => out.wait(slot, reason, message),
                 Next::Refused { .. } | Next::Unsent => clear("the volume came to nothing".into(), out),
             },
