@@ -139,7 +139,12 @@ fn open(view: &View<'_>, register: &Register, out: &mut Out) {
         return out.wait(register.leader, "LeaderStarting", format!("mysqld is to run closed in {:?}", register.epoch));
     }
     let acknowledging = register.voters.iter().filter(|voter| acknowledges(view, register, voter)).count();
-    if acknowledging < usize::from(register.k) {
+    let k = usize::from(register.k);
+    let may = |slot| slot != register.leader && orders::may_vote(view, register, slot);
+    if view.member_slots().filter(|slot| may(*slot)).count() < k {
+        return claim(view, register, "too few of the registered voters are left to open with", out);
+    }
+    if acknowledging < k {
         let message =
             format!("{acknowledging} of {} acknowledging members are there; clients are let in with them", register.k);
         return out.wait(register.leader, "QuorumAwaited", message);
@@ -171,9 +176,13 @@ pub fn acknowledges(view: &View<'_>, register: &Register, registered: &Voter) ->
 /// A set of one whose mysqld or machine died claims the next epoch for its own volume: it alone holds everything. So does
 /// any set that never let a client in: nothing was acknowledged to anyone.
 fn claim_alone(view: &View<'_>, register: &Register, lost: &Lost, out: &mut Out) {
-    if view.life.members > 1 && register.opened {
-        return;
+    if view.life.members == 1 || !register.opened {
+        claim(view, register, &format!("{}: {}; it re-opens on its own volume", register.leader, lost.how), out);
     }
+}
+
+/// The next epoch, for the same leader.
+fn claim(view: &View<'_>, register: &Register, why: &str, out: &mut Out) {
     let epoch = register.epoch.next();
     let base = register.base.clone().unwrap_or_default();
     let last_active = LastActive {
@@ -194,7 +203,7 @@ fn claim_alone(view: &View<'_>, register: &Register, lost: &Lost, out: &mut Out)
         last_active: Some(last_active),
         ..register.clone()
     };
-    put(view, register, next, format!("{}: {}; it re-opens on its own volume", register.leader, lost.how), out);
+    put(view, register, next, why.to_owned(), out);
 }
 
 /// A member that came back in another life, or on a new volume, is a learner until it has what the leader had then; the
@@ -221,7 +230,7 @@ fn readmit(view: &View<'_>, register: &Register, out: &mut Out) {
                         "CatchingUp",
                         "it came back, and acknowledges again when it has what the leader had then",
                     );
-                } else if !orders::leader_has_applied(view, register) {
+                } else if !is_shut_out(view, register, slot) {
                     out.wait(slot, "ShuttingOut", "the leader still has to shut out the life that ended");
                 } else {
                     return put(view, register, joint(register, &returned), format!("{slot} has caught up"), out);
@@ -236,6 +245,16 @@ fn readmit(view: &View<'_>, register: &Register, out: &mut Out) {
     }
 }
 
+/// The leader has dropped the account of the life that ended: that the new one follows with a learner's account proves it,
+/// for the leader makes both changes in one stroke.
+fn is_shut_out(view: &View<'_>, register: &Register, slot: Slot) -> bool {
+    let follows = view.running(slot).is_some_and(|running| {
+        matches!(&running.role, RunningRole::Replica { source: Some(source), receiving: ThreadReport::Running, .. }
+            if *source == register.leader)
+    });
+    follows && [slot, register.leader].into_iter().all(|slot| orders::is_accepted(view, register, slot))
+}
+
 fn joint(register: &Register, returned: &Voter) -> Register {
     let others = register.voters.iter().filter(|voter| voter.slot != returned.slot).cloned();
     let mut joining: Vec<Voter> = others.chain([returned.clone()]).collect();
@@ -247,25 +266,20 @@ fn joint(register: &Register, returned: &Voter) -> Register {
 /// joiner was lost again, once it is shut out and a later marker is acknowledged by the old set.
 fn complete_or_take_back(view: &View<'_>, register: &Register, out: &mut Out) {
     let Some(joining) = &register.joining else { return };
+    let needed = orders::marker(view, register);
     let marked = view.running(register.leader).is_some_and(|running| {
         matches!(running.role, RunningRole::Leader { epoch, marker: Some(marker), .. }
-            if epoch == register.epoch && marker > register.marker)
+            if epoch == register.epoch && marker >= needed)
     });
     let (voters, why) = match joint_state(view, register, joining) {
         Joint::Acknowledging => (joining.clone(), "the returned voter acknowledges"),
         Joint::LostAgain => (register.voters.clone(), "the returned voter was lost again"),
         Joint::Awaited(slot) => return out.wait(slot, "JoinerAwaited", "its acknowledgements are switched on"),
     };
-    if !marked || !orders::leader_has_applied(view, register) {
+    if !marked || !orders::is_accepted(view, register, register.leader) {
         return out.wait(register.leader, "MarkerAwaited", "a write acknowledged by the new voters has to prove them");
     }
-    let next = Register {
-        version: register.version + 1,
-        voters,
-        joining: None,
-        marker: register.marker + 1,
-        ..register.clone()
-    };
+    let next = Register { version: register.version + 1, voters, joining: None, marker: needed, ..register.clone() };
     put(view, register, next, format!("{why}, and a marker was acknowledged"), out);
 }
 

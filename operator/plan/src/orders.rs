@@ -14,6 +14,19 @@ use crate::{
     view::{Out, Standing, View, voter},
 };
 
+/// Problems of an agent that do not pass by themselves.
+const FOR_PEOPLE: [&str; 9] = [
+    "ForeignVolume",
+    "OrdersContradictVolume",
+    "NoMysqld",
+    "OtherMysqlVersion",
+    "NoData",
+    "DataVanished",
+    "FollowsAnother",
+    "LedBefore",
+    "ChannelVanished",
+];
+
 /// Sends orders to every wanted machine whose agent has not accepted exactly these.
 pub fn give(view: &View<'_>, out: &mut Out) {
     let Some(register) = view.register() else { return };
@@ -28,6 +41,9 @@ pub fn give(view: &View<'_>, out: &mut Out) {
             out.wait(slot, "AgentAwaited", format!("the agent of {}: {message}", machine.id));
             continue;
         };
+        if let Some(problem) = report.problems.iter().find(|problem| FOR_PEOPLE.contains(&problem.reason.as_str())) {
+            out.stall(slot, &problem.reason, format!("look at {}: {}", machine.id, problem.message));
+        }
         match wanted(view, register, slot) {
             Ok(wanted) => {
                 let accepted = report.accepted.as_ref();
@@ -48,12 +64,12 @@ pub fn give(view: &View<'_>, out: &mut Out) {
     }
 }
 
-/// The leader has accepted what it is to be by the present register: who may not replicate is shut out.
-pub fn leader_has_applied(view: &View<'_>, register: &Register) -> bool {
-    let Ok(wanted) = wanted(view, register, register.leader) else {
+/// A slot's agent has taken exactly what it is to be by the present register. That it has done so is another matter.
+pub fn is_accepted(view: &View<'_>, register: &Register, slot: Slot) -> bool {
+    let Ok(wanted) = wanted(view, register, slot) else {
         return false;
     };
-    let accepted = view.report(register.leader).and_then(|report| report.accepted.as_ref());
+    let accepted = view.report(slot).and_then(|report| report.accepted.as_ref());
     accepted.is_some_and(|accepted| accepted.digest == wanted.digest())
 }
 
@@ -68,10 +84,15 @@ fn wanted(view: &View<'_>, register: &Register, slot: Slot) -> Result<Wanted, No
         Standing::Listed(volume) if volume.attached_to == record.instance => {}
         _ => return Err(("VolumeAwaited", format!("{id} is being attached"))),
     }
-    let volume = VolumeOrder { id, new: record.formatted.is_none(), expected: record.formatted.clone() };
+    // A leader's record may have been lost; what it leads with is never another volume.
+    let leads = register.voters.iter().find(|voter| voter.slot == slot && slot == register.leader);
+    let expected = record.formatted.clone().or_else(|| leads.map(|voter| voter.voter_id.clone()));
+    let volume = VolumeOrder { id, new: expected.is_none(), expected };
     let role = match (slot == register.leader, register.state) {
         (true, _) => RoleOrder::Leader(leader(view, register, secret)),
         (false, RegisterState::Fencing) => RoleOrder::Closed,
+        // In which life its volume comes back is not known yet: it may acknowledge only in the one that is registered.
+        (false, RegisterState::Active) if slot.is_member() && view.voting(slot).is_none() => RoleOrder::Closed,
         (false, RegisterState::Active) => RoleOrder::Replica(replica(view, register, secret, slot)?),
     };
     Ok(Wanted { epoch: register.epoch, claim: register.claim.clone(), volume, mysql: record.mysql.clone(), role })
@@ -95,11 +116,14 @@ fn leader(view: &View<'_>, register: &Register, secret: &SetSecret) -> LeaderOrd
     }
 }
 
-/// The next marker is asked for only when whom it has to prove is in place.
-fn marker(view: &View<'_>, register: &Register) -> u64 {
-    match &register.joining {
-        Some(joining) if !matches!(joint_state(view, register, joining), Joint::Awaited(_)) => register.marker + 1,
-        Some(_) | None => register.marker,
+/// The marker to ask for: the next one only when whom it has to prove is in place. Taking a joint register back needs one
+/// that is later than any that the lost joiner may have acknowledged.
+pub fn marker(view: &View<'_>, register: &Register) -> u64 {
+    let Some(joining) = &register.joining else { return register.marker };
+    match joint_state(view, register, joining) {
+        Joint::Acknowledging => register.marker + 1,
+        Joint::LostAgain => register.marker + 2,
+        Joint::Awaited(_) => register.marker,
     }
 }
 
@@ -118,13 +142,16 @@ fn replica(view: &View<'_>, register: &Register, secret: &SetSecret, slot: Slot)
 }
 
 /// A member whose present life the register names, in the set that is or the set that will be. A member that is not heard
-/// keeps what it was: its account harms nobody while it is away, and changing it for every silence would.
-fn may_vote(view: &View<'_>, register: &Register, slot: Slot) -> bool {
+/// is still who it was when it was last heard: its account harms nobody while it is away, and changing it for every silence
+/// would.
+pub fn may_vote(view: &View<'_>, register: &Register, slot: Slot) -> bool {
     let voters: &[Voter] = register.joining.as_ref().unwrap_or(&register.voters);
     let Some(registered) = voters.iter().find(|voter| voter.slot == slot) else {
         return false;
     };
-    view.voting(slot).is_none_or(|voting| voter(slot, voting) == *registered)
+    let returned = || view.record(slot)?.catch_up.as_ref().map(|catch_up| catch_up.voter.clone());
+    let present = view.voting(slot).map(|voting| voter(slot, voting)).or_else(returned);
+    present.is_none_or(|present| present == *registered)
 }
 
 fn source(view: &View<'_>, slot: Slot) -> Option<Source> {
