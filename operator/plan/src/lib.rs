@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use drover_api::ResourceKey;
+use drover_api::{ResourceKey, records::IncarnationState};
 
 pub mod actions;
 mod launches;
@@ -85,8 +85,20 @@ fn wish<'a>(observed: &'a Observed, key: &ResourceKey) -> Wish<'a> {
     }
 }
 
+/// What lives on without anybody declaring it. A set whose end is under way is no news.
 fn unclaimed(observed: &Observed, key: &ResourceKey) -> Vec<String> {
-    let machines =
-        observed.fleet.machines.values().filter(|machine| machine.key == *key && machine.phase < Phase::ShuttingDown);
-    machines.map(|machine| format!("{} ({key} {}): no manifest declares {key}", machine.id, machine.slot)).collect()
+    let records = observed.records.get(key).and_then(Seen::known);
+    let life = records.and_then(|records| records.incarnation.as_ref());
+    if life.is_some_and(|life| life.state == IncarnationState::Deleting) {
+        return Vec::new();
+    }
+    let fleet = &observed.fleet;
+    let machines = fleet.machines.values().filter(|machine| machine.key == *key && machine.phase < Phase::ShuttingDown);
+    let machines = machines.map(|machine| (machine.id.to_string(), machine.slot));
+    let volumes = fleet
+        .volumes
+        .values()
+        .filter(|volume| volume.key == *key && volume.phase < VolumePhase::Deleting && volume.attached_to.is_none());
+    let volumes = volumes.map(|volume| (volume.id.to_string(), volume.slot));
+    machines.chain(volumes).map(|(id, slot)| format!("{id} ({key} {slot}): no manifest declares {key}")).collect()
 }

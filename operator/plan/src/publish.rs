@@ -4,7 +4,7 @@ use drover_api::{
     Epoch, Slot,
     records::Register,
     tags::{Role, role_tags},
-    wire::{LeaderPhase, RunningRole, ServerReport, ThreadReport},
+    wire::{DataReport, LeaderPhase, Report, RunningRole, ServerReport, ThreadReport, VolumeReport},
 };
 
 use crate::{
@@ -80,7 +80,7 @@ pub fn upgrade(view: &View<'_>, out: &mut Out) {
                 format!("look at the agent's journal: {slot} went back from build {build}"),
             );
         }
-        if next.is_none() && !machine.held {
+        if next.is_none() && !machine.held && !is_making(report) {
             next = Some((slot, machine, build));
         }
     }
@@ -88,4 +88,10 @@ pub fn upgrade(view: &View<'_>, out: &mut Out) {
         let action = Action::Upgrade { slot, instance: machine.id.clone(), build: build.clone() };
         out.act(action, "its agent is of another build; mysqld goes on");
     }
+}
+
+/// An agent that makes a file system or data refuses to become another: it would begin anew.
+fn is_making(report: &Report) -> bool {
+    matches!(report.volume, VolumeReport::Formatting)
+        || matches!(report.mysql.data, DataReport::Initialising | DataReport::Seeding { .. })
 }
