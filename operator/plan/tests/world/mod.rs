@@ -369,7 +369,7 @@ impl World {
     }
 
     /// Replication: everyone has what the leader has.
-    fn live(&mut self) {
+    pub fn live(&mut self) {
         let frozen = self.frozen.clone();
         let running =
             |agent: &mut Agent| match agent.report.as_mut().map(|report| (report.slot, &mut report.mysql.server)) {
