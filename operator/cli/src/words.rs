@@ -44,17 +44,21 @@ pub fn lock(snapshot: &Snapshot) -> String {
     }
 }
 
-/// What would be done, a line each, and which values did not come from the manifest.
-pub fn plan(snapshot: &Snapshot, sets: &[&ResolvedSet]) -> String {
+/// What would be done, a line each, and which values did not come from the manifest. `forecast` goes as far as can be told.
+pub fn plan(snapshot: &Snapshot, forecast: &[Line], sets: &[&ResolvedSet]) -> String {
     let mut text = String::new();
     for set in &snapshot.sets {
-        let lines: Vec<&Line> = snapshot.plan.iter().filter(|line| line.set == set.key).collect();
+        let lines: Vec<&Line> = forecast.iter().filter(|line| line.set == set.key).collect();
         if lines.is_empty() && snapshot.ended.contains(&set.key) {
             continue;
         }
-        put(&mut text, format_args!("{}: {}\n", set.key, set.verdict));
-        for line in &lines {
+        put(&mut text, format_args!("{}\n", headline(set)));
+        for line in lines.iter().filter(|line| !is_record(line)) {
             put(&mut text, format_args!("  {} {}  ({})\n", line.sign, line.what, line.why));
+        }
+        match lines.iter().filter(|line| is_record(line)).count() {
+            0 => {}
+            count => put(&mut text, format_args!("  ~ {count} writes to its records in the bucket\n")),
         }
         let resolved = sets.iter().find(|resolved| resolved.key == set.key);
         if let (false, Some(resolved)) = (lines.is_empty(), resolved) {
@@ -67,14 +71,24 @@ pub fn plan(snapshot: &Snapshot, sets: &[&ResolvedSet]) -> String {
     section(&mut text, "Manifests that are not understood", &snapshot.problems);
     section(&mut text, "Waiting", &snapshot.waiting);
     section(&mut text, "Unclaimed, and left alone", &snapshot.unclaimed);
-    let count = |sign| snapshot.plan.iter().filter(|line| line.sign == sign).count();
+    let count = |sign| forecast.iter().filter(|line| line.sign == sign && !is_record(line)).count();
     if snapshot.has_changes() {
         let (makes, changes, ends) = (count(Sign::Makes), count(Sign::Changes), count(Sign::Ends));
-        put(&mut text, format_args!("first steps: {makes} to make, {changes} to change, {ends} to end\n"));
+        put(
+            &mut text,
+            format_args!(
+                "{makes} to make, {changes} to change, {ends} to end; what follows depends on the machines' own reports\n"
+            ),
+        );
     } else {
         text.push_str("nothing to do\n");
     }
     text
+}
+
+/// Drover's own bookkeeping: counted, not listed.
+fn is_record(line: &Line) -> bool {
+    line.action.starts_with("Put") || matches!(line.action.as_str(), "CreateCa" | "CreateBundle")
 }
 
 /// Fields that a manifest leaves out, with what they are and whose word that is.
@@ -112,7 +126,7 @@ fn json(value: &impl serde::Serialize) -> Option<String> {
 }
 
 fn describe_set(text: &mut String, set: &SetReport) {
-    put(text, format_args!("{}: {}\n", set.key, set.verdict));
+    put(text, format_args!("{}\n", headline(set)));
     let header = ["SLOT", "MACHINE", "ZONE", "ADDRESS", "ROLE", "EPOCH", "LAG", "AGE", "POSITION", "STATE"];
     let mut rows = vec![header.map(str::to_owned)];
     rows.extend(set.members.iter().map(row));
@@ -126,6 +140,12 @@ fn describe_set(text: &mut String, set: &SetReport) {
         put(text, format_args!("  {:?}: {}: {}\n", condition.kind, condition.reason, condition.message));
     }
     text.push('\n');
+}
+
+/// The verdict names its set.
+fn headline(set: &SetReport) -> String {
+    let key = set.key.to_string();
+    if set.verdict.starts_with(&key) { set.verdict.clone() } else { format!("{key}: {}", set.verdict) }
 }
 
 fn row(member: &MemberReport) -> [String; 10] {

@@ -2,7 +2,7 @@
 //! sent whose deadline ends outside the lease (law 7). What was learned is returned, and taken in by the operator afterwards.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -55,7 +55,9 @@ pub struct Done {
     pub set: StoredSet,
     pub learned: Vec<Learned>,
     pub done: Vec<&'static str>,
-    pub failed: Option<(Planned, ActError)>,
+    /// Whose actions were tried, whether they failed or not.
+    pub tried: BTreeSet<Option<Slot>>,
+    pub failed: Vec<(Planned, ActError)>,
 }
 
 /// What an effect taught us about the cloud.
@@ -107,25 +109,27 @@ struct Progress<'a> {
 // === impl Hands ===
 
 impl<C: Machines + Volumes + Objects, A: Agents> Hands<'_, C, A> {
-    /// Does a set's actions in order, up to the first that fails.
+    /// Does a set's actions in order. One that fails ends those of its slot, one that is the set's own ends them all: a slot
+    /// that cannot get on never holds up the others.
     pub async fn perform(&self, key: ResourceKey, set: StoredSet, actions: Vec<Planned>) -> Done {
         let mut progress = Progress { key: &key, set, learned: Vec::new() };
-        let mut done = Vec::new();
-        let mut failed = None;
+        let (mut done, mut tried) = (Vec::new(), BTreeSet::new());
+        let mut failed: Vec<(Planned, ActError)> = Vec::new();
         for planned in actions {
+            if failed.iter().any(|(before, error)| error.ends(before, &planned)) {
+                continue;
+            }
+            tried.insert(planned.slot);
             match self.act(&mut progress, &planned.action).await {
                 Ok(()) => {
                     tracing::info!(set = %key, action = planned.action.kind(), why = planned.why, "done");
                     done.push(planned.action.kind());
                 }
-                Err(error) => {
-                    failed = Some((planned, error));
-                    break;
-                }
+                Err(error) => failed.push((planned, error)),
             }
         }
         let Progress { set, learned, .. } = progress;
-        Done { key, set, learned, done, failed }
+        Done { key, set, learned, done, tried, failed }
     }
 
     async fn act(&self, progress: &mut Progress<'_>, action: &Action) -> Result<(), ActError> {
@@ -377,6 +381,11 @@ impl<C, A> std::fmt::Debug for Hands<'_, C, A> {
 // === impl ActError ===
 
 impl ActError {
+    /// Whether `later` is not to be tried after `failed` ended like this.
+    fn ends(&self, failed: &Planned, later: &Planned) -> bool {
+        matches!(self, ActError::LeaseEnds) || failed.slot.is_none() || failed.slot == later.slot
+    }
+
     /// The records that the plan was made from are out of date: they are read again before the next plan.
     pub fn is_conflict(&self) -> bool {
         match self {

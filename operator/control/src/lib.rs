@@ -8,6 +8,7 @@ pub mod certificates;
 pub mod directory;
 pub mod edge;
 mod fleet;
+pub mod forecast;
 pub mod live;
 pub mod lock;
 mod memory;

@@ -14,7 +14,7 @@ use drover_cloud::{
     machines::{Machine, MachineState},
     volumes::{AttachmentState, Volume, VolumeState},
 };
-use drover_plan::{Observed, Plan, observed::Intent};
+use drover_plan::{Observed, Plan, Planned, observed::Intent};
 use futures::{StreamExt, stream};
 use tokio::sync::watch;
 
@@ -269,7 +269,9 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
         let backoff = &self.memory.backoff;
         let due = plan.actions.iter().filter_map(|(key, actions)| {
             let set = sets.get(key)?.as_ref().ok()?;
-            (!actions.is_empty() && backoff.is_due(key, began)).then(|| (key.clone(), set.clone(), actions.clone()))
+            let is_due = |planned: &&Planned| backoff.is_due(&(key.clone(), planned.slot), began);
+            let actions: Vec<Planned> = actions.iter().filter(is_due).cloned().collect();
+            (!actions.is_empty()).then(|| (key.clone(), set.clone(), actions))
         });
         let done: Vec<Done> = stream::iter(due.collect::<Vec<_>>())
             .map(|(key, set, actions)| hands.perform(key, set, actions))
@@ -288,29 +290,31 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
     }
 
     /// Takes in what one set's actions taught. All of it happened after the plan was made.
-    fn learn(&mut self, done: Done) -> Option<Failed> {
+    fn learn(&mut self, done: Done) -> Vec<Failed> {
         let at = self.clock.monotonic();
         let now = self.clock.now();
         let memory = &mut self.memory;
         for learned in done.learned {
             memory.learn(learned, at, now);
         }
-        let Some((planned, error)) = done.failed else {
-            memory.backoff.succeeded(&done.key);
-            memory.sets.insert(done.key, Ok(done.set));
-            return None;
-        };
-        if error.is_conflict() {
+        for slot in done.tried.iter().filter(|slot| done.failed.iter().all(|(planned, _)| planned.slot != **slot)) {
+            memory.backoff.succeeded(&(done.key.clone(), *slot));
+        }
+        if done.failed.iter().any(|(_, error)| error.is_conflict()) {
             memory.sets.remove(&done.key);
         } else {
             memory.sets.insert(done.key.clone(), Ok(done.set));
         }
-        if !matches!(error, ActError::LeaseEnds) {
-            memory.backoff.failed(&done.key, at);
-        }
-        let again = memory.backoff.wait(&done.key, at);
-        tracing::warn!(set = %done.key, action = planned.action.kind(), %error, again_ms = again.as_millis(), "failed");
-        Some(Failed { set: done.key, action: planned.action.kind().to_owned(), error: error.to_string() })
+        let fail = |(planned, error): (Planned, ActError)| {
+            let whose = (done.key.clone(), planned.slot);
+            if !matches!(error, ActError::LeaseEnds) {
+                memory.backoff.failed(&whose, at);
+            }
+            let again_ms = memory.backoff.wait(&whose, at).as_millis();
+            tracing::warn!(set = %done.key, action = planned.action.kind(), %error, again_ms, "failed");
+            Failed { set: done.key.clone(), action: planned.action.kind().to_owned(), error: error.to_string() }
+        };
+        done.failed.into_iter().map(fail).collect()
     }
 
     fn stand_by(&mut self, holding: Holding, error: Option<String>) -> PassOutcome {

@@ -3,9 +3,9 @@
 
 use std::path::PathBuf;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use drover_api::{BuildId, bucket::RealmKeys, records::CurrentBuilds};
 use drover_cloud::{Class, CloudError, Objects, objects::Condition};
-use sha2::{Digest, Sha256};
 
 /// The binary that this process runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Binary {
         let bytes = read(&path)?;
         Ok(Self {
             architecture: architecture.to_owned(),
-            build: BuildId::new(hex::encode(Sha256::digest(&bytes))).expect("SHA-256 in hex is a build id"),
+            build: BuildId::new(hex::encode(digest(&SHA256, &bytes))).expect("SHA-256 in hex is a build id"),
             path,
         })
     }

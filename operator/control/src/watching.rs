@@ -8,7 +8,7 @@ use std::{
 };
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 
 use crate::directory::Scan;
 
@@ -35,9 +35,11 @@ impl Watching {
         // One place: further notices before the next scan say nothing new.
         let (sender, notices) = mpsc::channel(1);
         let watch = || {
-            let mut watcher = notify::recommended_watcher(move |_| {
-                if sender.try_send(()).is_err() {
-                    // A scan is due already.
+            let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+                // A scan opens and reads: that is no change. What the kernel could not tell may be one.
+                let is_change = event.map_or(true, |event| !event.kind.is_access());
+                if is_change && let Err(TrySendError::Closed(())) = sender.try_send(()) {
+                    tracing::trace!("nobody waits for changed manifests any more");
                 }
             })?;
             watcher.watch(&directory, RecursiveMode::NonRecursive)?;
@@ -93,4 +95,37 @@ pub fn scan(directory: &Path) -> io::Result<Scan> {
 #[expect(clippy::disallowed_methods, reason = "the pace of rescans, where the kernel does not tell")]
 async fn pause(time: Duration) {
     tokio::time::sleep(time).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_change_is_told_at_once_and_reading_is_no_change() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a.yaml");
+        fs::write(&path, "one").expect("written");
+        let mut watching = Watching::new(directory.path().to_owned());
+        assert!(watching.watcher.is_some(), "no inotify on this machine");
+        fs::write(&path, "two").expect("written");
+        tokio::time::timeout(Duration::from_secs(1), watching.notices.recv()).await.expect("told within a second");
+        // What is left of the same write is taken; then nothing but our own reading happens.
+        while tokio::time::timeout(Duration::from_millis(100), watching.notices.recv()).await.is_ok() {}
+        assert_eq!(scan(directory.path()).expect("a scan")["a.yaml"], Ok("two".into()));
+        let told = tokio::time::timeout(Duration::from_millis(300), watching.notices.recv()).await;
+        assert!(told.is_err(), "its own reading woke it");
+    }
+
+    #[test]
+    fn only_manifests_are_read() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for name in ["a.yaml", "b.yml", "c.json", "d.txt", ".e.yaml", "f.yaml~"] {
+            fs::write(directory.path().join(name), name).expect("written");
+        }
+        fs::create_dir(directory.path().join("g.yaml")).expect("made");
+        let scan = scan(directory.path()).expect("a scan");
+        assert_eq!(scan.keys().collect::<Vec<_>>(), ["a.yaml", "b.yml", "c.json", "g.yaml"]);
+        assert!(scan["g.yaml"].is_err(), "a directory was read as a file");
+    }
 }

@@ -5,9 +5,13 @@ mod common;
 use std::{collections::BTreeMap, time::Duration};
 
 use common::{World, declare, key};
-use drover_api::ResourceKey;
-use drover_cloud::flaky::{Counted, Crash, Odds, When};
-use drover_control::operator::DeleteRefused;
+use drover_api::{ResourceKey, bucket::RealmKeys};
+use drover_cloud::flaky::{Counted, Crash, Flaky, Odds, Plan as Faults, When};
+use drover_control::{
+    forecast::forecast,
+    operator::DeleteRefused,
+    publish::{Binary, PublishError},
+};
 use futures::executor::block_on;
 
 #[test]
@@ -130,6 +134,52 @@ fn a_look_changes_nothing_and_says_what_a_pass_would_do() {
     assert!(!plan.is_quiet() && snapshot.has_changes());
     assert_eq!(faults.changes(), 0);
     assert!(world.records().is_empty());
+}
+
+#[test]
+fn a_forecast_goes_on_to_every_machine_and_its_volume_and_does_none_of_it() {
+    let world = World::new();
+    let (mut operator, faults) = world.start();
+    operator.declare(declare("orders", 3, 1), vec![]);
+    let (observed, _, _) = block_on(operator.look());
+    let told = forecast(&observed, drover_plan::plan);
+    let count = |kind| told[&key("orders")].iter().filter(|planned| planned.action.kind() == kind).count();
+    assert_eq!((count("Launch"), count("CreateVolume"), count("Attach")), (4, 4, 4));
+    assert_eq!(faults.changes(), 0);
+    // Of what is there and as it should be, it tells nothing.
+    world.settle(&mut operator);
+    let (observed, _, _) = block_on(operator.look());
+    assert_eq!(forecast(&observed, drover_plan::plan), BTreeMap::new());
+    // Of what is to end, it tells the end.
+    operator.declare(BTreeMap::new(), vec![]);
+    assert_eq!(operator.delete(&key("orders")), Ok(()));
+    let (observed, _, _) = block_on(operator.look());
+    let told = forecast(&observed, drover_plan::plan);
+    let count = |kind| told[&key("orders")].iter().filter(|planned| planned.action.kind() == kind).count();
+    assert_eq!((count("Launch"), count("Terminate"), count("DeleteVolume")), (0, 4, 4));
+}
+
+#[test]
+fn the_binary_is_published_before_anything_is_launched_and_once() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("drover");
+    std::fs::write(&path, "a program").expect("written");
+    let binary = Binary::of(path, "arm64").expect("read");
+    let world = World::new();
+    let cloud = Flaky::new(world.fake.clone(), Faults::new(1));
+    let keys = RealmKeys::new("", &common::realm());
+    block_on(binary.publish(&cloud, &keys, || true)).expect("published");
+    let records = world.records();
+    assert_eq!(records[keys.binary(&binary.build).as_str()], b"a program");
+    let current = String::from_utf8(records[keys.current().as_str()].clone()).expect("JSON");
+    assert!(current.contains(&format!("\"arm64\": \"{}\"", binary.build)), "{current}");
+    let before = cloud.plan().calls(Counted::Mutating);
+    block_on(binary.publish(&cloud, &keys, || true)).expect("published");
+    assert_eq!(cloud.plan().calls(Counted::Mutating), before);
+    // Another build does not name itself current outside the lease.
+    let other = Binary { build: drover_api::BuildId::new("cd".repeat(32)).expect("a build"), ..binary };
+    assert!(matches!(block_on(other.publish(&cloud, &keys, || false)), Err(PublishError::LeaseEnds)));
+    assert_eq!(world.records()[keys.current().as_str()], current.as_bytes());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::Args;
-use drover_control::{edge::SystemClock, live::AskedAgents, watching};
+use drover_control::{Snapshot, edge::SystemClock, forecast::forecast, live::AskedAgents, watching, words::line};
 use drover_plan::observed::Seen;
 
 use crate::{
@@ -35,11 +35,14 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let (aws, cloud) = cloud::connect(&settings).await?;
     let agents = Arc::new(AskedAgents::new(Arc::new(SystemClock)));
     let (observed, _, snapshot) = looking(&settings, &aws, cloud, agents, Some(scan)).look().await;
+    let forecast = forecast(&observed, drover_plan::plan);
+    let lines = forecast.iter().flat_map(|(key, actions)| actions.iter().map(move |planned| line(key, planned)));
+    let lines: Vec<_> = lines.collect();
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(snapshot.as_ref())?);
+        println!("{}", serde_json::to_string_pretty(&Snapshot { plan: lines, ..snapshot.as_ref().clone() })?);
     } else {
         let sets: Vec<_> = observed.intents.values().filter_map(|intent| intent.set.as_ref().ok()).collect();
-        print!("{}", words::plan(&snapshot, &sets));
+        print!("{}", words::plan(&snapshot, &lines, &sets));
     }
     // A plan made without a part of the world is not the plan: a mistake, even where the rest is quiet.
     let unknown = observed.records.values().any(|seen| matches!(seen, Seen::Unknown { .. }));

@@ -1,14 +1,17 @@
-//! When a set whose actions failed is tried again: a budget for retries, per set, so that one that always fails costs little
-//! and delays no other.
+//! When a slot whose actions failed is tried again: a budget for retries, per slot and for a set's own actions, so that one
+//! that always fails costs little and delays no other.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use drover_api::ResourceKey;
+use drover_api::{ResourceKey, Slot};
 
 #[derive(Clone, Debug, Default)]
 pub struct Backoff {
-    failing: BTreeMap<ResourceKey, Failing>,
+    failing: BTreeMap<Whose, Failing>,
 }
+
+/// A slot of a set, or the set itself.
+type Whose = (ResourceKey, Option<Slot>);
 
 #[derive(Clone, Copy, Debug)]
 struct Failing {
@@ -24,25 +27,25 @@ const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(30);
 
 impl Backoff {
-    /// May the set's actions be tried at `now`?
-    pub fn is_due(&self, key: &ResourceKey, now: Duration) -> bool {
-        self.failing.get(key).is_none_or(|failing| now >= failing.again)
+    /// May its actions be tried at `now`?
+    pub fn is_due(&self, whose: &Whose, now: Duration) -> bool {
+        self.failing.get(whose).is_none_or(|failing| now >= failing.again)
     }
 
-    /// How long until the set is tried again.
-    pub fn wait(&self, key: &ResourceKey, now: Duration) -> Duration {
-        self.failing.get(key).map_or(Duration::ZERO, |failing| failing.again.saturating_sub(now))
+    /// How long until it is tried again.
+    pub fn wait(&self, whose: &Whose, now: Duration) -> Duration {
+        self.failing.get(whose).map_or(Duration::ZERO, |failing| failing.again.saturating_sub(now))
     }
 
-    pub fn failed(&mut self, key: &ResourceKey, now: Duration) {
-        let failing = self.failing.entry(key.clone()).or_insert(Failing { count: 0, again: now });
+    pub fn failed(&mut self, whose: &Whose, now: Duration) {
+        let failing = self.failing.entry(whose.clone()).or_insert(Failing { count: 0, again: now });
         let doublings = failing.count.min(10);
         failing.again = now + FIRST.saturating_mul(1 << doublings).min(LONGEST);
         failing.count += 1;
     }
 
-    pub fn succeeded(&mut self, key: &ResourceKey) {
-        self.failing.remove(key);
+    pub fn succeeded(&mut self, whose: &Whose) {
+        self.failing.remove(whose);
     }
 }
 
@@ -58,13 +61,14 @@ mod tests {
             namespace: Namespace::new("default").expect("namespace"),
             name: ResourceName::new("orders").expect("name"),
         };
+        let (key, other) = ((key.clone(), Some(Slot::Member(0))), (key, None));
         let mut backoff = Backoff::default();
         let now = Duration::from_secs(100);
         assert!(backoff.is_due(&key, now));
         for seconds in [1, 2, 4, 8, 16, 30, 30] {
             backoff.failed(&key, now);
             assert_eq!(backoff.wait(&key, now), Duration::from_secs(seconds));
-            assert!(!backoff.is_due(&key, now));
+            assert!(!backoff.is_due(&key, now) && backoff.is_due(&other, now));
             assert!(backoff.is_due(&key, now + Duration::from_secs(seconds)));
         }
         backoff.succeeded(&key);

@@ -233,6 +233,7 @@ impl World {
     }
 
     /// Passes, three seconds apart, until a pass wants nothing and every set is ready; the number of passes.
+    #[expect(clippy::panic, reason = "a test that fails says how the sets are")]
     pub fn settle(&self, operator: &mut Process) -> usize {
         for pass in 1..=PASSES_MAX {
             let outcome = futures::executor::block_on(operator.pass());

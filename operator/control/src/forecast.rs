@@ -1,0 +1,157 @@
+//! What a plan leads to, as far as that can be told beforehand: each action is taken to succeed at once, and the next plan is
+//! made of that. It ends where an agent's word is needed. For people only: nothing of it is ever executed.
+
+use std::collections::BTreeMap;
+
+use drover_api::{
+    ResourceKey, Slot,
+    launch::{LaunchRequest, VolumeRequest},
+    secrets::SetSecret,
+    tags::{self, SpecHash, TagVerdict},
+};
+use drover_plan::{
+    Action, Observed, Plan, Planned,
+    observed::{Machine, Phase, Seen, SetRecords, Volume, VolumePhase},
+};
+
+/// A set's life from nothing to the first word of its agents takes about ten plans.
+const ROUNDS_MAX: usize = 32;
+
+/// All actions, by set, in the order in which they would be done.
+pub fn forecast(observed: &Observed, plan: fn(&Observed) -> Plan) -> BTreeMap<ResourceKey, Vec<Planned>> {
+    let mut world = observed.clone();
+    let mut told: BTreeMap<ResourceKey, Vec<Planned>> = BTreeMap::new();
+    for _ in 0..ROUNDS_MAX {
+        let mut is_over = true;
+        for (key, actions) in plan(&world).actions {
+            let told = told.entry(key.clone()).or_default();
+            for planned in actions {
+                // What the world would not answer is asked for again and again: said once.
+                if !told.iter().any(|known| known.action == planned.action) {
+                    succeed(&mut world, &key, &planned.action);
+                    told.push(planned);
+                    is_over = false;
+                }
+            }
+        }
+        if is_over {
+            break;
+        }
+    }
+    told.retain(|_, actions| !actions.is_empty());
+    told
+}
+
+/// The world as it would be after the action.
+fn succeed(world: &mut Observed, key: &ResourceKey, action: &Action) {
+    match action {
+        Action::Launch { slot, request } => launched(world, *slot, request),
+        Action::CreateVolume { slot, request } => created(world, *slot, request),
+        Action::Attach { volume, instance } => {
+            if let Some(volume) = world.fleet.volumes.get_mut(volume) {
+                volume.phase = VolumePhase::Attached;
+                volume.attached_to = Some(instance.clone());
+            }
+        }
+        Action::Terminate { instance } => {
+            if let Some(machine) = world.fleet.machines.get_mut(instance) {
+                machine.phase = Phase::Terminated;
+            }
+            for volume in
+                world.fleet.volumes.values_mut().filter(|volume| volume.attached_to.as_ref() == Some(instance))
+            {
+                volume.attached_to = None;
+                volume.phase = VolumePhase::Available;
+            }
+        }
+        Action::DeleteVolume { volume } => {
+            if let Some(volume) = world.fleet.volumes.get_mut(volume) {
+                volume.phase = VolumePhase::Deleted;
+            }
+        }
+        Action::Tag { instance, tags } => {
+            if let Some(machine) = world.fleet.machines.get_mut(instance) {
+                machine.role = tags::read_role(tags).or(machine.role);
+            }
+        }
+        Action::FindByToken { .. } | Action::LookUpMachine { .. } | Action::LookUpVolume { .. } => {}
+        Action::Unprotect { .. } | Action::Order { .. } | Action::Upgrade { .. } => {}
+        Action::PutIncarnation { .. }
+        | Action::CreateCa { .. }
+        | Action::PutRegister { .. }
+        | Action::PutJournal { .. }
+        | Action::CreateBundle { .. }
+        | Action::PutSlot { .. } => {
+            if let Seen::Known(records) = world.records.entry(key.clone()).or_insert(Seen::Known(SetRecords::default()))
+            {
+                written(records, action);
+            }
+        }
+    }
+}
+
+fn written(records: &mut SetRecords, action: &Action) {
+    match action {
+        Action::PutIncarnation { record, .. } => {
+            let known = records.incarnation.as_ref().map(|known| &known.incarnation);
+            if known != Some(&record.incarnation) {
+                *records = SetRecords::default();
+            }
+            records.incarnation = Some(record.clone());
+        }
+        Action::CreateCa { .. } => records.secret = Some(SetSecret("forecast".into())),
+        Action::PutRegister { register, .. } => records.register = Some(register.as_ref().clone()),
+        Action::PutJournal { register, .. } => {
+            records.journal.insert(register.epoch);
+        }
+        Action::CreateBundle { slot, .. } => {
+            records.bundles.insert(*slot);
+        }
+        Action::PutSlot { slot, record, .. } => {
+            records.slots.insert(*slot, record.as_ref().clone());
+        }
+        _ => {}
+    }
+}
+
+fn launched(world: &mut Observed, slot: Slot, request: &LaunchRequest) {
+    let TagVerdict::Ours { identity, attempt } = tags::read(&world.realm, &request.tags) else {
+        return;
+    };
+    let id = format!("i-new{}{slot}{attempt}", identity.incarnation).parse().expect("letters and digits");
+    let machine = Machine {
+        id,
+        key: identity.key,
+        incarnation: identity.incarnation,
+        slot,
+        attempt,
+        token: Some(request.token.clone()),
+        phase: Phase::Running,
+        zone: request.zone.clone(),
+        address: None,
+        architecture: None,
+        spec: request.tags.get(tags::SPEC).cloned().map(SpecHash),
+        role: tags::read_role(&request.tags),
+        held: false,
+        launched: world.now,
+    };
+    world.fleet.machines.insert(machine.id.clone(), machine);
+}
+
+fn created(world: &mut Observed, slot: Slot, request: &VolumeRequest) {
+    let TagVerdict::Ours { identity, attempt } = tags::read(&world.realm, &request.tags) else {
+        return;
+    };
+    let id = format!("vol-new{}{slot}{attempt}", identity.incarnation).parse().expect("letters and digits");
+    let volume = Volume {
+        id,
+        key: identity.key,
+        incarnation: identity.incarnation,
+        slot,
+        attempt,
+        zone: request.zone.clone(),
+        phase: VolumePhase::Available,
+        attached_to: None,
+    };
+    world.fleet.volumes.insert(volume.id.clone(), volume);
+}
