@@ -76,9 +76,10 @@ meta() { curl -sSf -m 5 -H "X-aws-ec2-metadata-token: $TOKEN" "$IMDS/meta-data/i
 ROLE=$(meta '' | head -n 1)
 CREDENTIALS=$(meta "$ROLE" | tr -d '\n')
 field() { printf %s "$CREDENTIALS" | sed -n "s/.*\"$1\" *: *\"\([^\"]*\)\".*/\1/p"; }
-# The key goes through a pipe: arguments are for everyone to see.
-get() { printf 'user = "%s:%s"\nheader = "x-amz-security-token: %s"\n' "$(field AccessKeyId)" "$(field SecretAccessKey)" \
-  "$(field Token)" | curl -sSf -m 150 -K - --aws-sigv4 "aws:amz:$REGION:s3" -o "$2" "$BASE/$1"; }
+# The key goes through a pipe: arguments are for everyone to see. EMPTY is the hash of no body, which S3 wants signed and older curls omit.
+EMPTY=e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
+get() { printf 'user = "%s:%s"\nheader = "x-amz-security-token: %s"\nheader = "x-amz-content-sha256: %s"\n' "$(field AccessKeyId)" \
+  "$(field SecretAccessKey)" "$(field Token)" $EMPTY | curl -sSf -m 150 -K - --aws-sigv4 "aws:amz:$REGION:s3" -o "$2" "$BASE/$1"; }
 case $(uname -m) in aarch64) ARCH=arm64 ;; *) ARCH=$(uname -m) ;; esac
 get current current.json
 SHA=$(tr -d ' \n' <current.json | sed -n "s/.*\"$ARCH\":\"\([0-9a-f]\{64\}\)\".*/\1/p")
