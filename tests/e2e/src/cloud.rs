@@ -10,11 +10,11 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use drover_local::{calls::Call, control::MachineLine, home::Endpoints};
 
 use crate::{
     pace::within,
     programs::{self, run, start},
+    said::{Call, Endpoints, Instance},
 };
 
 /// A cloud on this host, and the scratch directory of its scenario.
@@ -58,7 +58,10 @@ impl Cloud {
         command.arg("--dir").arg(&home).args(["up", "--ec2-port", "0", "--s3-port", "0", "--image-cache"]);
         let mut child = start(command.arg(image_cache()), "TERM", &log)?;
         let endpoints = within(UP, "drover-local is ready", || match child.try_wait()? {
-            None => Ok(drover_local::home::Home::new(&home).endpoints()?),
+            None => match fs::read(home.join("ready.json")) {
+                Ok(ready) => Ok(Some(serde_json::from_slice(&ready)?)),
+                Err(_) => Ok(None),
+            },
             Some(status) => bail!("drover-local ended with {status}: {}", fs::read_to_string(&log)?),
         });
         match endpoints {
@@ -110,7 +113,7 @@ impl Cloud {
     }
 
     /// Every instance that EC2 shows.
-    pub fn machines(&self) -> anyhow::Result<Vec<MachineLine>> {
+    pub fn machines(&self) -> anyhow::Result<Vec<Instance>> {
         let text = self.ask(&["machines", "--json"])?;
         text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
     }

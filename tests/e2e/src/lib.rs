@@ -9,6 +9,7 @@ mod fleet;
 mod operator;
 mod pace;
 mod programs;
+mod said;
 mod scenario;
 
 pub use cloud::{Cloud, Waiter};
@@ -16,4 +17,5 @@ pub use ec2::Xml;
 pub use fleet::{Facts, Machine};
 pub use operator::{Asked, Operator, manifest};
 pub use pace::{Clock, within};
+pub use said::{Call, Endpoints, Instance, Lock, Status};
 pub use scenario::{heading, scenario};

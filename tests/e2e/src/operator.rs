@@ -10,7 +10,6 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use drover_api::conditions::ConditionType;
-use drover_control::{Snapshot, socket};
 use drover_plan::SetReport;
 use nix::{
     sys::signal::{Signal, kill},
@@ -20,7 +19,8 @@ use nix::{
 use crate::{
     Cloud,
     pace::within,
-    programs::{self, finish, start},
+    programs::{self, finish, run, start},
+    said::Status,
 };
 
 /// An operator and its directory: configuration, manifests, socket, log.
@@ -43,6 +43,7 @@ pub struct Asked {
 }
 
 const COMMAND: Duration = Duration::from_secs(60);
+const STATUS: Duration = Duration::from_secs(5);
 /// A lease as short as the operator takes it, so that a takeover is soon.
 const CONFIG: &str = "\
 realm: e2e
@@ -100,9 +101,10 @@ impl Operator {
     }
 
     /// What its socket says now.
-    pub fn status(&self) -> anyhow::Result<Snapshot> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(runtime.block_on(socket::ask_status(&socket::path(&self.state)))?)
+    pub fn status(&self) -> anyhow::Result<Status> {
+        let socket = self.state.join("drover.sock").display().to_string();
+        let url = "http://drover/v1/status";
+        Ok(serde_json::from_str(&run(&["curl", "-sS", "--unix-socket", &socket, url], STATUS)?)?)
     }
 
     /// One set's report.
