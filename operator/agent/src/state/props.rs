@@ -28,10 +28,9 @@ enum Happens {
     },
     Silent,
     Ended,
-    Marker {
-        epoch: u64,
-        n: u64,
-    },
+    /// What can be read is what is so.
+    Truth,
+    Marker,
     Order {
         fence: u64,
         epoch: u64,
@@ -50,12 +49,13 @@ fn happens() -> impl Strategy<Value = Happens> {
         2 => Just(Happens::Tick),
         8 => any::<u8>().prop_map(Happens::Done),
         1 => Just(Happens::Failed),
-        6 => (any::<bool>(), any::<bool>(), any::<bool>(), 0u8..3, prop::bool::weighted(0.2)).prop_map(
+        1 => (any::<bool>(), any::<bool>(), any::<bool>(), 0u8..3, prop::bool::weighted(0.2)).prop_map(
             |(read_only, super_read_only, offline, k, channel)| Happens::Observed { read_only, super_read_only, offline, k, channel }
         ),
         1 => Just(Happens::Silent),
         1 => Just(Happens::Ended),
-        2 => (0u64..3, 0u64..3).prop_map(|(epoch, n)| Happens::Marker { epoch, n }),
+        10 => Just(Happens::Truth),
+        2 => Just(Happens::Marker),
         3 => (1u64..3, 1u64..3, 1u64..5, 0u8..6).prop_map(|(fence, epoch, seq, role)| Happens::Order { fence, epoch, seq, role }),
         1 => any::<bool>().prop_map(|reboot| Happens::RestartAgent { reboot }),
         1 => Just(Happens::HostShutdown),
@@ -79,6 +79,8 @@ struct Truth {
     acknowledged: Vec<Epoch>,
     register_said_yes: bool,
     unsealed: bool,
+    admitted: bool,
+    k: u8,
     close_returned: bool,
     channel_is_ours: bool,
 }
@@ -202,12 +204,14 @@ impl Truth {
                 let up = Up { start: format!("start-{}", self.starts), pid: self.starts, since: Millis(0) };
                 self.up = Some(up.clone());
                 (self.unsealed, self.written, self.acknowledged) = (false, vec![], vec![]);
+                (self.admitted, self.k) = (false, 0);
                 self.close_returned = false;
                 Outcome::Started(up)
             }
             Task::Close => {
                 self.close_returned = !luck.is_multiple_of(3);
                 self.unsealed &= !self.close_returned;
+                self.admitted = false;
                 Outcome::Closed { returned: self.close_returned }
             }
             Task::ReadRegister => {
@@ -219,6 +223,14 @@ impl Truth {
             }
             Task::Unseal => {
                 self.unsealed = true;
+                Outcome::Plain
+            }
+            Task::Admit => {
+                self.admitted = true;
+                Outcome::Plain
+            }
+            Task::SemiSync { k } => {
+                self.k = k;
                 Outcome::Plain
             }
             _ => Outcome::Plain,
@@ -278,8 +290,14 @@ impl Truth {
                 self.unsealed = false;
                 Event::Ended { start, how: "killed".into() }
             }
-            Happens::Marker { epoch, n } => {
-                let (epoch, n) = *self.written.iter().find(|written| **written == (Epoch(epoch), n))?;
+            Happens::Truth => {
+                let mut seen = self.observation(&up?);
+                (seen.read_only, seen.super_read_only) = (!self.unsealed, !self.unsealed);
+                (seen.offline, seen.source_k) = (!self.admitted, self.k);
+                Event::Observed { ticket: self.ticket, result: Ok(Box::new(seen)) }
+            }
+            Happens::Marker => {
+                let (epoch, n) = self.written.pop()?;
                 self.acknowledged.push(epoch);
                 Event::MarkerAcknowledged { start: up?.start, epoch, n }
             }
@@ -296,7 +314,7 @@ impl Truth {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
     #[test]
-    fn nothing_that_happens_makes_the_agent_break_a_law(script in prop::collection::vec(happens(), 1..150)) {
+    fn nothing_that_happens_makes_the_agent_break_a_law(script in prop::collection::vec(happens(), 1..250)) {
         let mut truth = Truth::default();
         let mut now = Millis(1_000_000);
         let mut state = State::new(me());
