@@ -1,6 +1,8 @@
 //! Executes what a plan asks for, exactly, and decides nothing (law 5). Every effect asks the lock first: no mutating call is
 //! sent whose deadline ends outside the lease (law 7). What was learned is returned, and taken in by the operator afterwards.
 
+mod error;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
@@ -24,12 +26,14 @@ use drover_cloud::{
 use drover_plan::{Action, Planned};
 
 use crate::{
-    agents::{AgentError, Agents, Endpoint},
-    certificates::{self, CertificateError},
+    agents::{Agents, Endpoint},
+    certificates,
     edge::{Clock, Entropy},
     lock::Lease,
     store::{self, StoreError, Stored, StoredSet, Written},
 };
+
+pub use error::ActError;
 
 /// Everything that an action may touch.
 pub struct Hands<'a, C, A> {
@@ -76,29 +80,6 @@ pub enum Learned {
     VolumeDeleted(VolumeId),
 }
 
-/// Why an action was not done.
-#[derive(Debug, thiserror::Error)]
-pub enum ActError {
-    #[error("this operator's lease does not last long enough for another call")]
-    LeaseEnds,
-    #[error(transparent)]
-    Cloud(#[from] CloudError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Agent(#[from] AgentError),
-    #[error(transparent)]
-    Certificate(#[from] CertificateError),
-    #[error("{what} is not what it was when the plan was made")]
-    Moved { what: String },
-    #[error("there is no way to reach the agent of {instance} yet")]
-    NoEndpoint { instance: InstanceId },
-    #[error("{slot} has taken orders of fence {fence}, epoch {epoch}, number {seq}, which are newer than ours")]
-    Stale { slot: Slot, fence: u64, epoch: Epoch, seq: u64 },
-    #[error("{slot} refuses the order: {reason}")]
-    OrderRefused { slot: Slot, reason: String },
-}
-
 /// The state of one set's list while it is worked on.
 struct Progress<'a> {
     key: &'a ResourceKey,
@@ -109,8 +90,8 @@ struct Progress<'a> {
 // === impl Hands ===
 
 impl<C: Machines + Volumes + Objects, A: Agents> Hands<'_, C, A> {
-    /// Does a set's actions in order. One that fails ends those of its slot, one that is the set's own ends them all: a slot
-    /// that cannot get on never holds up the others.
+    /// Does a set's actions in order. One that fails ends those of its slot, so that a slot that cannot get on never holds up
+    /// the others; one that is the set's own, or that finds other records than the plan was made from, ends them all.
     pub async fn perform(&self, key: ResourceKey, set: StoredSet, actions: Vec<Planned>) -> Done {
         let mut progress = Progress { key: &key, set, learned: Vec::new() };
         let (mut done, mut tried) = (Vec::new(), BTreeSet::new());
@@ -375,31 +356,6 @@ impl<C: Machines + Volumes + Objects, A: Agents> Hands<'_, C, A> {
 impl<C, A> std::fmt::Debug for Hands<'_, C, A> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Hands(fence {})", self.fence)
-    }
-}
-
-// === impl ActError ===
-
-impl ActError {
-    /// Whether `later` is not to be tried after `failed` ended like this.
-    fn ends(&self, failed: &Planned, later: &Planned) -> bool {
-        matches!(self, ActError::LeaseEnds) || failed.slot.is_none() || failed.slot == later.slot
-    }
-
-    /// The records that the plan was made from are out of date: they are read again before the next plan.
-    pub fn is_conflict(&self) -> bool {
-        match self {
-            ActError::Moved { .. } => true,
-            // A lost reply leaves a record in one of two states, and only a read tells which.
-            ActError::Store(_) => true,
-            ActError::LeaseEnds
-            | ActError::Cloud(_)
-            | ActError::Agent(_)
-            | ActError::Certificate(_)
-            | ActError::NoEndpoint { .. }
-            | ActError::Stale { .. }
-            | ActError::OrderRefused { .. } => false,
-        }
     }
 }
 

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use drover_api::{
-    ResourceKey, Slot,
+    ClientToken, ResourceKey, Slot,
     launch::{LaunchRequest, VolumeRequest},
+    records::SlotRecord,
     secrets::SetSecret,
     tags::{self, SpecHash, TagVerdict},
 };
@@ -17,6 +18,10 @@ use drover_plan::{
 /// A set's life from nothing to the first word of its agents takes about ten plans.
 const ROUNDS_MAX: usize = 32;
 
+/// What the ids of machines and volumes begin with that are not there yet.
+const NEW_MACHINE: &str = "i-new";
+const NEW_VOLUME: &str = "vol-new";
+
 /// All actions, by set, in the order in which they would be done.
 pub fn forecast(observed: &Observed, plan: fn(&Observed) -> Plan) -> BTreeMap<ResourceKey, Vec<Planned>> {
     let mut world = observed.clone();
@@ -27,19 +32,53 @@ pub fn forecast(observed: &Observed, plan: fn(&Observed) -> Plan) -> BTreeMap<Re
             let told = told.entry(key.clone()).or_default();
             for planned in actions {
                 // What the world would not answer is asked for again and again: said once.
-                if !told.iter().any(|known| known.action == planned.action) {
-                    succeed(&mut world, &key, &planned.action);
-                    told.push(planned);
-                    is_over = false;
+                if told.iter().any(|known| known.action == planned.action) {
+                    continue;
                 }
+                is_over = false;
+                succeed(&mut world, &key, &planned.action);
+                told.push(Planned { why: reason(told, &planned), ..planned });
             }
         }
         if is_over {
             break;
         }
     }
+    for actions in told.values_mut() {
+        actions.retain(|planned| !is_understood(&planned.action));
+    }
     told.retain(|_, actions| !actions.is_empty());
     told
+}
+
+/// A launch is done because it is recorded; a person wants to know why it was recorded.
+fn reason(told: &[Planned], planned: &Planned) -> String {
+    let (Action::Launch { slot, .. } | Action::CreateVolume { slot, .. }) = &planned.action else {
+        return planned.why.clone();
+    };
+    let recorded = told.iter().rev().find(|known| {
+        matches!(&known.action, Action::PutSlot { slot: of, record, .. }
+            if of == slot && tokens(record).any(|token| requests(&planned.action, token)))
+    });
+    recorded.map_or_else(|| planned.why.clone(), |recorded| recorded.why.clone())
+}
+
+fn tokens(record: &SlotRecord) -> impl Iterator<Item = &ClientToken> {
+    let machine = record.launch.as_ref().map(|request| &request.token);
+    machine.into_iter().chain(record.volume_request.as_ref().map(|request| &request.token))
+}
+
+fn requests(action: &Action, token: &ClientToken) -> bool {
+    match action {
+        Action::Launch { request, .. } => request.token == *token,
+        Action::CreateVolume { request, .. } => request.token == *token,
+        _ => false,
+    }
+}
+
+/// That a new volume is attached goes without saying, and its id would be an invention.
+fn is_understood(action: &Action) -> bool {
+    matches!(action, Action::Attach { volume, .. } if volume.as_str().starts_with(NEW_VOLUME))
 }
 
 /// The world as it would be after the action.
@@ -118,7 +157,7 @@ fn launched(world: &mut Observed, slot: Slot, request: &LaunchRequest) {
     let TagVerdict::Ours { identity, attempt } = tags::read(&world.realm, &request.tags) else {
         return;
     };
-    let id = format!("i-new{}{slot}{attempt}", identity.incarnation).parse().expect("letters and digits");
+    let id = format!("{NEW_MACHINE}{}{slot}{attempt}", identity.incarnation).parse().expect("letters and digits");
     let machine = Machine {
         id,
         key: identity.key,
@@ -142,7 +181,7 @@ fn created(world: &mut Observed, slot: Slot, request: &VolumeRequest) {
     let TagVerdict::Ours { identity, attempt } = tags::read(&world.realm, &request.tags) else {
         return;
     };
-    let id = format!("vol-new{}{slot}{attempt}", identity.incarnation).parse().expect("letters and digits");
+    let id = format!("{NEW_VOLUME}{}{slot}{attempt}", identity.incarnation).parse().expect("letters and digits");
     let volume = Volume {
         id,
         key: identity.key,

@@ -7,29 +7,22 @@ use std::{
     time::Duration,
 };
 
-use drover_api::{Incarnation, InstanceId, Realm, ResourceKey, VolumeId, bucket::RealmKeys, records::IncarnationState};
-use drover_cloud::{
-    Machines, Objects, Volumes,
-    capacity::CapacityMemory,
-    machines::{Machine, MachineState},
-    volumes::{AttachmentState, Volume, VolumeState},
-};
+use drover_api::{InstanceId, Realm, ResourceKey, bucket::RealmKeys, records::IncarnationState};
+use drover_cloud::{Machines, Objects, Volumes};
 use drover_plan::{Observed, Plan, Planned, observed::Intent};
 use futures::{StreamExt, stream};
 use tokio::sync::watch;
 
 use crate::{
-    act::{ActError, Done, Hands, Learned},
+    act::{ActError, Done, Hands},
     agents::{Agents, Endpoint},
     edge::{Clock, Entropy},
-    fleet::Listing,
     lock::{Challenger, Holding, Lease},
-    memory::{Absences, Backoff, Catalogs, Fresh, Sends},
+    memory::{Memory, Sends},
     observe::{Bucket, Pace},
     publish::Binary,
     report,
     snapshot::{Failed, Lock, Snapshot},
-    store::StoredSet,
 };
 
 /// What an operator is told at its start.
@@ -70,25 +63,6 @@ pub struct Operator<C, A> {
     seq: AtomicU64,
     passes: u64,
     snapshot: watch::Sender<Arc<Snapshot>>,
-}
-
-/// Everything that is kept between passes; a new process begins with none of it.
-#[derive(Debug, Default)]
-pub(crate) struct Memory {
-    /// The fence that the records were read under.
-    fence: Option<u64>,
-    pub(crate) sets: BTreeMap<ResourceKey, Result<StoredSet, String>>,
-    pub(crate) bucket: Bucket,
-    pub(crate) machines: Listing<InstanceId, Machine>,
-    pub(crate) volumes: Listing<VolumeId, Volume>,
-    pub(crate) fresh: Fresh,
-    pub(crate) absent_machines: Absences<InstanceId>,
-    pub(crate) absent_volumes: Absences<VolumeId>,
-    pub(crate) sends: Sends,
-    pub(crate) capacity: CapacityMemory,
-    pub(crate) catalogs: Catalogs,
-    pub(crate) minted: BTreeMap<ResourceKey, Incarnation>,
-    backoff: Backoff,
 }
 
 /// How a pass went.
@@ -214,6 +188,11 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
             self.forget_records();
             self.memory.sends = Sends::default();
             if let Some(binary) = &self.config.binary {
+                self.snapshot.send_modify(|snapshot| {
+                    let waiting = vec!["BinaryUploading: the agent's binary goes to the bucket first".to_owned()];
+                    let lock = Lock { holder: self.config.holder.clone(), fence, ours: true, error: None };
+                    *snapshot = Arc::new(Snapshot { lock, waiting, ..Snapshot::empty(self.config.realm.clone()) });
+                });
                 let permit = || self.lease.permits(self.clock.monotonic(), self.config.deadline);
                 if let Err(error) = binary.publish(&*self.cloud, &self.keys, permit).await {
                     return self.stand_by(self.lease.holding(), Some(error.to_string()));
@@ -365,66 +344,5 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
 impl<C, A> std::fmt::Debug for Operator<C, A> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Operator({}, pass {})", self.config.realm, self.passes)
-    }
-}
-
-// === impl Memory ===
-
-impl Memory {
-    /// A machine is on its way from one state to another: worth looking sooner.
-    pub(crate) fn in_transition(&self) -> bool {
-        let settled = |machine: &Machine| {
-            matches!(machine.state, MachineState::Running | MachineState::Stopped | MachineState::Terminated)
-        };
-        !self.machines.shown.values().all(settled)
-    }
-
-    pub(crate) fn volumes_in_transition(&self) -> bool {
-        let attached = |volume: &Volume| {
-            volume.attachment.as_ref().is_none_or(|attachment| attachment.state == AttachmentState::Attached)
-        };
-        let settled = |volume: &Volume| {
-            attached(volume) && !matches!(volume.state, VolumeState::Creating | VolumeState::Deleting)
-        };
-        !self.volumes.shown.values().all(settled)
-    }
-
-    fn learn(&mut self, learned: Learned, at: Duration, now: drover_api::Millis) {
-        match learned {
-            Learned::Minted(token) => self.sends.minted(&token),
-            Learned::Launched(request, result) => {
-                self.sends.sent(&request.token, result.as_ref().map(|_| ()), now);
-                match result {
-                    Ok(machine) => self.fresh.machine(*machine, at),
-                    Err(error) => self.capacity.note(&request, &error, now),
-                }
-            }
-            Learned::VolumeCreated(token, result) => {
-                self.sends.sent(&token, result.as_ref().map(|_| ()), now);
-                if let Ok(volume) = result {
-                    self.fresh.volume(*volume, at);
-                }
-            }
-            Learned::FoundByToken(token, found) => {
-                self.sends.looked_up(&token, found.len(), now);
-                for machine in found {
-                    self.fresh.machine(machine, at);
-                }
-            }
-            Learned::Machine(id, None) => self.absent_machines.not_found(&id),
-            Learned::Machine(id, Some(machine)) => {
-                self.absent_machines.found(&id);
-                self.fresh.machine(*machine, at);
-            }
-            Learned::Volume(id, None) => self.absent_volumes.not_found(&id),
-            Learned::Volume(id, Some(volume)) => {
-                self.absent_volumes.found(&id);
-                self.fresh.volume(*volume, at);
-            }
-            Learned::Ended(id) => self.fresh.ended(&id, at),
-            Learned::Tagged(id, tags) => self.fresh.tagged(&id, &tags, at),
-            Learned::Attached(volume, instance) => self.fresh.attached(&volume, &instance, at),
-            Learned::VolumeDeleted(id) => self.fresh.deleted(&id, at),
-        }
     }
 }

@@ -168,3 +168,72 @@ fn code(status: ExitStatus) -> ExitCode {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
+
+#[cfg(test)]
+mod tests {
+    use drover_api::{Realm, Slot};
+    use drover_plan::SetReport;
+
+    use super::*;
+
+    fn member(slot: Slot, role: Role, lag_ms: Option<u64>, number: u8) -> MemberReport {
+        MemberReport {
+            slot,
+            instance: Some(format!("i-{number}").parse().expect("an instance")),
+            zone: None,
+            address: Some(Ipv4Addr::new(10, 42, 1, number)),
+            role: Some(role),
+            epoch: None,
+            position: None,
+            lag_ms,
+            report_age_ms: None,
+            state: String::new(),
+            ready: true,
+        }
+    }
+
+    fn snapshot(members: Vec<MemberReport>) -> (Snapshot, ResourceKey) {
+        let key = ResourceKey { namespace: "default".parse().expect("valid"), name: "orders".parse().expect("valid") };
+        let set = SetReport {
+            key: key.clone(),
+            generation: 1,
+            verdict: "m0 is booting".into(),
+            ready: true,
+            primary: None,
+            epoch: None,
+            members,
+            conditions: vec![],
+            awaiting: vec![],
+        };
+        (Snapshot { sets: vec![set], ..Snapshot::empty(Realm::new("r").expect("a realm")) }, key)
+    }
+
+    #[test]
+    fn the_primary_or_the_replica_least_behind_is_taken() {
+        let (snapshot, key) = snapshot(vec![
+            member(Slot::Member(0), Role::Primary, None, 1),
+            member(Slot::Member(1), Role::Replica, Some(900), 2),
+            member(Slot::Member(2), Role::Joining, Some(0), 3),
+            member(Slot::Reader(0), Role::Reader, Some(20), 4),
+        ]);
+        let address = |replica| target(&snapshot, &key, replica).map(|target| target.address.octets()[3]).ok();
+        assert_eq!((address(false), address(true)), (Some(1), Some(4)));
+    }
+
+    #[test]
+    fn where_there_is_none_the_verdict_says_why() {
+        let (snapshot, key) = snapshot(vec![member(Slot::Member(0), Role::Joining, None, 1)]);
+        let error = target(&snapshot, &key, false).expect_err("no primary").to_string();
+        assert_eq!(error, "default/orders has no primary to connect to now: m0 is booting");
+    }
+
+    #[test]
+    fn the_password_is_in_the_file_and_nowhere_else() {
+        let credential = Credential { user: "drover_admin".into(), password: "canary".into() };
+        let text = option_file(&credential, Ipv4Addr::new(10, 42, 1, 4), "ssl-mode=REQUIRED\n");
+        assert_eq!(
+            text,
+            "[client]\nuser=drover_admin\npassword=canary\nhost=10.42.1.4\nport=3306\nprotocol=TCP\nssl-mode=REQUIRED\n"
+        );
+    }
+}
