@@ -1,9 +1,10 @@
 //! `drover delete`.
 
-use std::{io::Write, process::ExitCode, time::Duration};
+use std::{io::Write, path::Path, process::ExitCode, time::Duration};
 
 use anyhow::{Context, bail};
 use clap::Args;
+use drover_api::ResourceKey;
 use drover_control::socket::{self, DeleteRequest};
 
 use crate::{
@@ -39,22 +40,29 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let request = DeleteRequest { namespace: key.namespace.clone(), name: key.name.clone() };
     socket::ask_delete(&path, &request).await?;
     println!("{key}: its end is written down; machines and volumes are being ended");
+    if !arguments.no_wait {
+        wait(&path, &key).await?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Until the operator has seen that nothing of the set is left; says each step once.
+async fn wait(path: &Path, key: &ResourceKey) -> anyhow::Result<()> {
     let mut last = String::new();
-    while !arguments.no_wait {
-        let snapshot = socket::ask_status(&path).await?;
-        if snapshot.ended.contains(&key) {
+    loop {
+        let snapshot = socket::ask_status(path).await?;
+        if snapshot.ended.contains(key) {
             println!("{key}: deleted; nothing of it is left");
-            break;
+            return Ok(());
         }
-        if let Some(set) = snapshot.sets.iter().find(|set| set.key == key)
+        if let Some(set) = snapshot.sets.iter().find(|set| set.key == *key)
             && set.verdict != last
         {
-            println!("{key}: {}", set.verdict);
+            println!("{}", set.verdict);
             last = set.verdict.clone();
         }
         pause(AGAIN).await;
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// A name that is typed is read; a `y` is not.
