@@ -15,7 +15,8 @@ use crate::report::SetReport;
 /// What one pass decided, for the whole realm.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
-    /// By set, in the order in which they are to be done; the first that fails ends the set's actions of this pass.
+    /// By set, in the order in which they are to be done. One that fails ends those of its slot in this pass; one that is the
+    /// set's own ends all that follow.
     pub actions: BTreeMap<ResourceKey, Vec<Planned>>,
     pub reports: BTreeMap<ResourceKey, SetReport>,
     /// Machines and volumes with our tags that no resource claims: reported, and left alone (law 2).
@@ -27,6 +28,8 @@ pub struct Plan {
 /// An action and why.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Planned {
+    /// Whose step it is: what comes later for the same slot counts on it. `None` is the set's own.
+    pub slot: Option<Slot>,
     pub action: Action,
     pub why: String,
 }

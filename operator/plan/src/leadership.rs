@@ -76,7 +76,7 @@ pub fn advance(view: &View<'_>, out: &mut Out) {
                     incarnation: view.incarnation().clone(),
                     register: Box::new(register.clone()),
                 };
-                out.act(action, format!("{:?} is active", register.epoch));
+                out.act(None, action, format!("{:?} is active", register.epoch));
             } else if let Some(lost) = lost(view, register) {
                 claim_alone(view, register, &lost, out);
             } else if !register.opened {
@@ -305,5 +305,5 @@ pub fn joint_state(view: &View<'_>, register: &Register, joining: &[Voter]) -> J
 fn put(view: &View<'_>, was: &Register, next: Register, why: String, out: &mut Out) {
     let incarnation = view.incarnation().clone();
     let expected = Some(was.write_id.clone());
-    out.act(Action::PutRegister { incarnation, register: Box::new(next), expected }, why);
+    out.act(None, Action::PutRegister { incarnation, register: Box::new(next), expected }, why);
 }

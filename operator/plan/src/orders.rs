@@ -30,7 +30,7 @@ const FOR_PEOPLE: [&str; 9] = [
 /// Sends orders to every wanted machine whose agent has not accepted exactly these.
 pub fn give(view: &View<'_>, out: &mut Out) {
     let Some(register) = view.register() else { return };
-    for slot in view.wanted_slots() {
+    for slot in view.serving_slots() {
         let Some(machine) = view.filling(slot).filter(|machine| machine.phase == Phase::Running && !machine.held)
         else {
             continue;
@@ -56,7 +56,7 @@ pub fn give(view: &View<'_>, out: &mut Out) {
                         claim: register.claim.clone(),
                         wanted: Box::new(wanted),
                     };
-                    out.act(action, "its orders have changed");
+                    out.act(slot, action, "its orders have changed");
                 }
             }
             Err((reason, message)) => out.wait(slot, reason, message),

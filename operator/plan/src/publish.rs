@@ -39,7 +39,7 @@ pub fn role(view: &View<'_>, register: &Register, slot: Slot) -> Option<Role> {
 /// Tags publish what is, after the fact. A receiver that reconnects for a moment does not take the tag back.
 pub fn tags(view: &View<'_>, out: &mut Out) {
     let Some(register) = view.register() else { return };
-    for slot in view.wanted_slots() {
+    for slot in view.serving_slots() {
         let Some(machine) = view.filling(slot).filter(|machine| machine.phase == Phase::Running && !machine.held)
         else {
             continue;
@@ -53,7 +53,7 @@ pub fn tags(view: &View<'_>, out: &mut Out) {
         let epoch = if role == Role::Joining { published.1 } else { register.epoch };
         if published != (role, epoch) && !(role == Role::Joining && settled) {
             let tags = role_tags(role, epoch.max(published.1));
-            out.act(Action::Tag { instance: machine.id.clone(), tags }, format!("{slot} is {role} in {epoch:?}"));
+            out.act(slot, Action::Tag { instance: machine.id.clone(), tags }, format!("{slot} is {role} in {epoch:?}"));
         }
     }
 }
@@ -62,7 +62,7 @@ pub fn tags(view: &View<'_>, out: &mut Out) {
 /// while every agent of the set answers, so that a bad build stops at the first machine.
 pub fn upgrade(view: &View<'_>, out: &mut Out) {
     let Some(register) = view.register() else { return };
-    let mut slots = view.wanted_slots();
+    let mut slots = view.serving_slots();
     slots.sort_by_key(|slot| (*slot == register.leader, slot.is_member(), *slot));
     let mut next = None;
     for slot in slots {
@@ -86,7 +86,7 @@ pub fn upgrade(view: &View<'_>, out: &mut Out) {
     }
     if let Some((slot, machine, build)) = next {
         let action = Action::Upgrade { slot, instance: machine.id.clone(), build: build.clone() };
-        out.act(action, "its agent is of another build; mysqld goes on");
+        out.act(slot, action, "its agent is of another build; mysqld goes on");
     }
 }
 

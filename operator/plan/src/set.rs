@@ -70,11 +70,12 @@ fn decide(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &mut Out)
         (IncarnationState::Dead, Wish::Keep { set, .. }) => {
             let record = IncarnationRecord { write_id: life.write_id.clone(), ..born(observed, key, set) };
             let expected = Some(life.write_id.clone());
-            out.act(Action::PutIncarnation { record, expected }, "its namesake is dead; this is a new one");
+            out.act(None, Action::PutIncarnation { record, expected }, "its namesake is dead; this is a new one");
         }
         (IncarnationState::Live, Wish::Delete) => {
             let record = IncarnationRecord { state: IncarnationState::Deleting, ..life.clone() };
             out.act(
+                None,
                 Action::PutIncarnation { record, expected: Some(life.write_id.clone()) },
                 "its deletion was asked for",
             );
@@ -105,7 +106,7 @@ fn begin(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &mut Out) 
         }
         Wish::Keep { set, .. } => {
             let record = born(observed, key, set);
-            out.act(Action::PutIncarnation { record, expected: None }, "a new set");
+            out.act(None, Action::PutIncarnation { record, expected: None }, "a new set");
         }
         Wish::Broken { .. } | Wish::Delete | Wish::Unclaimed => {}
     }
@@ -165,6 +166,9 @@ fn keep(view: &View<'_>, set: &ResolvedSet, out: &mut Out) {
         }
     }
     leadership::advance(view, out);
+    if out.actions.iter().any(|planned| matches!(planned.action, Action::PutRegister { .. })) {
+        return; // Orders and tags follow from the register that will be.
+    }
     orders::give(view, out);
     publish::tags(view, out);
     publish::upgrade(view, out);
@@ -186,13 +190,14 @@ fn found(view: &View<'_>, out: &mut Out) -> bool {
     }
     if secret.is_none() {
         out.act(
+            None,
             Action::CreateCa { incarnation: incarnation.clone() },
             "machines prove themselves by a CA of their set",
         );
     }
     if register.is_none() {
         let register = Box::new(leadership::first_register(view));
-        out.act(Action::PutRegister { incarnation, register, expected: None }, "m0 is to lead first");
+        out.act(None, Action::PutRegister { incarnation, register, expected: None }, "m0 is to lead first");
     }
     false
 }
@@ -210,6 +215,7 @@ fn end(view: &View<'_>, out: &mut Out) {
         let record = IncarnationRecord { state: IncarnationState::Dead, ..view.life.clone() };
         let expected = Some(view.life.write_id.clone());
         out.act(
+            None,
             Action::PutIncarnation { record, expected },
             "every machine was seen to end, and every volume to be deleted",
         );

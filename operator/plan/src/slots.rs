@@ -54,7 +54,7 @@ pub fn fill(view: &View<'_>, set: &ResolvedSet, slot: Slot, out: &mut Out) {
                 put(view, slot, cleared, Some(record), format!("{id} is gone"), out);
             }
             Standing::AskById => {
-                out.act(Action::LookUpMachine { instance: id.clone() }, format!("lists no longer show {id}"))
+                out.act(slot, Action::LookUpMachine { instance: id.clone() }, format!("lists no longer show {id}"))
             }
             Standing::Unknown => {
                 out.wait(slot, "MachineUnknown", format!("{id} is not shown by EC2; unknown is not gone"))
@@ -87,9 +87,11 @@ pub fn end(view: &View<'_>, slot: Slot, out: &mut Out) {
             match pending::launch(view.observed, &request.token, false) {
                 Next::Send { why } => {
                     let why = format!("settles the launch so that it can be ended by id: {why}");
-                    out.act(Action::Launch { slot, request: Box::new(request.clone()) }, why);
+                    out.act(slot, Action::Launch { slot, request: Box::new(request.clone()) }, why);
                 }
-                Next::Look => out.act(Action::FindByToken { token: request.token.clone() }, "its outcome is not known"),
+                Next::Look => {
+                    out.act(slot, Action::FindByToken { token: request.token.clone() }, "its outcome is not known")
+                }
                 Next::Wait { reason, message } => out.wait(slot, reason, message),
                 Next::Refused { .. } | Next::Unsent => {
                     let dropped = SlotRecord { launch: None, ..record.clone() };
@@ -105,7 +107,7 @@ pub fn end(view: &View<'_>, slot: Slot, out: &mut Out) {
                 put(view, slot, cleared, Some(record), format!("{id} has ended"), out);
             }
             Standing::AskById => {
-                out.act(Action::LookUpMachine { instance: id.clone() }, format!("lists no longer show {id}"))
+                out.act(slot, Action::LookUpMachine { instance: id.clone() }, format!("lists no longer show {id}"))
             }
             Standing::Unknown => out.wait(slot, "MachineUnknown", format!("{id} is not shown by EC2")),
         },
@@ -139,6 +141,7 @@ fn begin(view: &View<'_>, set: &ResolvedSet, slot: Slot, out: &mut Out) {
     if !view.records.bundles.contains(&slot) {
         let incarnation = view.incarnation().clone();
         out.act(
+            slot,
             Action::CreateBundle { incarnation, slot },
             "a machine fetches its certificate before it can talk to anyone",
         );
@@ -179,7 +182,11 @@ fn launch_anew(view: &View<'_>, set: &ResolvedSet, slot: Slot, record: &SlotReco
             Standing::Listed(volume) => Some(volume.zone.clone()),
             Standing::Gone => return volumes::lose(view, slot, record, out),
             Standing::AskById => {
-                return out.act(Action::LookUpVolume { volume: id.clone() }, format!("lists no longer show {id}"));
+                return out.act(
+                    slot,
+                    Action::LookUpVolume { volume: id.clone() },
+                    format!("lists no longer show {id}"),
+                );
             }
             Standing::Unknown => return out.wait(slot, "VolumeUnknown", format!("{id} is not shown by EC2")),
         },
@@ -221,8 +228,8 @@ fn await_launch(view: &View<'_>, set: &ResolvedSet, slot: Slot, record: &SlotRec
     }
     let wanted = is_still_asked(view, set, slot, record, request);
     match pending::launch(view.observed, &request.token, wanted) {
-        Next::Send { why } => out.act(Action::Launch { slot, request: Box::new(request.clone()) }, why),
-        Next::Look => out.act(Action::FindByToken { token: request.token.clone() }, "its outcome is not known"),
+        Next::Send { why } => out.act(slot, Action::Launch { slot, request: Box::new(request.clone()) }, why),
+        Next::Look => out.act(slot, Action::FindByToken { token: request.token.clone() }, "its outcome is not known"),
         Next::Wait { reason, message } if reason == "PermissionDenied" => out.stall(slot, reason, message),
         Next::Wait { reason, message } => out.wait(slot, reason, message),
         Next::Unsent => {
@@ -294,8 +301,8 @@ fn returned<'a>(view: &View<'a>, slot: Slot, record: &SlotRecord) -> Option<&'a 
 
 fn end_machine(machine: &Machine, why: &str, out: &mut Out) {
     if machine.phase < Phase::ShuttingDown {
-        out.act(Action::Unprotect { instance: machine.id.clone() }, why);
-        out.act(Action::Terminate { instance: machine.id.clone() }, why);
+        out.act(machine.slot, Action::Unprotect { instance: machine.id.clone() }, why);
+        out.act(machine.slot, Action::Terminate { instance: machine.id.clone() }, why);
     } else {
         out.wait(machine.slot, "MachineEnding", format!("{} is ending", machine.id));
     }
@@ -322,7 +329,7 @@ fn retire_strays(view: &View<'_>, slot: Slot, record: &SlotRecord, out: &mut Out
         if machine.role.is_none_or(|(role, _)| role != Role::Retiring) {
             let epoch = view.register().map_or(drover_api::Epoch(0), |register| register.epoch);
             let action = Action::Tag { instance: machine.id.clone(), tags: tags::role_tags(Role::Retiring, epoch) };
-            out.act(action, format!("a second machine of {slot}; its record names another"));
+            out.act(slot, action, format!("a second machine of {slot}; its record names another"));
         }
         if holds_data {
             let message =
@@ -346,7 +353,7 @@ pub fn put(
     if out.written.insert(slot) {
         let expected = was.map(|record| record.write_id.clone());
         let incarnation = view.incarnation().clone();
-        out.act(Action::PutSlot { incarnation, slot, record: Box::new(record), expected }, why);
+        out.act(slot, Action::PutSlot { incarnation, slot, record: Box::new(record), expected }, why);
     }
 }
 

@@ -60,8 +60,9 @@ pub enum Standing<'a, T> {
 }
 
 impl Out {
-    pub fn act(&mut self, action: Action, why: impl Into<String>) {
-        self.actions.push(Planned { action, why: why.into() });
+    /// `slot` is whose step it is; `None` is the set's own.
+    pub fn act(&mut self, slot: impl Into<Option<Slot>>, action: Action, why: impl Into<String>) {
+        self.actions.push(Planned { slot: slot.into(), action, why: why.into() });
     }
 
     pub fn wait(&mut self, slot: impl Into<Option<Slot>>, reason: &str, message: impl Into<String>) {
@@ -127,6 +128,12 @@ impl<'a> View<'a> {
         let Some(set) = self.set else { return Vec::new() };
         let members = (0..self.life.members).map(Slot::Member);
         members.chain((0..set.read_replicas).map(Slot::Reader)).collect()
+    }
+
+    /// The wanted slots that are not just being ended: one that is wanted again ends first.
+    pub fn serving_slots(&self) -> Vec<Slot> {
+        let is_ending = |slot: &Slot| self.record(*slot).is_some_and(|record| record.retired);
+        self.wanted_slots().into_iter().filter(|slot| !is_ending(slot)).collect()
     }
 
     pub fn member_slots(&self) -> impl Iterator<Item = Slot> + use<> {

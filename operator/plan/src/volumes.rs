@@ -39,7 +39,7 @@ pub fn give(view: &View<'_>, set: &ResolvedSet, slot: Slot, record: &SlotRecord,
             Standing::Listed(volume) => hold_volume(view, slot, record, machine, volume, out),
             Standing::Gone => lose(view, slot, record, out),
             Standing::AskById => {
-                out.act(Action::LookUpVolume { volume: id.clone() }, format!("lists no longer show {id}"))
+                out.act(slot, Action::LookUpVolume { volume: id.clone() }, format!("lists no longer show {id}"))
             }
             Standing::Unknown => out.wait(slot, "VolumeUnknown", format!("{id} is not shown by EC2")),
         },
@@ -56,7 +56,7 @@ fn await_volume(
 ) {
     let wanted = launches::volume_request(view, set, slot, record.volume_attempt, request.zone.clone()) == *request;
     match pending::volume(view.observed, &request.token, wanted) {
-        Next::Send { why } => out.act(Action::CreateVolume { slot, request: Box::new(request.clone()) }, why),
+        Next::Send { why } => out.act(slot, Action::CreateVolume { slot, request: Box::new(request.clone()) }, why),
         // Volumes have no look-up by token.
         Next::Look => {}
         Next::Wait { reason, message } if reason == "PermissionDenied" => out.stall(slot, reason, message),
@@ -94,7 +94,7 @@ fn hold_volume(view: &View<'_>, slot: Slot, record: &SlotRecord, machine: &Machi
     match (volume.phase, &volume.attached_to) {
         (VolumePhase::Available, _) if machine.phase == Phase::Running => {
             let action = Action::Attach { volume: volume.id.clone(), instance: machine.id.clone() };
-            out.act(action, format!("{} runs without its data volume", machine.id));
+            out.act(slot, action, format!("{} runs without its data volume", machine.id));
         }
         (VolumePhase::Attached | VolumePhase::Attaching, Some(holder)) if *holder == machine.id => {
             note_formatted(view, slot, record, out);
@@ -151,7 +151,7 @@ pub fn end(view: &View<'_>, slot: Slot, record: &SlotRecord, out: &mut Out) {
             None => match pending::volume(view.observed, &request.token, false) {
                 Next::Send { why } => {
                     let why = format!("settles the creation so that the volume can be deleted by id: {why}");
-                    out.act(Action::CreateVolume { slot, request: Box::new(request.clone()) }, why);
+                    out.act(slot, Action::CreateVolume { slot, request: Box::new(request.clone()) }, why);
                 }
                 Next::Look => {}
                 Next::Wait { reason, message } => out.wait(slot, reason, message),
@@ -162,12 +162,12 @@ pub fn end(view: &View<'_>, slot: Slot, record: &SlotRecord, out: &mut Out) {
             Standing::Listed(volume)
                 if volume.phase == VolumePhase::Available || volume.phase == VolumePhase::Error =>
             {
-                out.act(Action::DeleteVolume { volume: id.clone() }, "its slot has ended");
+                out.act(slot, Action::DeleteVolume { volume: id.clone() }, "its slot has ended");
             }
             Standing::Listed(volume) => out.wait(slot, "VolumeEnding", format!("{id} is {:?}", volume.phase)),
             Standing::Gone => clear(format!("{id} is deleted"), out),
             Standing::AskById => {
-                out.act(Action::LookUpVolume { volume: id.clone() }, format!("lists no longer show {id}"))
+                out.act(slot, Action::LookUpVolume { volume: id.clone() }, format!("lists no longer show {id}"))
             }
             Standing::Unknown => out.wait(slot, "VolumeUnknown", format!("{id} is not shown by EC2")),
         },

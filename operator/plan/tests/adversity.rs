@@ -8,9 +8,7 @@ use drover_api::{
     Epoch, ImageId, InstanceId, Slot,
     conditions::ConditionType,
     records::{IncarnationState, RegisterState},
-    wire::{
-        DataReport, LeaderOrder, Problem, RoleOrder, RunningRole, ServerReport, ThreadReport, VolumeReport, Wanted,
-    },
+    wire::{DataReport, Problem, RoleOrder, RunningRole, ServerReport, ThreadReport, VolumeReport, Wanted},
 };
 use drover_plan::{
     Action,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use drover_api::{
     BuildId, Epoch, GtidSet, Incarnation, InstanceId, Millis, Namespace, Realm, ResourceKey, ResourceName, Slot,
-    VoterId, WriteId, Zone,
+    VolumeId, VoterId, WriteId, Zone,
     defaults::{ResolvedSet, ResolvedVolume},
     records::IncarnationState,
     secrets::SetSecret,
@@ -30,6 +30,12 @@ pub struct World {
     pub done: Vec<&'static str>,
     /// Machines whose agents do not answer and whose mysqld does nothing.
     pub frozen: Vec<Slot>,
+    /// Machines that lists do not show.
+    pub hidden: Vec<Machine>,
+    /// Who mounted a volume last, and in which life.
+    mounts: BTreeMap<VolumeId, (InstanceId, u64)>,
+    /// Volumes that were led from, and not closed in order.
+    dirty: BTreeMap<VolumeId, Epoch>,
     serial: u64,
 }
 
@@ -102,7 +108,15 @@ impl World {
             refused: Default::default(),
             catalogs: BTreeMap::from([(key(), Seen::Known(zones(3)))]),
         };
-        World { observed, done: Vec::new(), frozen: Vec::new(), serial: 0 }
+        World {
+            observed,
+            done: Vec::new(),
+            frozen: Vec::new(),
+            hidden: Vec::new(),
+            mounts: BTreeMap::new(),
+            dirty: BTreeMap::new(),
+            serial: 0,
+        }
     }
 
     pub fn plan(&self) -> Plan {
@@ -249,7 +263,8 @@ impl World {
     }
 
     fn launch(&mut self, request: &drover_api::launch::LaunchRequest) {
-        if self.observed.fleet.machines.values().any(|machine| machine.token.as_ref() == Some(&request.token)) {
+        let mut known = self.observed.fleet.machines.values().chain(&self.hidden);
+        if known.any(|machine| machine.token.as_ref() == Some(&request.token)) {
             return;
         }
         let serial = self.next();
@@ -301,7 +316,7 @@ impl World {
         let tags::TagVerdict::Ours { identity, attempt } = tags::read(&self.observed.realm, &request.tags) else {
             panic!("a volume whose tags cannot be read: {:?}", request.tags)
         };
-        let id: drover_api::VolumeId = format!("vol-{serial:017x}").parse().expect("valid");
+        let id: VolumeId = format!("vol-{serial:017x}").parse().expect("valid");
         let volume = Volume {
             id: id.clone(),
             key: identity.key,
@@ -318,7 +333,18 @@ impl World {
     /// An agent accepts its orders. What it then becomes is [`World::live`]'s.
     #[track_caller]
     fn obey(&mut self, slot: Slot, wanted: Wanted) {
-        let life = self.observed.fleet.machines.values().filter(|machine| machine.slot == slot).count() as u64;
+        let (id, volume) = (self.machine(slot).id.clone(), wanted.volume.id.clone());
+        let (holder, life) = self.mounts.entry(volume.clone()).or_insert((id.clone(), 1));
+        let is_booted = *holder != id;
+        if is_booted {
+            (*holder, *life) = (id, *life + 1);
+        }
+        let life = *life;
+        let dirty = self.dirty.get(&volume).copied();
+        match &wanted.role {
+            RoleOrder::Leader(leader) if leader.open => self.dirty.insert(volume, wanted.epoch),
+            _ => None,
+        };
         let voter_id =
             VoterId::new(format!("voter-of-{}", wanted.volume.id.as_str().trim_start_matches("vol-0000000")))
                 .expect("valid");
@@ -331,6 +357,10 @@ impl World {
         let server_uuid = format!("{:08x}-0000-0000-0000-000000000000", u32::from(slot.server_id() as u16) + 1);
         report.volume =
             VolumeReport::Mounted(Voting { voter_id, generation: 1, life, server_uuid: server_uuid.clone() });
+        if let Some(epoch) = dirty.filter(|_| is_booted) {
+            let how = "the machine went down under it".into();
+            report.mysql.server = ServerReport::Died { epoch, how, executed: None };
+        }
         let died = matches!(&report.mysql.server, ServerReport::Died { epoch, .. } if wanted.epoch <= *epoch);
         if died {
             return;
