@@ -180,7 +180,7 @@ TEXT
 
 needs
 heading "Building"
-(cd "$root" && cargo build --locked --workspace)
+(cd "$root" && cargo build --locked --workspace --bins)
 if [ -d "$home" ]; then
   note "sweeping what an earlier demo left"
   demo_down
