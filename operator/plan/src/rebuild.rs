@@ -1,6 +1,8 @@
 //! A slot's record made anew: blank, or from what carries the slot's tags where the record was lost (law 3).
 
-use drover_api::{Slot, defaults::ResolvedSet, records::SlotRecord};
+use std::collections::BTreeMap;
+
+use drover_api::{Slot, defaults::ResolvedSet, records::SlotRecord, set::Durability, tags::SpecHash, wire::MysqlOrder};
 
 use crate::{
     launches,
@@ -9,7 +11,13 @@ use crate::{
     view::View,
 };
 
+/// Of a slot that nothing was launched into yet.
 pub fn blank(view: &View<'_>, set: &ResolvedSet) -> SlotRecord {
+    SlotRecord { spec: spec_hash(set), mysql: launches::mysql_order(view, set), retired: false, ..ending(view) }
+}
+
+/// Of a slot that is only to be ended: nothing is launched by it, so what a launch would need is left out.
+pub fn ending(view: &View<'_>) -> SlotRecord {
     SlotRecord {
         write_id: view.life.write_id.clone(),
         attempt: 0,
@@ -19,18 +27,22 @@ pub fn blank(view: &View<'_>, set: &ResolvedSet) -> SlotRecord {
         volume_request: None,
         volume: None,
         formatted: None,
-        spec: spec_hash(set),
-        mysql: launches::mysql_order(view, set),
+        spec: SpecHash(String::new()),
+        mysql: MysqlOrder {
+            version: view.life.version.clone(),
+            settings: BTreeMap::new(),
+            durability: Durability::Standard,
+        },
         catch_up: None,
-        retired: false,
+        retired: true,
     }
 }
 
-pub fn from_tags(view: &View<'_>, set: &ResolvedSet, slot: Slot, retired: bool) -> Option<SlotRecord> {
+pub fn from_tags(view: &View<'_>, set: &ResolvedSet, slot: Slot) -> Option<SlotRecord> {
     if !view.machines.contains_key(&slot) && !view.volumes.contains_key(&slot) {
         return None;
     }
-    Some(with_tagged(view, slot, SlotRecord { retired, ..blank(view, set) }))
+    Some(with_tagged(view, slot, blank(view, set)))
 }
 
 /// Fills in what tags show; attempts only grow. The machine with the slot's volume is the one with evidence, else the oldest live one.

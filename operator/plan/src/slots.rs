@@ -67,7 +67,8 @@ pub fn fill(view: &View<'_>, set: &ResolvedSet, slot: Slot, out: &mut Out) {
 /// Ends a slot that is not wanted: what may be pending is settled first, then its machine, then its volume.
 pub fn end(view: &View<'_>, slot: Slot, out: &mut Out) {
     let Some(record) = view.record(slot) else {
-        return begin_ending(view, slot, out);
+        let record = rebuild::with_tagged(view, slot, rebuild::ending(view));
+        return put(view, slot, record, None, "the slot's record was lost; what carries its tags is to be ended", out);
     };
     if !record.retired {
         let retired = SlotRecord { retired: true, ..record.clone() };
@@ -135,7 +136,7 @@ fn shows_any(view: &View<'_>, slot: Slot) -> bool {
 
 /// No record: rebuilt from what carries the slot's tags, or made.
 fn begin(view: &View<'_>, set: &ResolvedSet, slot: Slot, out: &mut Out) {
-    if let Some(record) = rebuild::from_tags(view, set, slot, false) {
+    if let Some(record) = rebuild::from_tags(view, set, slot) {
         return put(view, slot, record, None, "the slot's record was lost; its machine and volume carry its tags", out);
     }
     if !view.records.bundles.contains(&slot) {
@@ -147,26 +148,6 @@ fn begin(view: &View<'_>, set: &ResolvedSet, slot: Slot, out: &mut Out) {
         );
     }
     launch_anew(view, set, slot, &rebuild::blank(view, set), out);
-}
-
-fn begin_ending(view: &View<'_>, slot: Slot, out: &mut Out) {
-    let Some(any) = view.records.slots.values().next() else {
-        return out.stall(slot, "RecordLost", "end the machine by hand: no record of the set is left to settle it by");
-    };
-    let template = SlotRecord {
-        attempt: 0,
-        launch: None,
-        instance: None,
-        volume_attempt: 0,
-        volume_request: None,
-        volume: None,
-        formatted: None,
-        catch_up: None,
-        retired: true,
-        ..any.clone()
-    };
-    let record = rebuild::with_tagged(view, slot, template);
-    put(view, slot, record, None, "the slot's record was lost; what carries its tags is to be ended", out);
 }
 
 fn launch_anew(view: &View<'_>, set: &ResolvedSet, slot: Slot, record: &SlotRecord, out: &mut Out) {

@@ -12,8 +12,8 @@ use drover_api::{
     set::{DeletionPolicy, Durability, ImageSelector, NetworkSelector, VolumeType, ZoneSpread},
     tags,
     wire::{
-        Accepted, DataReport, LeaderPhase, MysqlReport, Promise, Report, RoleOrder, Running, RunningRole, ServerReport,
-        ThreadReport, VolumeReport, Voting, Wanted,
+        Accepted, DataReport, LeaderPhase, MysqlReport, Problem, Promise, Report, RoleOrder, Running, RunningRole,
+        ServerReport, ThreadReport, VolumeReport, Voting, Wanted,
     },
 };
 use drover_plan::{
@@ -333,7 +333,18 @@ impl World {
     /// An agent accepts its orders. What it then becomes is [`World::live`]'s.
     #[track_caller]
     fn obey(&mut self, slot: Slot, wanted: Wanted) {
+        let voter_id =
+            VoterId::new(format!("voter-of-{}", wanted.volume.id.as_str().trim_start_matches("vol-0000000")))
+                .expect("valid");
         let (id, volume) = (self.machine(slot).id.clone(), wanted.volume.id.clone());
+        if wanted.volume.expected.as_ref().is_some_and(|expected| *expected != voter_id) {
+            let found = "another voter than is expected".to_owned();
+            let report = self.report(slot);
+            report.accepted = Some(Accepted { fence: 1, epoch: wanted.epoch, seq: 1, digest: wanted.digest() });
+            report.problems = vec![Problem { reason: "ForeignVolume".into(), message: found.clone() }];
+            report.volume = VolumeReport::Foreign { found };
+            return;
+        }
         let (holder, life) = self.mounts.entry(volume.clone()).or_insert((id.clone(), 1));
         let is_booted = *holder != id;
         if is_booted {
@@ -345,13 +356,7 @@ impl World {
             RoleOrder::Leader(leader) if leader.open => self.dirty.insert(volume, wanted.epoch),
             _ => None,
         };
-        let voter_id =
-            VoterId::new(format!("voter-of-{}", wanted.volume.id.as_str().trim_start_matches("vol-0000000")))
-                .expect("valid");
         let report = self.report(slot);
-        if let Some(expected) = &wanted.volume.expected {
-            assert_eq!(*expected, voter_id, "an order expects another voter than its volume holds");
-        }
         report.accepted = Some(Accepted { fence: 1, epoch: wanted.epoch, seq: 1, digest: wanted.digest() });
         report.promised = Some(Promise { epoch: wanted.epoch, claim: wanted.claim.clone() });
         let server_uuid = format!("{:08x}-0000-0000-0000-000000000000", u32::from(slot.server_id() as u16) + 1);
