@@ -68,7 +68,7 @@ is_ready() { [ "$(report | field 'r["ready"]')" = True ]; }
 has_ready() { [ "$(report | field 'r["ready"] and len(r["members"])')" = "$1" ]; }
 machine_of() { report | field '[m["instance"] for m in r["members"] if m["slot"] == "'"$1"'"][0]'; }
 members() { report | field '" ".join(m["slot"] + "=" + str(m["instance"]) for m in r["members"])'; }
-query() { local instance=$1; shift; drover_local exec "$instance" -- mysql -NBe "$*"; }
+query() { local instance=$1; shift; drover_local exec "$instance" -- mysql -S /run/drover-mysqld/mysqld.sock -NBe "$*"; }
 
 # The table, drawn anew until the condition holds.
 watch_until() { # seconds, what, command...
