@@ -263,6 +263,9 @@ impl World {
     }
 
     fn launch(&mut self, request: &drover_api::launch::LaunchRequest) {
+        if let Some(send) = self.observed.sends.get_mut(&request.token) {
+            send.count += 1;
+        }
         let mut known = self.observed.fleet.machines.values().chain(&self.hidden);
         if known.any(|machine| machine.token.as_ref() == Some(&request.token)) {
             return;
