@@ -108,6 +108,9 @@ pub struct ReplicaOrder {
     pub credential: Credential,
     /// A voter that acknowledges (semi-sync on), or a learner.
     pub acknowledges: bool,
+    /// The life that may acknowledge: one that began since was not admitted, whatever it was ordered before.
+    #[serde(default)]
+    pub life: u64,
 }
 
 /// A replication account and what it is for.

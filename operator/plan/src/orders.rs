@@ -138,6 +138,7 @@ fn replica(view: &View<'_>, register: &Register, secret: &SetSecret, slot: Slot)
         clone: secret.credential(AccountKind::Clone, register.epoch),
         credential: secret.credential(kind, register.epoch),
         acknowledges: votes,
+        life: registered_life(register, slot),
     })
 }
 
@@ -152,6 +153,12 @@ pub fn may_vote(view: &View<'_>, register: &Register, slot: Slot) -> bool {
     let returned = || view.record(slot)?.catch_up.as_ref().map(|catch_up| catch_up.voter.clone());
     let present = view.voting(slot).map(|voting| voter(slot, voting)).or_else(returned);
     present.is_none_or(|present| present == *registered)
+}
+
+/// The life that the register knows in a slot; 0, which none is, where it knows none.
+fn registered_life(register: &Register, slot: Slot) -> u64 {
+    let voters = register.joining.as_ref().unwrap_or(&register.voters);
+    voters.iter().find(|voter| voter.slot == slot).map_or(0, |voter| voter.life)
 }
 
 fn source(view: &View<'_>, slot: Slot) -> Option<Source> {

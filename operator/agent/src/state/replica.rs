@@ -32,6 +32,12 @@ impl State {
         let Some(durable) = &mut self.durable else {
             return Err(Wait::Quiet);
         };
+        // MySQL counts whoever acknowledges, so a life that was not admitted never does, and a learner stops before it is
+        // pointed anywhere: its receiver would connect as what it was.
+        let acknowledges = replica.acknowledges && replica.life == durable.voting.life;
+        if seen.replica_semi_sync && !acknowledges {
+            return Ok(Task::Acknowledge(false));
+        }
         let Some(wired) = &durable.wired else {
             return Ok(Task::Discard);
         };
@@ -45,9 +51,9 @@ impl State {
         let Some(channel) = &seen.channel else {
             return Err(Wait::For("ChannelVanished", "its channel was removed by someone else".into()));
         };
-        if seen.replica_semi_sync != replica.acknowledges {
-            durable.was_acknowledger |= replica.acknowledges;
-            return Ok(Task::Acknowledge(replica.acknowledges));
+        if acknowledges && !seen.replica_semi_sync {
+            durable.was_acknowledger = true;
+            return Ok(Task::Acknowledge(true));
         }
         let stands = |thread: &ThreadReport| matches!(thread, ThreadReport::Stopped | ThreadReport::Failed { .. });
         if stands(&channel.applying) || stands(&channel.receiving) {

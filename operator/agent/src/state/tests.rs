@@ -60,6 +60,7 @@ pub(super) fn replica() -> ReplicaOrder {
         clone: credential("drover_clone"),
         credential: credential("drover_voter_m0"),
         acknowledges: true,
+        life: 1,
     }
 }
 
@@ -419,6 +420,27 @@ fn a_crashed_replica_resumes_by_itself_and_throws_nothing_away() {
     let mut world = following();
     world.kill_mysqld().wait(5);
     assert_eq!(world.take_done(), ["Start", "Acknowledge", "Resume", "Expose"]);
+}
+
+#[test]
+fn a_life_that_was_not_admitted_does_not_acknowledge() {
+    let mut world = following();
+    world.kill_mysqld().restart_agent("boot-2").wait(10);
+    let done = world.take_done();
+    assert!(done.contains(&"Start".into()) && !done.contains(&"Acknowledge".into()), "{done:?}");
+
+    let admitted = ReplicaOrder { life: 2, ..replica() };
+    world.order(orders(1, 9, RoleOrder::Replica(admitted))).wait(2);
+    assert_eq!(world.take_done(), ["Acknowledge"]);
+}
+
+#[test]
+fn a_voter_stops_acknowledging_before_it_connects_as_a_learner() {
+    let mut world = following();
+    let credential = credential("drover_learner_m0");
+    let learner = ReplicaOrder { acknowledges: false, credential, ..replica() };
+    world.order(orders(1, 9, RoleOrder::Replica(learner))).wait(2);
+    assert_eq!(world.take_done(), ["Acknowledge", "Follow"]);
 }
 
 #[test]
