@@ -36,7 +36,7 @@ impl Disk {
     /// As an agent finds it when it is mounted; `fresh` is for a volume that holds nothing.
     pub fn mounted(&self, volume: &VolumeId, fresh: VoterId, server_uuid: String) -> Mounted {
         let record = match &self.record {
-            Some(record) => Recorded::Record(record.clone()),
+            Some(record) => Recorded::Record(Box::new(record.clone())),
             None => Recorded::Empty { fresh, server_uuid },
         };
         Mounted { volume: volume.clone(), record, data: self.data.is_some() }

@@ -113,15 +113,22 @@ pub fn converge(sim: &Sim, process: &mut Process, wanted: &[(ResourceKey, Vec<Sl
         }
         sim.advance(BUSY);
         if sim.lock().now() > until {
-            let plan = process.pass().plan;
-            let shown = plan.as_ref().map(|plan| (&plan.reports, &plan.actions));
-            panic!("not converged after {limit:?}: {:#?}\n{shown:#?}", process.operator.snapshots().borrow().failed);
+            panic!("not converged after {limit:?}: {}", standing(process));
         }
     }
     for (key, slots) in wanted {
         assert_eq!(sim.lock().filled(key), (slots.clone(), slots.clone()), "machines and volumes of {key}");
     }
     rest(sim, process);
+}
+
+/// How things are by one more pass, in the operator's own words.
+fn standing(process: &mut Process) -> String {
+    let outcome = process.pass();
+    let Some(plan) = outcome.plan else { return format!("{:?}", process.operator.snapshots().borrow().lock) };
+    let sets = plan.reports.values().map(|report| format!("{}: {}", report.verdict, report.awaiting.join("; ")));
+    let actions = plan.actions.values().flatten().map(|planned| format!("{}: {}", planned.action.kind(), planned.why));
+    sets.chain(actions).chain(outcome.failed.iter().map(|failed| failed.error.clone())).collect::<Vec<_>>().join("\n")
 }
 
 /// Nothing is changed any more.
@@ -158,8 +165,7 @@ pub fn delete(sim: &Sim, process: &mut Process, key: &ResourceKey, limit: Durati
         }
         sim.advance(BUSY);
         if sim.lock().now() > until {
-            let plan = process.pass().plan;
-            panic!("not deleted after {limit:?}: {:#?}", plan.map(|plan| (plan.reports, plan.actions)));
+            panic!("not deleted after {limit:?}: {}", standing(process));
         }
     }
     assert_eq!(sim.lock().filled(key), (vec![], vec![]), "something is left of {key}");

@@ -3,14 +3,17 @@
 
 pub mod declared;
 pub mod disk;
+mod each;
 pub mod guard;
 pub mod laws;
 pub mod machine;
 pub mod mysqld;
+mod people;
 pub mod process;
 mod replication;
 pub mod world;
 
 pub use declared::Declared;
+pub use each::each;
 pub use process::Process;
 pub use world::{Sim, World};

@@ -465,7 +465,7 @@ impl World {
         (voter, format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]))
     }
 
-    pub(crate) fn machine(&mut self, id: &InstanceId) -> &mut Machine {
+    pub fn machine(&mut self, id: &InstanceId) -> &mut Machine {
         self.machines.get_mut(id).expect("what happens, happens to a machine that is there")
     }
 

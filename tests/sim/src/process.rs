@@ -18,7 +18,7 @@ use drover_cloud::{
     flaky::{Flaky, Plan as Faults},
 };
 use drover_control::{
-    AgentError, Agents, Clock, Config, Endpoint, Entropy, Operator, Pace, PassOutcome, publish::Binary,
+    AgentError, Agents, Clock, Config, Endpoint, Entropy, Operator, Pace, PassOutcome, lock::LockError, publish::Binary,
 };
 use drover_plan::observed::Agent;
 use futures::FutureExt;
@@ -111,10 +111,9 @@ impl Process {
         *locked(&self.meanwhile) = Some(Meanwhile(Box::new(meanwhile)));
     }
 
-    /// As a graceful end does.
-    pub fn release(&self) {
-        let released = self.operator.release().now_or_never().expect("the cloud in memory answers at the first poll");
-        released.expect("the bucket is there");
+    /// Gives the lock up, as a graceful end does; it may fail, and then the lease ends by itself.
+    pub fn release(&self) -> Result<(), LockError> {
+        self.operator.release().now_or_never().expect("the cloud in memory answers at the first poll")
     }
 }
 

@@ -3,11 +3,11 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use drover_agent::state::{Dump, Event, Observation};
-use drover_api::InstanceId;
+use drover_api::{InstanceId, records::Register};
 
 use crate::{
     mysqld::{Data, Mysqld, Transaction, What},
-    world::World,
+    world::{World, keys},
 };
 
 impl World {
@@ -58,14 +58,32 @@ impl World {
         if semi_sync {
             let uuid = self.data(&source).expect("looked up above").uuid.clone();
             let n = received.get(&uuid).copied().unwrap_or(0).max(self.position(id, &uuid));
+            self.check_voter(id, &user);
             let (mysqld, _) = self.server(&source).expect("looked up above");
-            assert!(
-                mysqld.waiting.is_empty() || user.starts_with("drover_voter_"),
-                "{id} acknowledges as {user}: only voters may"
-            );
             let ended = mysqld.acknowledged(&user, n);
             self.committed(&source, ended);
         }
+    }
+
+    /// Only voters acknowledge, in the life that the register names or admits.
+    fn check_voter(&self, id: &InstanceId, user: &str) {
+        let machine = &self.machines[id];
+        let identity = &machine.identity;
+        let key = keys().set(&identity.key).of(&identity.incarnation).register();
+        let register: Option<Register> = self.object(&key);
+        let record = machine.mounted.as_ref().and_then(|volume| self.disks[volume].record.as_ref());
+        let (Some(register), Some(voting)) = (register, record.map(|record| &record.voting)) else {
+            panic!("{id} acknowledges without a register or a record")
+        };
+        let voters = register.voters.iter().chain(register.joining.iter().flatten());
+        let mut same = voters.filter(|voter| voter.voter_id == voting.voter_id && voter.life == voting.life);
+        assert!(
+            user.starts_with("drover_voter_") && same.next().is_some(),
+            "{} acknowledges as {user}, life {}: {:?}",
+            identity.slot,
+            voting.life,
+            register.voters
+        );
     }
 
     fn position(&self, id: &InstanceId, uuid: &str) -> u64 {

@@ -233,8 +233,8 @@ impl World {
         Duration::from_millis(base_ms + self.rng.random_range(0..=base_ms / 2))
     }
 
-    /// The machine in a slot that is running, by EC2's word.
-    pub fn running(&self, key: &ResourceKey, slot: Slot) -> Option<InstanceId> {
+    /// The machine that is on in a slot.
+    pub fn machine_in(&self, key: &ResourceKey, slot: Slot) -> Option<InstanceId> {
         let found = self.machines.values().filter(|machine| machine.on);
         let mut found = found.filter(|machine| machine.identity.key == *key && machine.identity.slot == slot);
         found.next_back().map(|machine| machine.id.clone())

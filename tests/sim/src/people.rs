@@ -1,0 +1,70 @@
+//! What people and hardware do to machines, past every operator.
+
+use drover_api::{InstanceId, records::Register};
+use drover_cloud::ec2::{
+    Action, Caller, InstanceChange, InstanceStateName, Mode, ModifyInstanceAttribute, RebootInstances, StartInstances,
+    StopInstances, TerminateInstances,
+};
+
+use crate::world::{World, keys};
+
+impl World {
+    /// A person ends a machine in the console.
+    pub fn terminate(&mut self, id: &InstanceId) {
+        let changes = vec![InstanceChange::DisableApiTermination(false)];
+        self.person(&ModifyInstanceAttribute { instance_id: id.to_string(), changes });
+        self.person(&TerminateInstances { instance_ids: vec![id.to_string()], ..TerminateInstances::default() });
+    }
+
+    pub fn stop(&mut self, id: &InstanceId) {
+        self.person(&StopInstances { instance_ids: vec![id.to_string()], ..StopInstances::default() });
+    }
+
+    /// Machines that are running, by EC2's word.
+    pub fn running(&self) -> Vec<InstanceId> {
+        let is_running = |id: &InstanceId| {
+            let state = self.fake.look(|world| world.ec2.instance(id.as_str()).map(|instance| instance.state));
+            state == Some(InstanceStateName::Running)
+        };
+        self.machines.keys().filter(|id| is_running(id)).cloned().collect()
+    }
+
+    /// Started again; one that was ended meanwhile, or is still stopping, cannot be.
+    pub fn start_if_stopped(&mut self, id: &InstanceId) -> bool {
+        let state = self.fake.look(|world| world.ec2.instance(id.as_str()).map(|instance| instance.state));
+        let stopped = state == Some(InstanceStateName::Stopped);
+        if stopped {
+            self.person(&StartInstances { instance_ids: vec![id.to_string()] });
+        }
+        stopped
+    }
+
+    /// Whether its set goes on without what this machine's mysqld holds in memory: it does not lead, or nobody was let in
+    /// yet, or the set is a set of one.
+    pub fn may_lose(&self, id: &InstanceId) -> bool {
+        let identity = &self.machines[id].identity;
+        let records = keys().set(&identity.key).of(&identity.incarnation);
+        let register: Option<Register> = self.object(&records.register());
+        register
+            .is_none_or(|register| register.leader != identity.slot || !register.opened || register.voters.len() == 1)
+    }
+
+    pub fn reboot(&mut self, id: &InstanceId) {
+        self.person(&RebootInstances { instance_ids: vec![id.to_string()] });
+    }
+
+    /// People try again until they get through, so the cloud's faults are not for them.
+    fn person<A: Action>(&mut self, action: &A) {
+        let caller = Caller::Operator("person".into());
+        let answer = self.fake.look(|world| {
+            let now = world.now();
+            let faults = std::mem::take(world.ec2.faults());
+            let answer = world.ec2.call(now, &caller, Mode::Run, action);
+            *world.ec2.faults() = faults;
+            answer
+        });
+        if let Err(error) = answer {
+            panic!("a person's {} fails: {error:?}", A::NAME);
+        }
+    }
+}
