@@ -20,7 +20,7 @@ pub struct Fresh {
     tagged: BTreeMap<InstanceId, At<Tags>>,
     volumes: BTreeMap<VolumeId, At<Volume>>,
     attached: BTreeMap<VolumeId, At<InstanceId>>,
-    deleted: BTreeMap<VolumeId, At<()>>,
+    deleted: BTreeMap<VolumeId, At<Volume>>,
 }
 
 #[derive(Clone, Debug)]
@@ -60,9 +60,12 @@ impl Fresh {
         self.attached.insert(volume.clone(), At { at, value });
     }
 
-    /// DeleteVolume was answered.
-    pub fn deleted(&mut self, volume: &VolumeId, at: Duration) {
-        self.deleted.insert(volume.clone(), At { at, value: () });
+    /// DeleteVolume was answered, for a volume that looked like this. Once a later list does not show it, it is deleted: that
+    /// is the one case in which absence from a list is an end, because EC2 confirmed it before.
+    pub fn deleted(&mut self, mut volume: Volume, at: Duration) {
+        volume.state = VolumeState::Deleting;
+        volume.attachment = None;
+        self.deleted.insert(volume.id.clone(), At { at, value: volume });
     }
 
     /// Something of ours is not shown yet: worth another list before the interval ends.
@@ -71,7 +74,7 @@ impl Fresh {
     }
 
     pub fn awaits_volumes(&self) -> bool {
-        !self.volumes.is_empty() || !self.attached.is_empty() || !self.deleted.is_empty()
+        !self.volumes.is_empty() || !self.attached.is_empty() || self.deleted.values().any(ending)
     }
 
     /// A complete machine list that began at `began` ended. Forgets what it shows, and what is older than [`BELIEVED`].
@@ -97,12 +100,12 @@ impl Fresh {
             let shown = |volume: &Volume| volume.attachment.as_ref().is_some_and(|a| a.instance == seen.value);
             !old(seen.at) && !listed.get(id).is_some_and(shown)
         });
-        self.deleted.retain(|id, seen| {
-            let over = listed
-                .get(id)
-                .is_none_or(|volume| volume.state >= VolumeState::Deleting && volume.state != VolumeState::Error);
-            !(old(seen.at) || began >= seen.at && over)
-        });
+        self.deleted.retain(|_, seen| !old(seen.at));
+        for (id, seen) in &mut self.deleted {
+            if began >= seen.at && !listed.contains_key(id) {
+                seen.value.state = VolumeState::Deleted;
+            }
+        }
     }
 
     /// The last list, as it would look if it showed everything of ours.
@@ -142,15 +145,13 @@ impl Fresh {
                     Some(Attachment { instance: seen.value.clone(), state: AttachmentState::Attaching });
             }
         }
-        for id in self.deleted.keys() {
-            if let Some(volume) = volumes.get_mut(id)
-                && volume.state != VolumeState::Deleted
-            {
-                volume.state = VolumeState::Deleting;
-            }
-        }
+        volumes.extend(self.deleted.iter().map(|(id, seen)| (id.clone(), seen.value.clone())));
         volumes
     }
+}
+
+fn ending(seen: &At<Volume>) -> bool {
+    seen.value.state == VolumeState::Deleting
 }
 
 #[cfg(test)]
@@ -269,9 +270,13 @@ mod tests {
         fresh.volumes_listed(&listed, at(20));
         let over = fresh.over_volumes(&listed);
         assert_eq!(over[&volume.id].attachment.as_ref().map(|a| a.instance.clone()), Some(id(1)));
-        fresh.deleted(&volume.id, at(21));
+        fresh.deleted(volume.clone(), at(21));
         assert_eq!(fresh.over_volumes(&listed)[&volume.id].state, VolumeState::Deleting);
+        fresh.volumes_listed(&BTreeMap::new(), at(20));
+        assert!(fresh.deleted.values().any(ending), "a list that began before the deletion says nothing about it");
         fresh.volumes_listed(&BTreeMap::new(), at(30));
+        assert_eq!(fresh.over_volumes(&BTreeMap::new())[&volume.id].state, VolumeState::Deleted);
+        fresh.volumes_listed(&BTreeMap::new(), at(400));
         assert_eq!(fresh.over_volumes(&BTreeMap::new()), BTreeMap::new());
     }
 }
