@@ -39,19 +39,26 @@ const DOWN: Duration = Duration::from_secs(120);
 const UP: Duration = Duration::from_secs(30);
 /// Not below /tmp: mysqld's data is real, and some hosts keep /tmp in memory.
 const SCRATCH: &str = "/var/tmp/drover-e2e";
+/// In a scenario's directory: the process that it belongs to.
+const OWNER: &str = "owner";
 const MYSQL: &str = "/run/drover-mysqld/mysqld.sock";
 
 // === impl Cloud ===
 
 impl Cloud {
-    /// Starts one. What an earlier test left anywhere below the scratch directory is swept first.
+    /// Starts one. What an earlier test left below the scratch directory is swept first; that of a test that lives is not.
     pub fn up(name: &str) -> anyhow::Result<Self> {
         let program = programs::binary("drover-local")?;
         for left in fs::read_dir(SCRATCH).into_iter().flatten() {
-            sweep(&program, &left?.path())?;
+            let left = left?.path();
+            let owner = fs::read_to_string(left.join(OWNER)).unwrap_or_default();
+            if owner.is_empty() || !Path::new("/proc").join(&owner).exists() {
+                sweep(&program, &left)?;
+            }
         }
         let dir = Path::new(SCRATCH).join(name);
         fs::create_dir_all(&dir)?;
+        fs::write(dir.join(OWNER), std::process::id().to_string())?;
         let log = dir.join("drover-local.log");
         let home = dir.join("cloud");
         let mut command = Command::new(&program);

@@ -39,6 +39,13 @@ impl Cloud {
         Ok(items.map(|item| ((item.text("resourceId"), item.text("key")), item.text("value"))).collect())
     }
 
+    /// Ends a machine as a person would, who takes its protection away first.
+    pub fn end_machine(&self, instance: &str) -> anyhow::Result<()> {
+        let id = ("InstanceId", instance);
+        self.ec2("ModifyInstanceAttribute", &[id, ("DisableApiTermination.Value", "false")])?;
+        self.ec2("TerminateInstances", &[("InstanceId.1", instance)]).map(drop)
+    }
+
     /// The volumes that carry the realm's tag and are not root volumes, by id.
     pub fn data_volumes(&self) -> anyhow::Result<Vec<String>> {
         let filter = [("Filter.1.Name", "tag:drover:volume"), ("Filter.1.Value.1", "data")];

@@ -34,6 +34,15 @@ impl Cloud {
         Ok(running.filter_map(|machine| Some((slot(&machine.id)?, machine.id))).collect())
     }
 
+    /// The same of one set, for a cloud with several.
+    pub fn fleet_of(&self, name: &str) -> anyhow::Result<BTreeMap<String, String>> {
+        let tags = self.tags()?;
+        let running = self.machines()?.into_iter().filter(|machine| machine.state == "running");
+        let tag = |id: &str, key: &str| tags.get(&(id.to_owned(), key.to_owned())).cloned();
+        let own = running.filter(|machine| tag(&machine.id, "drover:name").as_deref() == Some(name));
+        Ok(own.filter_map(|machine| Some((tag(&machine.id, "drover:slot")?, machine.id))).collect())
+    }
+
     /// Asks EC2 and every machine.
     pub fn facts(&self) -> anyhow::Result<Facts> {
         let volumes: BTreeMap<String, Option<String>> =

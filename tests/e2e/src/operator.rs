@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write,
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus},
@@ -42,7 +43,8 @@ pub struct Asked {
     pub error: String,
 }
 
-const COMMAND: Duration = Duration::from_secs(60);
+/// `drover delete` waits until everything has ended.
+const COMMAND: Duration = Duration::from_secs(120);
 const STATUS: Duration = Duration::from_secs(5);
 /// A lease as short as the operator takes it, so that a takeover is soon.
 const CONFIG: &str = "\
@@ -68,18 +70,21 @@ pub fn manifest(name: &str, members: u8, readers: u16) -> String {
 }
 
 impl Operator {
-    /// Starts the binary of this build with a state of its own. The manifests of that name stay what they were.
-    pub fn start(cloud: &Cloud, name: &str) -> anyhow::Result<Self> {
-        Self::start_build(cloud, name, &programs::binary("drover")?)
+    /// Starts the binary of this build, with a directory of its own that holds these manifests and nothing else.
+    pub fn start(cloud: &Cloud, name: &str, manifests: &[(&str, &str)]) -> anyhow::Result<Self> {
+        Self::start_build(cloud, name, manifests, &programs::binary("drover")?)
     }
 
-    /// Starts another build. Local state begins anew.
-    pub fn start_build(cloud: &Cloud, name: &str, program: &Path) -> anyhow::Result<Self> {
+    /// Starts another build.
+    pub fn start_build(cloud: &Cloud, name: &str, declared: &[(&str, &str)], program: &Path) -> anyhow::Result<Self> {
         let dir = cloud.dir.join(name);
         let (manifests, state, config) = (dir.join("manifests"), dir.join("state"), dir.join("drover.yaml"));
+        if dir.exists() {
+            fs::remove_dir_all(&dir)?;
+        }
         fs::create_dir_all(&manifests)?;
-        if state.exists() {
-            fs::remove_dir_all(&state)?;
+        for (file, text) in declared {
+            fs::write(manifests.join(file), text)?;
         }
         fs::write(&config, CONFIG)?;
         let log = cloud.dir.join(format!("{name}.log"));
@@ -156,6 +161,23 @@ impl Operator {
             status: output.status,
             out: String::from_utf8(output.stdout)?,
             error: String::from_utf8(output.stderr)?,
+        })
+    }
+
+    /// The binary of this build with bytes appended: another build with the same behaviour.
+    pub fn newer_build(cloud: &Cloud) -> anyhow::Result<PathBuf> {
+        let newer = cloud.dir.join("newer-drover");
+        fs::copy(programs::binary("drover")?, &newer)?;
+        fs::File::options().append(true).open(&newer)?.write_all(b"another build")?;
+        Ok(newer)
+    }
+
+    /// Waits until this operator has made that many more passes.
+    pub fn await_passes(&mut self, more: u64) -> anyhow::Result<()> {
+        let before = self.status()?.passes;
+        within(Duration::from_secs(10 * more), format!("{more} more passes of {}", self.name), || {
+            self.must_run()?;
+            Ok((self.status()?.passes >= before + more).then_some(()))
         })
     }
 

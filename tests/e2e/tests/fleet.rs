@@ -1,30 +1,42 @@
 //! A set's good days on real machines: it comes up, is found again by another operator, is updated, and ends.
 
-use std::{fs, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
-use anyhow::ensure;
-use drover_e2e::{Call, Cloud, Facts, Operator, heading, manifest, scenario, within};
+use anyhow::{Context, ensure};
+use drover_api::conditions::ConditionType;
+use drover_e2e::{Call, Clock, Cloud, Facts, Operator, heading, manifest, scenario, within};
 
 /// Four machines boot on two cores while mysqld is initialised and copied.
 const LAUNCH: Duration = Duration::from_secs(180);
 /// A change that needs no new machine.
 const SOON: Duration = Duration::from_secs(30);
 const SET: &str = "quickstart";
+const FILE: &str = "quickstart.yaml";
+const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../crds/samples/quickstart/quickstart.yaml");
 
 #[test]
 fn a_set_comes_up_and_is_kept() -> anyhow::Result<()> {
     scenario("fleet", |cloud| {
-        let mut operator = Operator::start(cloud, "first")?;
+        let quickstart = fs::read_to_string(SAMPLE)?;
+        let manifests = [(FILE, quickstart.as_str())];
+        let mut operator = Operator::start(cloud, "first", &manifests)?;
         launch(cloud, &mut operator)?;
         plans(cloud, &operator)?;
-        Ok(())
+        let facts = cloud.facts()?;
+        operator.kill()?;
+        let second = adoption(cloud, &facts, Operator::start(cloud, "second", &manifests)?)?;
+        let third = two_operators(cloud, &facts, second, Operator::start(cloud, "third", &manifests)?)?;
+        third.stop()?;
+        let newer = Operator::newer_build(cloud)?;
+        let mut fourth = update(cloud, &facts, Operator::start_build(cloud, "fourth", &manifests, &newer)?)?;
+        replacement(cloud, &mut fourth)?;
+        files(cloud, &mut fourth, &quickstart)?;
+        deletion(cloud, &mut fourth, &quickstart)
     })
 }
 
 fn launch(cloud: &Cloud, operator: &mut Operator) -> anyhow::Result<()> {
     heading("a set of 3 + 1 becomes ready from the quickstart's manifest");
-    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../../crds/samples/quickstart/quickstart.yaml");
-    operator.declare("quickstart.yaml", &fs::read_to_string(sample)?)?;
     let set = operator.await_ready(SET, 4, LAUNCH)?;
     let facts = cloud.facts()?;
     assert_eq!(facts.machines.keys().collect::<Vec<_>>(), ["m0", "m1", "m2", "r0"]);
@@ -94,10 +106,176 @@ fn plans(cloud: &Cloud, operator: &Operator) -> anyhow::Result<()> {
     nothing_changed(cloud, calls)
 }
 
+fn adoption(cloud: &Cloud, facts: &Facts, mut second: Operator) -> anyhow::Result<Operator> {
+    heading("an operator that knows nothing adopts what one that was killed left, and changes nothing");
+    let calls = cloud.calls_so_far()?;
+    second.await_ready(SET, 4, SOON)?;
+    second.await_passes(3)?;
+    assert_eq!(&cloud.facts()?, facts);
+    nothing_changed(cloud, calls)?;
+    Ok(second)
+}
+
+fn two_operators(cloud: &Cloud, facts: &Facts, mut second: Operator, mut third: Operator) -> anyhow::Result<Operator> {
+    heading("a second operator of the realm says who acts, and does nothing");
+    let calls = cloud.calls_so_far()?;
+    let holder = within(SOON, "the third knows the holder", || {
+        let lock = third.status()?.lock;
+        Ok((!lock.holder.is_empty()).then_some(lock))
+    })?;
+    assert!(!holder.ours && holder.holder == second.status()?.lock.holder, "{holder:?}");
+    third.await_passes(2)?;
+    nothing_changed(cloud, calls)?;
+
+    heading("a holder that stands still past its lease wakes up to do nothing, though it has something to do");
+    second.freeze()?;
+    second.declare(FILE, &manifest(SET, 3, 2))?;
+    third.await_ready(SET, 4, SOON)?;
+    let calls = cloud.calls_so_far()?;
+    second.thaw()?;
+    let lock = within(SOON, "the second knows that it lost the lock", || {
+        let lock = second.status()?.lock;
+        Ok((!lock.ours && !lock.holder.is_empty()).then_some(lock))
+    })?;
+    assert_eq!(lock.holder, third.status()?.lock.holder);
+    second.await_passes(3)?;
+    nothing_changed(cloud, calls)?;
+    let refused: Vec<Call> = cloud.mutating(calls)?.into_iter().filter(|call| call.error.is_some()).collect();
+    assert!(refused.is_empty(), "the second tried to write: {refused:#?}");
+    assert_eq!(&cloud.facts()?, facts);
+    Ok(third)
+}
+
+fn update(cloud: &Cloud, facts: &Facts, mut newer: Operator) -> anyhow::Result<Operator> {
+    heading("agents become the operator's newer build, one after the other, and no mysqld notices");
+    let calls = cloud.calls_so_far()?;
+    let build = sha256(&cloud.dir.join("newer-drover"))?;
+    for machine in facts.machines.values() {
+        within(LAUNCH, format!("{} runs the newer build", machine.instance), || {
+            let current = cloud.inside(&machine.instance, &["sha256sum", "/opt/drover/bin/current"])?;
+            Ok(current.starts_with(&build).then_some(()))
+        })?;
+    }
+    newer.await_ready(SET, 4, SOON)?;
+    assert_eq!(&cloud.facts()?, facts);
+    let is_build = |call: &Call| call.service == "s3" && call.target.contains("/bin/");
+    let other: Vec<Call> =
+        cloud.mutating(calls)?.into_iter().filter(|call| !is_build(call) && !is_lease(call)).collect();
+    assert!(other.is_empty(), "{other:#?}");
+    let mut turns = Vec::new();
+    for machine in facts.machines.values() {
+        let journal =
+            cloud.inside(&machine.instance, &["journalctl", "-q", "-u", "drover-agent", "-o", "short-unix"])?;
+        let at = |line: &str| line.split(' ').next().and_then(|time| time.parse::<f64>().ok());
+        let begins = journal.lines().rfind(|line| line.contains("becomes another build")).and_then(at);
+        let ends = journal.lines().rfind(|line| line.contains("this machine is known")).and_then(at);
+        turns.push((begins.expect("the journal says when"), ends.expect("the journal says when")));
+    }
+    turns.sort_by(|a, b| a.0.total_cmp(&b.0));
+    assert!(turns.windows(2).all(|pair| pair[0].1 < pair[1].0), "agents were updated at once: {turns:?}");
+    Ok(newer)
+}
+
+fn replacement(cloud: &Cloud, operator: &mut Operator) -> anyhow::Result<()> {
+    heading("a replica's machine that ends is replaced, with its volume, and has every acknowledged row");
+    let before = cloud.facts()?;
+    let (primary, lost) = (&before.machines["m0"], &before.machines["m1"]);
+    cloud.sql(&primary.instance, "INSERT INTO shop.t VALUES (2), (3), (4)")?;
+    cloud.end_machine(&lost.instance)?;
+    cloud.sql(&primary.instance, "INSERT INTO shop.t VALUES (5)")?;
+    operator.await_set(SET, LAUNCH, "has another m1 and is ready", |set| {
+        let m1 = set.members.iter().find(|row| row.slot.to_string() == "m1");
+        set.ready && m1.and_then(|row| row.instance.as_ref()).is_some_and(|id| id.as_str() != lost.instance)
+    })?;
+    let after = cloud.facts()?;
+    let found = &after.machines["m1"];
+    assert_eq!((&found.volume, after.volumes.len()), (&lost.volume, 4));
+    for slot in ["m0", "m2", "r0"] {
+        assert_eq!(after.machines[slot], before.machines[slot], "{slot} was touched");
+    }
+    within(SOON, "the new m1 has every row", || {
+        Ok((cloud.sql(&found.instance, "SELECT GROUP_CONCAT(n ORDER BY n) FROM shop.t")? == "1,2,3,4,5").then_some(()))
+    })?;
+
+    heading("read replicas 1 -> 3 -> 1");
+    operator.declare(FILE, &manifest(SET, 3, 3))?;
+    operator.await_ready(SET, 6, LAUNCH)?;
+    let readers = cloud.fleet()?;
+    assert_eq!(cloud.sql(&readers["r2"], "SELECT COUNT(*) FROM shop.t")?, "5");
+    operator.declare(FILE, &manifest(SET, 3, 1))?;
+    operator.await_ready(SET, 4, LAUNCH)?;
+    let facts = cloud.facts()?;
+    assert_eq!(facts.machines.keys().collect::<Vec<_>>(), ["m0", "m1", "m2", "r0"]);
+    assert_eq!(facts.volumes.len(), 4);
+    Ok(())
+}
+
+fn files(cloud: &Cloud, operator: &mut Operator, quickstart: &str) -> anyhow::Result<()> {
+    heading("a file's change is seen within a second");
+    let mut fastest = Duration::MAX;
+    for paused in [true, false, true, false] {
+        operator.declare(FILE, &format!("{quickstart}  paused: {paused}\n"))?;
+        let clock = Clock::start();
+        operator.await_set(SET, SOON, "heeds the change", |set| {
+            set.condition(ConditionType::Suspended).is_some() == paused
+        })?;
+        fastest = fastest.min(clock.elapsed());
+    }
+    assert!(fastest < Duration::from_secs(1), "{fastest:?}");
+
+    heading("a malformed file is named with line and field, and stops nothing");
+    let before = cloud.facts()?;
+    operator.declare("broken.yaml", &manifest("broken", 4, 0))?;
+    let problems = within(SOON, "the malformed file is named", || {
+        let problems = operator.status()?.problems;
+        Ok((!problems.is_empty()).then_some(problems))
+    })?;
+    assert!(problems[0].contains("broken.yaml:6:") && problems[0].contains("spec.members"), "{problems:?}");
+    operator.await_ready(SET, 4, SOON)?;
+    operator.withdraw("broken.yaml")?;
+    within(SOON, "nothing is malformed", || Ok(operator.status()?.problems.is_empty().then_some(())))?;
+
+    heading("a file that is removed leaves its machines, and they are reported as unclaimed");
+    let calls = cloud.calls_so_far()?;
+    operator.withdraw(FILE)?;
+    let unclaimed = within(SOON, "the machines are reported", || {
+        let unclaimed = operator.status()?.unclaimed;
+        Ok((!unclaimed.is_empty()).then_some(unclaimed))
+    })?;
+    assert!(unclaimed.iter().any(|line| line.contains(SET)), "{unclaimed:?}");
+    operator.await_passes(3)?;
+    assert_eq!(cloud.facts()?, before);
+    nothing_changed(cloud, calls)
+}
+
+fn deletion(cloud: &Cloud, operator: &mut Operator, quickstart: &str) -> anyhow::Result<()> {
+    heading("a set that is declared is not deleted; one that is not ends whole");
+    operator.declare(FILE, quickstart)?;
+    operator.await_ready(SET, 4, SOON)?;
+    let refused = operator.ask(cloud, &["delete", SET, "--yes"])?;
+    assert!(!refused.status.success() && refused.error.contains("declared"), "{refused:?}");
+    operator.withdraw(FILE)?;
+    within(SOON, "nobody declares it", || Ok((!operator.status()?.unclaimed.is_empty()).then_some(())))?;
+    let deleted = operator.ask(cloud, &["delete", SET, "--yes"])?;
+    assert!(deleted.status.success() && deleted.out.contains("nothing of it is left"), "{deleted:?}");
+    assert_eq!(cloud.machines()?.into_iter().filter(|machine| machine.state != "terminated").count(), 0);
+    assert_eq!(cloud.data_volumes()?, Vec::<String>::new());
+    Ok(())
+}
+
 /// Nothing but the lease was written since.
 fn nothing_changed(cloud: &Cloud, since: u64) -> anyhow::Result<()> {
-    let is_lease = |call: &Call| call.service == "s3" && call.target.ends_with("/lock.json");
     let changes: Vec<Call> = cloud.mutating(since)?.into_iter().filter(|call| !is_lease(call)).collect();
     ensure!(changes.is_empty(), "{changes:#?}");
     Ok(())
+}
+
+fn is_lease(call: &Call) -> bool {
+    call.service == "s3" && call.target.ends_with("/lock.json")
+}
+
+fn sha256(path: &Path) -> anyhow::Result<String> {
+    let output = std::process::Command::new("sha256sum").arg(path).output()?;
+    let text = String::from_utf8(output.stdout)?;
+    Ok(text.split(' ').next().context("sha256sum answers a hash")?.to_owned())
 }
