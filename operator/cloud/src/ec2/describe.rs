@@ -1,5 +1,7 @@
 //! The Describe actions: records joined into what EC2 shows, filtered, in pages.
 
+use drover_api::Millis;
+
 use super::{
     ApiError, CheckStatus, DescribeImages, DescribeInstanceStatus, DescribeInstanceTypes, DescribeInstances,
     DescribeTags, DescribedInstance, DescribedInterface, Ec2, GroupIdentifier, Image, Instance, InstanceStateName,
@@ -186,12 +188,17 @@ impl Ec2 {
         self.instances.get(id).filter(|it| self.visible(it.created))
     }
 
-    /// Joins an instance with its interface and its volumes' attachments.
+    /// Joins an instance with its interface and its volumes' attachments. EC2 shows launch times in whole seconds, and
+    /// finds them as it shows them.
     pub(super) fn show_instance(&self, instance: &Instance) -> DescribedInstance {
         let gone = instance.state == InstanceStateName::Terminated;
         let interface = self.interfaces.get(&instance.network_interface_id).filter(|_| !gone);
         DescribedInstance {
-            instance: Instance { tags: self.shown_tags(instance).clone(), ..instance.clone() },
+            instance: Instance {
+                tags: self.shown_tags(instance).clone(),
+                launch_time: Millis(instance.launch_time.0 / 1000 * 1000),
+                ..instance.clone()
+            },
             owner_id: self.account.owner_id.clone(),
             network_interfaces: interface.map(|it| self.show_interface(it)).into_iter().collect(),
             block_device_mappings: self.block_device_mappings(instance),

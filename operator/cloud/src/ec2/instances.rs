@@ -109,13 +109,17 @@ impl Run for RebootInstances {
     type Reply = ();
 
     fn run(&self, ec2: &mut Ec2) -> Result<(), ApiError> {
-        let found = ec2.ordered(&self.instance_ids)?;
-        let running = |it: &&Instance| it.state == InstanceStateName::Running;
-        if let Some(it) = found.iter().find(|it| !running(it)) {
-            return Err(wrong_state(it, "rebooted"));
+        let mut running = Vec::new();
+        for it in ec2.ordered(&self.instance_ids)? {
+            match it.state {
+                InstanceStateName::Running => running.push(it.instance_id.clone()),
+                // "Requests to reboot terminated instances are ignored" (API reference of RebootInstances).
+                InstanceStateName::Terminated => {}
+                _ => return Err(wrong_state(it, "rebooted")),
+            }
         }
-        for id in &self.instance_ids {
-            ec2.tell(HostEvent::Reboot { instance_id: id.clone() });
+        for instance_id in running {
+            ec2.tell(HostEvent::Reboot { instance_id });
         }
         Ok(())
     }

@@ -37,6 +37,7 @@ impl Run for DescribeSubnets {
         let named = |it: &&Subnet| self.subnet_ids.is_empty() || self.subnet_ids.contains(&it.subnet_id);
         let show = |it: &Subnet| DescribedSubnet {
             subnet: it.clone(),
+            subnet_arn: format!("arn:aws:ec2:{}:{}:subnet/{}", ec2.account.region, it.owner_id, it.subnet_id),
             zone_id: ec2.zone_id(&it.zone),
             available_ip_address_count: ec2.free_addresses(it),
         };

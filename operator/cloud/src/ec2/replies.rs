@@ -125,6 +125,7 @@ pub struct AssignedPrivateIpAddresses {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DescribedSubnet {
     pub subnet: Subnet,
+    pub subnet_arn: String,
     pub zone_id: String,
     pub available_ip_address_count: u32,
 }

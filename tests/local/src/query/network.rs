@@ -8,8 +8,7 @@ use drover_cloud::ec2::{
 };
 
 use super::{
-    Reader, Wire, Xml, paged, private_dns_name, region_of, tag_specifications, timestamp, write_done, write_groups,
-    write_tags,
+    Reader, Wire, Xml, paged, private_dns_name, tag_specifications, timestamp, write_done, write_groups, write_tags,
 };
 
 impl Wire for DescribeNetworkInterfaces {
@@ -113,9 +112,8 @@ impl Wire for DescribeSubnets {
         xml.items("subnetSet", &page.items, |xml, described| {
             let subnet = &described.subnet;
             xml.text("subnetId", &subnet.subnet_id);
-            let (region, owner) = (region_of(&subnet.zone), &subnet.owner_id);
-            xml.text("subnetArn", format!("arn:aws:ec2:{region}:{owner}:subnet/{}", subnet.subnet_id));
-            xml.text("ownerId", owner);
+            xml.text("subnetArn", &described.subnet_arn);
+            xml.text("ownerId", &subnet.owner_id);
             xml.text("state", "available");
             xml.text("vpcId", &subnet.vpc_id);
             xml.text("cidrBlock", &subnet.cidr_block);

@@ -112,6 +112,19 @@ fn instances_are_found_by_what_they_are() {
 }
 
 #[test]
+fn a_launch_time_is_shown_in_whole_seconds_and_found_as_it_is_shown() {
+    let mut cloud = Cloud::new();
+    cloud.now = cloud.now.plus(Duration::from_millis(1_999));
+    let id = cloud.launched();
+    assert_eq!(cloud.describe(&id).instance.launch_time, START.plus(Duration::from_secs(1)));
+    let table = [("2026-01-31T12:00:01.000Z", true), ("2026-01-31T12:00:01.999Z", false), ("*T12:00:01*", true)];
+    for (value, found) in table {
+        let expected = if found { one(&id) } else { vec![] };
+        assert_eq!(cloud.filtered(&[("launch-time", &[value])]), Ok(expected), "{value}");
+    }
+}
+
+#[test]
 fn two_filters_of_one_name_both_count() {
     let mut cloud = Cloud::new();
     let mut launch = |tags: &[(&str, &str)]| {
@@ -263,6 +276,37 @@ fn zones_and_subnets_are_those_of_the_account() {
     cloud.launched();
     let first = DescribeSubnets { subnet_ids: vec![cloud.subnet(0)], ..DescribeSubnets::default() };
     assert_eq!(cloud.ok(&first).items[0].available_ip_address_count, 250);
+}
+
+#[test]
+fn subnets_are_found_by_every_documented_name() {
+    let mut cloud = Cloud::new();
+    let second = cloud.subnet(1);
+    let arn = format!("arn:aws:ec2:eu-test-1:123456789012:subnet/{second}");
+    let table: [(&str, &str, usize); 12] = [
+        ("subnet-arn", &arn, 1),
+        ("subnet-id", &second, 1),
+        ("cidr-block", "10.42.2.0/24", 1),
+        ("cidrBlock", "10.42.2.0/24", 1),
+        ("cidr", "10.42.2.0/24", 1),
+        ("availability-zone", "eu-test-1b", 1),
+        ("availabilityZone", "eu-test-1b", 1),
+        ("availability-zone-id", "eut1-az2", 1),
+        ("availabilityZoneId", "eut1-az2", 1),
+        ("default-for-az", "true", 3),
+        ("defaultForAz", "true", 3),
+        ("vpc-id", "vpc-*", 3),
+    ];
+    for (name, value, expected) in table {
+        let mut found = |value: &str| -> Vec<String> {
+            let paged = Paged { filters: filters(&[(name, &[value])]), ..Paged::default() };
+            let page = cloud.ok(&DescribeSubnets { paged, ..DescribeSubnets::default() });
+            page.items.into_iter().map(|it| it.subnet.subnet_id).collect()
+        };
+        let hits = found(value);
+        assert!(hits.len() == expected && hits.contains(&second), "{name}={value}: {hits:?}");
+        assert_eq!(found("nothing-like-it"), Vec::<String>::new(), "{name}");
+    }
 }
 
 #[test]

@@ -55,6 +55,19 @@ fn a_reboot_is_an_order_and_not_a_state() {
 }
 
 #[test]
+fn a_reboot_of_a_terminated_instance_orders_nothing_and_keeps_no_other_from_it() {
+    let mut cloud = Cloud::new();
+    let (id, gone) = (cloud.running(), cloud.running());
+    cloud.ok(&TerminateInstances { instance_ids: one(&gone), ..TerminateInstances::default() });
+    cloud.pass(60);
+    cloud.ok(&RebootInstances { instance_ids: one(&gone) });
+    assert_eq!(cloud.pass(0), []);
+    cloud.ok(&RebootInstances { instance_ids: vec![gone.clone(), id.clone()] });
+    assert_eq!(cloud.pass(0), [HostEvent::Reboot { instance_id: id }]);
+    assert_eq!(cloud.state(&gone), "terminated");
+}
+
+#[test]
 fn a_machine_that_cannot_be_made_is_terminated_with_the_reason_and_leaves_nothing() {
     let mut cloud = reported();
     let id = cloud.launched();

@@ -37,7 +37,7 @@ fn an_action_in_the_wrong_state_is_refused() {
         ("stopping", ["IncorrectInstanceState", "ok", "IncorrectInstanceState", "ok"]),
         ("stopped", ["ok", "ok", "IncorrectInstanceState", "ok"]),
         ("shutting-down", ["IncorrectInstanceState", "IncorrectInstanceState", "IncorrectInstanceState", "ok"]),
-        ("terminated", ["IncorrectInstanceState", "IncorrectInstanceState", "IncorrectInstanceState", "ok"]),
+        ("terminated", ["IncorrectInstanceState", "IncorrectInstanceState", "ok", "ok"]),
     ];
     for (state, expected) in table {
         let answers = [0, 1, 2, 3].map(|action| {
