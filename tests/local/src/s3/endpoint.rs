@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header::CONNECTION};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use s3s::service::{S3Service, S3ServiceBuilder};
 
-use super::{Access, Called, Objects};
+use super::{Access, Called, Objects, body::RequestBody};
 use crate::{
     calls::{Call, Calls, is_mutating},
     clock,
@@ -38,11 +38,13 @@ impl Endpoint {
     pub async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>, ReplyLost> {
         let at_ms = clock::now().as_millisecond();
         let called = Called::default();
-        let mut request = request.map(s3s::Body::from);
+        let (parts, incoming) = request.into_parts();
+        let body = RequestBody::new(incoming);
+        let mut request = Request::from_parts(parts, s3s::Body::http_body(body.clone()));
         request.extensions_mut().insert(called.clone());
         let access_key = signing_key(request.headers());
         let method_and_path = format!("{} {}", request.method(), request.uri().path());
-        let response = match self.service.call(request).await {
+        let mut response = match self.service.call(request).await {
             Ok(response) => with_message(response).await,
             Err(error) => {
                 tracing::error!(?error, "s3s could not answer");
@@ -51,6 +53,9 @@ impl Endpoint {
                 response
             }
         };
+        if !body.read_rest().await {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         let status = response.status();
         // A request that s3s refused before it knew the operation is logged by its method and path.
         let (action, target) = called.take().unwrap_or_else(|| ("Refused".into(), method_and_path));
@@ -228,6 +233,87 @@ mod tests {
         assert!(unknown.0 == 403 && unknown.2.contains("InvalidAccessKeyId"), "{unknown:?}");
         server.keys.set_operator_revoked(true);
         assert_eq!(server.call(OPERATOR, "GET", "/bucket/none", &[], "").await.unwrap().0, 403);
+    }
+
+    /// One connection, spoken to by hand.
+    struct Wire<'a> {
+        server: &'a Server,
+        stream: tokio::io::BufReader<tokio::net::TcpStream>,
+    }
+
+    impl<'a> Wire<'a> {
+        async fn open(server: &'a Server) -> Self {
+            let stream = tokio::net::TcpStream::connect(server.url.trim_start_matches("http://")).await.unwrap();
+            Self { server, stream: tokio::io::BufReader::new(stream) }
+        }
+
+        async fn send(&mut self, bytes: &[u8]) {
+            tokio::io::AsyncWriteExt::write_all(&mut self.stream, bytes).await.unwrap();
+        }
+
+        /// The head of a signed request; its body is left to be sent.
+        async fn head(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) {
+            let mut request = http::Request::builder().method(method).uri(format!("{}{path}", self.server.url));
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let request = request.body(body.to_vec()).unwrap();
+            let signed = crate::testing::signed("s3", OPERATOR, request, clock::now().into());
+            let host = signed.uri().authority().unwrap();
+            let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {}\r\n", body.len());
+            for (name, value) in signed.headers() {
+                head += &format!("{name}: {}\r\n", value.to_str().unwrap());
+            }
+            self.send(format!("{head}\r\n").as_bytes()).await;
+        }
+
+        /// The status of the next answer, which may be "100 Continue", and whether it says that the connection closes.
+        async fn answer(&mut self) -> (u16, bool) {
+            use tokio::io::{AsyncBufReadExt, AsyncReadExt};
+            let (mut head, mut length) = (Vec::new(), 0);
+            loop {
+                let mut line = String::new();
+                assert_ne!(self.stream.read_line(&mut line).await.unwrap(), 0, "closed after {head:?}");
+                let line = line.trim_end().to_ascii_lowercase();
+                if line.is_empty() {
+                    break;
+                }
+                if let Some(value) = line.strip_prefix("content-length: ") {
+                    length = value.parse().unwrap();
+                }
+                head.push(line);
+            }
+            self.stream.read_exact(&mut vec![0; length]).await.unwrap();
+            (head[0].split(' ').nth(1).unwrap().parse().unwrap(), head.contains(&"connection: close".into()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_outlives_a_refused_write_or_says_that_it_does_not() {
+        let server = Server::start().await;
+        server.call(OPERATOR, "PUT", "/bucket/there", &[], "x").await.unwrap();
+        let (small, large) = (vec![b'x'; 1 << 10], vec![b'x'; 2 << 20]);
+        for (path, condition, refusal) in [
+            ("/bucket/there", ("if-none-match", "*"), 412),
+            ("/bucket/there", ("if-match", "\"0123\""), 412),
+            ("/bucket/none", ("if-match", "\"0123\""), 404),
+            ("/nobucket/none", ("if-none-match", "*"), 404),
+            ("/bucket/a//b", ("if-none-match", "*"), 501),
+        ] {
+            let what = format!("{path} {condition:?}");
+            let mut wire = Wire::open(&server).await;
+            wire.head("PUT", path, &[condition, ("expect", "100-continue")], &small).await;
+            assert_eq!(wire.answer().await, (100, false), "{what}");
+            wire.send(&small).await;
+            assert_eq!(wire.answer().await, (refusal, false), "{what}");
+
+            wire.head("PUT", path, &[condition], &small).await;
+            wire.send(&small).await;
+            assert_eq!(wire.answer().await, (refusal, false), "{what}");
+
+            wire.head("PUT", path, &[condition, ("expect", "100-continue")], &large).await;
+            assert_eq!(wire.answer().await, (refusal, true), "{what}");
+        }
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 //! writes (`objects`) and who may do what (`access`).
 
 mod access;
+mod body;
 mod conditions;
 mod endpoint;
 mod objects;
