@@ -48,7 +48,8 @@ pub struct Options {
     /// No machines are booted and no root is needed: instances change their states by themselves, after EC2's times.
     #[arg(long)]
     pub no_machines: bool,
-    /// Divides the times that things take by themselves: 20 makes a boot of 15 s one of 0.75 s.
+    /// Divides the times that things take by themselves: 20 makes a boot of 15 s one of 0.75 s. A terminated instance is
+    /// listed for its usual hour.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub speed: u32,
     /// Where the machine image is built once and kept.
@@ -274,8 +275,7 @@ fn account(options: &Options) -> Account {
         detach_running: options.no_machines.then_some(usual.attach / options.speed),
         address_move: usual.address_move / options.speed,
         status_checks: usual.status_checks / options.speed,
-        terminated_tags: usual.terminated_tags / options.speed,
-        terminated_listed: usual.terminated_listed / options.speed,
+        // How long something terminated can still be read of is not a time that anyone waits for.
         ..usual
     };
     Account {

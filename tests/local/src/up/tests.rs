@@ -19,6 +19,26 @@ async fn start(home: &Home) -> Up {
     Up::start(home.clone(), &Cli::parse_from(words).options).await.unwrap()
 }
 
+#[test]
+fn speed_shortens_what_one_waits_for_and_not_how_long_a_terminated_instance_is_listed() {
+    let timings = |speed: &str| account(&Cli::parse_from(["up", "--no-machines", "--speed", speed]).options).timings;
+    let (usual, fast) = (timings("1"), timings("20"));
+    let waits = |it: &Timings| {
+        [
+            it.boot,
+            it.graceful,
+            it.at_once,
+            it.volume,
+            it.attach,
+            it.detach_running.unwrap(),
+            it.address_move,
+            it.status_checks,
+        ]
+    };
+    assert_eq!(waits(&fast), waits(&usual).map(|wait| wait / 20));
+    assert_eq!((fast.terminated_tags, fast.terminated_listed), (usual.terminated_tags, usual.terminated_listed));
+}
+
 async fn call(up: &Up, form: &str) -> reqwest::Result<(u16, String)> {
     let at = &up.endpoints;
     let request =
