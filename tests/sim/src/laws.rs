@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use drover_api::{
     ResourceKey, Slot,
-    records::{IncarnationRecord, IncarnationState},
+    records::{IncarnationRecord, IncarnationState, Register},
     tags::{self, Identity, TagVerdict},
 };
 use drover_cloud::ec2::{InstanceStateName, VolumeState};
@@ -76,6 +76,11 @@ impl World {
             };
             (slots(&mut machines.into_iter()), slots(&mut volumes.into_iter()))
         })
+    }
+
+    pub fn register(&self, key: &ResourceKey) -> Option<Register> {
+        let incarnation = self.incarnation(key)?.incarnation;
+        self.object(&keys().set(key).of(&incarnation).register())
     }
 
     pub fn incarnation(&self, key: &ResourceKey) -> Option<IncarnationRecord> {

@@ -1,20 +1,167 @@
 //! The laws as single histories.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
+use drover_api::{InstanceId, Slot, conditions::ConditionType, records::RegisterState};
 use drover_sim::{
-    Declared, Process, Sim,
-    laws::{converge, slots},
+    Declared, Process, Sim, each,
+    laws::{BUSY, converge, rest, slots},
+    process::LEASE,
+    world::keys,
 };
 
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 
-#[test]
-fn a_set_of_three_and_one_is_launched_and_left_alone() {
-    let sim = Sim::new(1);
-    let shop = Declared::new("shop", 3, 1);
+/// A set that has come to rest, and its operator.
+fn settled(seed: u64, set: &Declared) -> (Sim, Process) {
+    let sim = Sim::new(seed);
     let mut operator = Process::start(&sim, 'a');
-    operator.operator.declare(shop.intents(), vec![]);
+    operator.operator.declare(set.intents(), vec![]);
+    converge(&sim, &mut operator, &[(set.key(), slots(set.members, set.readers))], LIMIT);
+    (sim, operator)
+}
+
+fn machine(sim: &Sim, set: &Declared, slot: Slot) -> InstanceId {
+    sim.lock().machine_in(&set.key(), slot).expect("the slot is filled")
+}
+
+/// Passes for a while; the mutating calls and orders in that time.
+fn pass_for(sim: &Sim, operator: &mut Process, time: Duration) -> u64 {
+    let before = sim.lock().changes;
+    let until = sim.lock().now().plus(time);
+    while sim.lock().now() < until {
+        operator.pass();
+        sim.lock().check();
+        sim.advance(BUSY * 2);
+    }
+    sim.lock().changes - before
+}
+
+#[test]
+fn clients_are_let_in_and_what_they_were_told_is_kept() {
+    let shop = Declared::new("shop", 3, 1);
+    let (sim, _operator) = settled(1, &shop);
+    assert!(sim.lock().acknowledged[&shop.key()].len() > 3);
+}
+
+#[test]
+fn another_operator_adopts_everything_and_changes_nothing() {
+    let shop = Declared::new("shop", 3, 1);
+    let (sim, operator) = settled(2, &shop);
+    drop(operator);
+    let before = sim.lock().changes;
+    let mut next = Process::start(&sim, 'a');
+    next.operator.declare(shop.intents(), vec![]);
+    converge(&sim, &mut next, &[(shop.key(), slots(3, 1))], LIMIT);
+    assert_eq!(sim.lock().changes, before);
+}
+
+#[test]
+fn a_machine_in_a_zone_that_cannot_be_asked_is_not_replaced_and_one_that_is_gone_is() {
+    let shop = Declared::new("shop", 3, 1);
+    let (sim, mut operator) = settled(3, &shop);
+    let lost = machine(&sim, &shop, Slot::Member(1));
+    let zone = sim.lock().fake.look(|world| world.ec2.instance(lost.as_str()).map(|it| it.zone.clone()));
+    let out = BTreeSet::from([zone.expect("it is there")]);
+    sim.lock().machine(&lost).cut = true;
+    sim.lock().fake.look(|world| world.ec2.faults().zone_outages = out);
+    pass_for(&sim, &mut operator, Duration::from_secs(30 * 60));
+    assert_eq!(machine(&sim, &shop, Slot::Member(1)), lost, "it was replaced while nobody could tell");
+    assert_eq!(sim.lock().filled(&shop.key()).0, slots(3, 1));
+
+    sim.lock().machine(&lost).cut = false;
+    sim.lock().fake.look(|world| world.ec2.faults().zone_outages.clear());
+    sim.lock().terminate(&lost);
     converge(&sim, &mut operator, &[(shop.key(), slots(3, 1))], LIMIT);
-    assert!(sim.lock().acknowledged[&shop.key()].len() > 3, "clients were let in");
+    assert_ne!(machine(&sim, &shop, Slot::Member(1)), lost);
+}
+
+#[test]
+fn an_empty_bucket_beside_living_machines_stalls_and_changes_nothing() {
+    let shop = Declared::new("shop", 3, 1);
+    let (sim, operator) = settled(4, &shop);
+    drop(operator);
+    sim.lock().fake.look(|world| world.bucket.empty());
+    let mut next = Process::start(&sim, 'a');
+    next.operator.declare(shop.intents(), vec![]);
+    // Its lock, and the binary that it carries.
+    pass_for(&sim, &mut next, Duration::from_secs(20));
+    let position = sim.lock().fake.look(|world| world.ec2.log().position());
+    assert_eq!(pass_for(&sim, &mut next, Duration::from_secs(15 * 60)), 0);
+    let changed = sim.lock().fake.look(|world| {
+        let of_sets = world.bucket.keys().filter(|key| keys().resource_of(key).is_some()).count();
+        of_sets + world.ec2.log().since(position).filter(|entry| entry.changed_something()).count()
+    });
+    assert_eq!(changed, 0);
+    let snapshot = next.operator.snapshots().borrow().clone();
+    let stalled = snapshot.sets[0].condition(ConditionType::Stalled).expect("it says so");
+    assert_eq!(stalled.reason, "RegisterLost");
+}
+
+#[test]
+fn a_holder_that_was_stopped_past_its_lease_sends_nothing_of_what_it_had_planned() {
+    each(
+        &(0..40).collect::<Vec<u32>>(),
+        |passes| format!("stopped in pass {passes}"),
+        |passes| {
+            let shop = Declared::new("shop", 3, 1);
+            let sim = Sim::new(5);
+            let mut first = Process::start(&sim, 'a');
+            first.operator.declare(shop.intents(), vec![]);
+            for _ in 0..*passes {
+                first.pass();
+                sim.advance(BUSY);
+            }
+            let second = Arc::new(Mutex::new(Process::start(&sim, 'a')));
+            let (world, other, declared) = (sim.clone(), Arc::clone(&second), shop.clone());
+            let meanwhile = Arc::new(Mutex::new(None));
+            let until = Arc::clone(&meanwhile);
+            first.stop_in_the_middle(move || {
+                let mut other = other.lock().expect("not poisoned");
+                other.operator.declare(declared.intents(), vec![]);
+                pass_for(&world, &mut other, LEASE * 2);
+                *until.lock().expect("not poisoned") = Some(world.lock().changes);
+            });
+            first.pass();
+            first.pass();
+            assert_eq!(*meanwhile.lock().expect("not poisoned"), Some(sim.lock().changes), "it sent something");
+            let mut second = second.lock().expect("not poisoned");
+            converge(&sim, &mut second, &[(shop.key(), slots(3, 1))], LIMIT);
+        },
+    );
+}
+
+#[test]
+fn a_set_of_three_whose_leader_died_stays_closed_and_is_not_touched() {
+    let shop = Declared::new("shop", 3, 0);
+    let (sim, mut operator) = settled(6, &shop);
+    let leader = machine(&sim, &shop, Slot::Member(0));
+    sim.lock().kill_mysqld(&leader);
+    pass_for(&sim, &mut operator, Duration::from_secs(60));
+    rest(&sim, &mut operator);
+    assert!(sim.lock().machines.values().all(|machine| !machine.is_open_leader()));
+    let snapshot = operator.operator.snapshots().borrow().clone();
+    assert!(!snapshot.sets[0].ready);
+    assert!(snapshot.sets[0].condition(ConditionType::PrimaryLost).is_some());
+    assert_eq!(machine(&sim, &shop, Slot::Member(0)), leader);
+}
+
+#[test]
+fn a_set_of_one_opens_again_on_its_own_volume_in_a_later_epoch() {
+    let till = Declared::new("till", 1, 0);
+    let (sim, mut operator) = settled(7, &till);
+    let first = machine(&sim, &till, Slot::Member(0));
+    sim.advance(Duration::from_secs(60));
+    let told = sim.lock().acknowledged[&till.key()].len();
+    sim.lock().terminate(&first);
+    pass_for(&sim, &mut operator, Duration::from_secs(60));
+    converge(&sim, &mut operator, &[(till.key(), slots(1, 0))], LIMIT);
+    assert_ne!(machine(&sim, &till, Slot::Member(0)), first);
+    let register = sim.lock().register(&till.key()).expect("it lives");
+    assert!(register.epoch.0 == 2 && register.state == RegisterState::Active && register.opened, "{register:?}");
+    assert!(told > 0 && sim.lock().acknowledged[&till.key()].len() > told, "it is written to again");
 }
