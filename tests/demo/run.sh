@@ -35,6 +35,7 @@ start_cloud() {
   : >"$log/cloud.log"
   setsid "$bin/drover-local" --dir "$local_dir" up --image-cache "$DROVER_IMAGE_CACHE" >>"$log/cloud.log" 2>&1 </dev/null &
   echo $! >"$home/cloud.pid"
+  disown # It may be killed on purpose, and the shell need not announce that.
   await 900 "drover-local is up" drover_local machines
   eval "$(drover_local env)"
 }
@@ -42,6 +43,7 @@ start_cloud() {
 start_operator() {
   setsid "$bin/drover" run >>"$log/operator.log" 2>&1 </dev/null &
   echo $! >"$home/operator.pid"
+  disown
 }
 
 # Polls a condition until it holds; a bounded wait that says what it waited for.
