@@ -20,6 +20,8 @@ pub struct Call {
     pub service: String,
     pub action: String,
     pub error: Option<String>,
+    /// The call was applied, and not answered.
+    pub reply_lost: bool,
     pub target: String,
 }
 
