@@ -22,7 +22,7 @@ from botocore.exceptions import ClientError
 from botocore.httpsession import URLLib3Session
 
 # One attempt: a retry would hide the first answer, and it is the first answer that is on trial.
-ONE_ATTEMPT = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=15)
+ONE_ATTEMPT = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=60)
 
 # Where EC2 documents two codes for one mistake, either is an answer a client must expect.
 BAD_PAGE_SIZE = ("InvalidParameterValue", "InvalidMaxResults")
