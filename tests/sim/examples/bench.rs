@@ -1,8 +1,6 @@
 //! A realm of 1,000 machines in 250 sets on the cloud in memory: what one interval costs in calls, CPU and memory. Figures
 //! only; nothing here fails by being slow. Run by `make bench`.
 
-#![allow(clippy::panic, reason = "a fleet that does not come up has no figures")]
-
 use std::{collections::BTreeMap, time::Duration};
 
 use drover_cloud::flaky::{Counted, Effect};

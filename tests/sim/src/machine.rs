@@ -134,7 +134,7 @@ impl World {
             Happening::AgentStarts => self.start_agent(id),
             Happening::Tick { agent } if agent == current => {
                 self.clients(id);
-                self.replicate();
+                self.replicate(id);
                 self.step(id, Event::Tick);
                 let tick = self.tick;
                 self.schedule(tick, id, life, Happening::Tick { agent });
@@ -366,7 +366,7 @@ impl World {
             }
             Task::Admin(_) => {
                 self.commit(id, What::Admin);
-                self.replicate();
+                self.replicate(id);
                 let (mysqld, _) = self.server(id)?;
                 if mysqld.waiting.iter().any(|waiting| waiting.what == What::Admin) {
                     return Err("it waits for its acknowledgements".into());
@@ -394,7 +394,7 @@ impl World {
             Task::Resume => (mysqld.receiving, mysqld.applying) = (true, true),
             other => panic!("{other:?} is not done by SQL"),
         }
-        self.replicate();
+        self.replicate(id);
         Ok(Outcome::Plain)
     }
 

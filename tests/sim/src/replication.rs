@@ -11,9 +11,12 @@ use crate::{
 };
 
 impl World {
-    /// Every receiver fetches what it has not; appliers apply; commits that were acknowledged often enough end.
-    pub(crate) fn replicate(&mut self) {
-        let replicas: Vec<InstanceId> = self.machines.keys().cloned().collect();
+    /// Every receiver of the set of a machine fetches what it has not; appliers apply; commits that were acknowledged often
+    /// enough end.
+    pub(crate) fn replicate(&mut self, id: &InstanceId) {
+        let incarnation = &self.machines[id].identity.incarnation;
+        let of_set = self.machines.values().filter(|machine| machine.identity.incarnation == *incarnation);
+        let replicas: Vec<InstanceId> = of_set.map(|machine| machine.id.clone()).collect();
         for id in &replicas {
             self.fetch(id);
         }

@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -97,6 +98,11 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut account = Account::new("eu-test-1");
         account.network_tags = Tags::from([("role".into(), "db".into())]);
+        // Room for a thousand machines.
+        for (index, subnet) in account.subnets.iter_mut().enumerate() {
+            subnet.cidr.base = Ipv4Addr::new(10, 42, 16 * (1 + u8::try_from(index).unwrap_or(0)), 0);
+            subnet.cidr.prefix = 20;
+        }
         account.images = vec![ImageSpec {
             name: "db".into(),
             description: String::new(),
