@@ -155,7 +155,10 @@ fn env(home: &Home) -> anyhow::Result<()> {
     let Some(at) = home.endpoints()? else {
         bail!("nothing is up in {}; start it with `drover-local up`", home.dir().display())
     };
+    let dir = home.dir().canonicalize().with_context(|| format!("cannot find {}", home.dir().display()))?;
+    let dir = dir.to_str().context("the directory's name is not text")?.to_owned();
     let exports = [
+        ("DROVER_LOCAL_DIR", &dir),
         ("AWS_ENDPOINT_URL_EC2", &at.ec2),
         ("AWS_ENDPOINT_URL_S3", &at.s3),
         ("AWS_REGION", &at.region),
