@@ -1,0 +1,82 @@
+//! What is wrong with an image or on a volume is said in a condition; nothing is launched twice, and nothing is touched.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use drover_api::conditions::ConditionType;
+use drover_e2e::{Cloud, Operator, heading, manifest, scenario};
+
+const LAUNCH: Duration = Duration::from_secs(180);
+
+#[test]
+fn a_wrong_image_or_volume_is_named_and_nothing_is_lost() -> anyhow::Result<()> {
+    scenario("mistakes", |cloud| {
+        let [bare, other] = ["without-mysqld", "other-mysql"].map(|kind| image(cloud, kind));
+        let (bare, other) = (with_image("bare", &bare?), with_image("other", &other?));
+        let good = manifest("good", 3, 0);
+        let manifests = [("bare.yaml", bare.as_str()), ("other.yaml", &other), ("good.yaml", &good)];
+        let mut operator = Operator::start(cloud, "operator", &manifests)?;
+        operator.await_ready("good", 3, LAUNCH)?;
+        images(cloud, &mut operator)?;
+        foreign_volume(cloud, &mut operator)
+    })
+}
+
+fn images(cloud: &Cloud, operator: &mut Operator) -> anyhow::Result<()> {
+    heading("an image without mysqld, or with another version, is said to be so, and launched once");
+    for (name, reason) in [("bare", "there is no mysqld"), ("other", "mysqld is 9.6.0")] {
+        operator.await_set(name, LAUNCH, "says what is wrong with its image", |set| {
+            set.condition(ConditionType::Ready).is_some_and(|ready| !ready.status && ready.message.contains(reason))
+        })?;
+        operator.await_passes(3)?;
+        let machines = cloud.machines()?.into_iter().filter(|machine| machine.name.starts_with(name)).count();
+        assert_eq!(machines, 1, "machines of {name}");
+    }
+    Ok(())
+}
+
+fn foreign_volume(cloud: &Cloud, operator: &mut Operator) -> anyhow::Result<()> {
+    heading("a replacement that finds something foreign in its slot's volume leaves it alone and says so");
+    let before = cloud.fleet_of("good")?["m1"].clone();
+    let volume = volume_of(cloud, &before)?;
+    let overwrite = format!(
+        "systemctl stop drover-agent; systemctl kill -s KILL drover-mysqld; \
+         until umount /var/lib/drover/volume; do sleep 0.1; done; mkfs.ext4 -q -F -L theirs {}",
+        device(&volume)
+    );
+    cloud.inside(&before, &["sh", "-ec", &overwrite])?;
+    cloud.end_machine(&before)?;
+    let set = operator.await_set("good", LAUNCH, "says that the volume is foreign", |set| {
+        set.conditions
+            .iter()
+            .any(|condition| condition.reason == "ForeignVolume" && condition.message.contains("theirs"))
+    })?;
+    assert!(set.primary.is_some(), "the others go on serving: {}", set.verdict);
+    operator.await_passes(3)?;
+    let now = cloud.fleet_of("good")?["m1"].clone();
+    assert_eq!(volume_of(cloud, &now)?, volume);
+    assert_eq!(cloud.inside(&now, &["blkid", "-o", "value", "-s", "LABEL", &device(&volume)])?.trim(), "theirs");
+    Ok(())
+}
+
+fn volume_of(cloud: &Cloud, instance: &str) -> anyhow::Result<String> {
+    let machine =
+        cloud.machines()?.into_iter().find(|machine| machine.id == instance).context("EC2 shows the machine")?;
+    machine.volumes.into_iter().next().context("a data volume is attached")
+}
+
+/// Where a Nitro machine shows a volume.
+fn device(volume: &str) -> String {
+    format!("/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_{}", volume.replace('-', ""))
+}
+
+/// The id of the image that is tagged for that purpose.
+fn image(cloud: &Cloud, purpose: &str) -> anyhow::Result<String> {
+    let filter = [("Filter.1.Name", "tag:drover:image"), ("Filter.1.Value.1", purpose)];
+    Ok(cloud.ec2("DescribeImages", &filter)?.text("imageId"))
+}
+
+/// A set of one on that image.
+fn with_image(name: &str, id: &str) -> String {
+    format!("{}  machine:\n    image:\n      id: {id}\n", manifest(name, 1, 0))
+}
