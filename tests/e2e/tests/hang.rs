@@ -1,0 +1,187 @@
+//! A commit that nobody acknowledged is never answered OK, whatever happens to the agent, to mysqld and to the machine; and a
+//! leader that died under it stays closed, but for a set of one.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use drover_api::conditions::ConditionType;
+use drover_e2e::{Cloud, Operator, Waiter, heading, manifest, scenario, within};
+use drover_plan::SetReport;
+
+/// Ten machines boot on two cores.
+const LAUNCH: Duration = Duration::from_secs(240);
+const SOON: Duration = Duration::from_secs(60);
+/// What a client prints after the OK of its commit.
+const ACKNOWLEDGED: &str = "ACKNOWLEDGED";
+
+/// One machine of a set.
+#[derive(Clone, Debug)]
+struct Node {
+    instance: String,
+    address: String,
+}
+
+#[test]
+fn what_nobody_acknowledged_is_never_answered_ok() -> anyhow::Result<()> {
+    scenario("hang", |cloud| {
+        let sets = [("reboots", 3), ("stops", 3), ("starves", 3), ("single", 1)];
+        let manifests = sets.map(|(name, members)| (format!("{name}.yaml"), manifest(name, members, 0)));
+        let manifests = manifests.each_ref().map(|(file, text)| (file.as_str(), text.as_str()));
+        let mut operator = Operator::start(cloud, "operator", &manifests)?;
+        for (name, members) in sets {
+            operator.await_ready(name, members.into(), LAUNCH)?;
+        }
+        a_set_of_one(cloud, &mut operator)?;
+        the_agent(cloud, &operator)?;
+        the_machine(cloud, &mut operator, "reboots", |node| {
+            cloud.ec2("RebootInstances", &[("InstanceId.1", &node.instance)]).map(drop)
+        })?;
+        the_machine(cloud, &mut operator, "stops", |node| {
+            cloud.ec2("StopInstances", &[("InstanceId.1", &node.instance)]).map(drop)
+        })?;
+        the_machine(cloud, &mut operator, "starves", |node| starve(cloud, node))
+    })
+}
+
+fn a_set_of_one(cloud: &Cloud, operator: &mut Operator) -> anyhow::Result<()> {
+    heading("a set of one whose mysqld was killed opens again under a new epoch, with its data");
+    let set = operator.set("single")?;
+    let node = node(&set, "m0")?;
+    cloud.sql(
+        &node.instance,
+        "CREATE DATABASE shop; CREATE TABLE shop.t (n INT PRIMARY KEY); INSERT INTO shop.t VALUES (7)",
+    )?;
+    cloud.inside(&node.instance, &["systemctl", "kill", "-s", "KILL", "drover-mysqld.service"])?;
+    operator.await_set("single", SOON, "is ready in another epoch", |now| now.ready && now.epoch > set.epoch)?;
+    assert_eq!(cloud.sql(&node.instance, "SELECT n FROM shop.t")?, "7");
+    cloud.sql(&node.instance, "INSERT INTO shop.t VALUES (8)")?;
+    Ok(())
+}
+
+fn the_agent(cloud: &Cloud, operator: &Operator) -> anyhow::Result<()> {
+    heading("with all acknowledgers cut a commit hangs, and goes on hanging whatever happens to the agent");
+    let set = operator.set("reboots")?;
+    let primary = node(&set, "m0")?;
+    let mut client = hang(cloud, operator, "reboots", 1)?;
+    let mysqld = cloud.mysqld(&primary.instance)?;
+    for act in [
+        "systemctl restart drover-agent",
+        "systemctl kill --kill-whom=main -s KILL drover-agent",
+        "systemctl stop drover-agent",
+    ] {
+        cloud.inside(&primary.instance, &["sh", "-c", act])?;
+        if act.contains("stop") {
+            cloud.inside(&primary.instance, &["systemctl", "start", "drover-agent"])?;
+        }
+        within(SOON, format!("the agent answers again after {act}"), || {
+            let url = "http://127.0.0.1:7071/primary";
+            let code = cloud
+                .inside(&primary.instance, &["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-m", "3", url])?;
+            Ok((code != "000").then_some(()))
+        })?;
+        assert!(client.is_waiting()?, "{act}");
+        assert_eq!(cloud.mysqld(&primary.instance)?, mysqld, "{act}");
+    }
+    heading("it is answered OK when an acknowledger is there again");
+    for peer in ["m1", "m2"] {
+        cloud.mend(&cut(&set, peer)?)?;
+    }
+    let (code, said) = client.end(SOON)?;
+    assert!(code == Some(0) && said.contains(ACKNOWLEDGED), "{code:?} {said}");
+    Ok(())
+}
+
+/// A commit waits, its machine or mysqld ends by `act`: no OK, the loss is reported, and nobody is opened.
+fn the_machine(
+    cloud: &Cloud,
+    operator: &mut Operator,
+    name: &str,
+    act: impl FnOnce(&Node) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    heading(&format!("no OK: the primary {name}"));
+    let set = operator.set(name)?;
+    let primary = node(&set, "m0")?;
+    let mut client = hang(cloud, operator, name, 2)?;
+    let mysqld = cloud.mysqld(&primary.instance)?;
+    act(&primary)?;
+    let lost = operator.await_set(name, SOON * 2, "reports the loss of its primary", |set| {
+        set.condition(ConditionType::PrimaryLost).is_some()
+    })?;
+    // A client whose peer vanished may wait for ever, which is no OK either.
+    if !client.is_waiting()? {
+        let (code, said) = client.end(SOON)?;
+        assert!(code != Some(0) && !said.contains(ACKNOWLEDGED), "{code:?} {said}");
+    }
+    let message = &lost.condition(ConditionType::PrimaryLost).context("just seen")?.message;
+    assert!(message.contains("m1 holds") && message.contains("m2 holds"), "{message}");
+    operator.await_passes(3)?;
+    for (slot, instance) in cloud.fleet_of(name)? {
+        if slot == "m0" {
+            assert_ne!(cloud.mysqld(&instance)?, mysqld, "the old mysqld still runs");
+        }
+        let pid = cloud.inside(&instance, &["systemctl", "show", "-p", "MainPID", "--value", "drover-mysqld"])?;
+        if pid.trim() != "0" {
+            assert_eq!(cloud.sql(&instance, "SELECT @@super_read_only")?, "1", "{slot} of {name} is open");
+        }
+    }
+    Ok(())
+}
+
+/// Memory runs out in the machine, by something bounded, and mysqld is the first that the kernel ends then.
+fn starve(cloud: &Cloud, node: &Node) -> anyhow::Result<()> {
+    let kills = || -> anyhow::Result<u64> {
+        let text = cloud.inside(&node.instance, &["sed", "-n", "s/^oom_kill //p", "/proc/vmstat"])?;
+        Ok(text.trim().parse()?)
+    };
+    let before = kills()?;
+    let eat = "echo 1000 >/proc/$(systemctl show -p MainPID --value drover-mysqld)/oom_score_adj; \
+               head -c 1850M /dev/zero | tail | wc -c";
+    let eaten = cloud.inside(&node.instance, &["bash", "-euc", eat])?;
+    assert!(
+        kills()? > before && eaten.trim() == (1850_u64 << 20).to_string(),
+        "the kernel ended something else: {eaten}"
+    );
+    Ok(())
+}
+
+/// Cuts the primary off from its acknowledgers and begins a commit there, from a machine of another set.
+fn hang(cloud: &Cloud, operator: &Operator, name: &str, n: u32) -> anyhow::Result<Waiter> {
+    let set = operator.set(name)?;
+    let primary = node(&set, "m0")?;
+    cloud.sql(
+        &primary.instance,
+        "CREATE DATABASE IF NOT EXISTS shop; CREATE TABLE IF NOT EXISTS shop.t (n INT PRIMARY KEY); \
+         CREATE USER IF NOT EXISTS buyer@'%' IDENTIFIED BY 'buyer'; GRANT INSERT ON shop.* TO buyer@'%'",
+    )?;
+    for peer in ["m1", "m2"] {
+        cloud.fault(&cut(&set, peer)?)?;
+    }
+    let statement = format!("INSERT INTO shop.t VALUES ({n}); SELECT '{ACKNOWLEDGED}'");
+    let host = format!("--host={}", primary.address);
+    let bystander = node(&operator.set("single")?, "m0")?;
+    let command = ["mysql", &host, "--user=buyer", "--password=buyer", "--ssl-mode=REQUIRED", "-e", &statement];
+    let mut client = cloud.begin_inside(&bystander.instance, &command)?;
+    // Behind a heartbeat that waits for its acknowledgement, the next commit waits for its turn in mysqld's commit queue.
+    let waits = within(SOON, "the commit waits for an acknowledgement", || {
+        let states = "SELECT state FROM performance_schema.processlist WHERE user = 'buyer'";
+        let state = cloud.sql(&primary.instance, states)?;
+        let is_commit = state.contains("semi-sync ACK") || state == "waiting for handler commit";
+        Ok((!client.is_waiting()? || is_commit).then_some(()))
+    });
+    if !client.is_waiting()? {
+        bail!("the client did not wait: {:?}", client.end(SOON)?);
+    }
+    waits?;
+    Ok(client)
+}
+
+/// The fault that cuts the primary off from a peer.
+fn cut(set: &SetReport, peer: &str) -> anyhow::Result<String> {
+    Ok(format!("cut {} both --peer {}", node(set, "m0")?.instance, node(set, peer)?.instance))
+}
+
+fn node(set: &SetReport, slot: &str) -> anyhow::Result<Node> {
+    let row = set.members.iter().find(|row| row.slot.to_string() == slot).context("a ready set has every slot")?;
+    let (instance, address) = row.instance.as_ref().zip(row.address).context("a ready slot has a machine")?;
+    Ok(Node { instance: instance.to_string(), address: address.to_string() })
+}
