@@ -67,6 +67,7 @@ fn seeds_with_all_four_at_once_converge_while_they_last() {
     });
 }
 
+#[expect(clippy::disallowed_methods, reason = "a test is the edge")]
 fn seeds(count: u64) -> Vec<u64> {
     match std::env::var("DROVER_SEED") {
         Ok(seed) => vec![seed.parse().expect("DROVER_SEED is a number")],

@@ -24,11 +24,11 @@ impl<C: Machines> Machines for Flaky<C> {
     }
 
     async fn get(&self, id: &InstanceId) -> Result<Machine> {
-        self.plan.pass("DescribeInstances", Reads, self.inner.get(id)).await
+        self.plan.pass("DescribeInstances by id", Reads, self.inner.get(id)).await
     }
 
     async fn find_by_token(&self, token: &ClientToken) -> Result<Vec<Machine>> {
-        self.plan.pass("DescribeInstances", Reads, self.inner.find_by_token(token)).await
+        self.plan.pass("DescribeInstances by token", Reads, self.inner.find_by_token(token)).await
     }
 
     async fn launch(&self, request: &LaunchRequest) -> Result<Machine> {
