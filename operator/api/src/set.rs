@@ -93,7 +93,7 @@ pub struct MachineSpec {
     #[schemars(length(min = 1, max = 128))]
     pub instance_profile: Option<String>,
 
-    /// Required waits rather than put two members into one zone; Preferred places and warns.
+    /// Required waits for three zones (for one member: one) and then spreads evenly; Preferred places and warns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone_spread: Option<ZoneSpread>,
 
