@@ -55,6 +55,9 @@ impl State {
                     seen.source_k, leader.k
                 );
                 Err(Wait::For("SemiSyncDiffers", message))
+            } else if dirty.is_some() {
+                // It was made writable and not closed since, whatever one reading says: proven closed first.
+                Ok(Task::Close)
             } else {
                 Ok(Task::SemiSync { k: leader.k })
             };

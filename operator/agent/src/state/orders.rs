@@ -3,10 +3,10 @@
 
 use drover_api::{
     Epoch,
+    digest::sha256_hex,
     wire::{LeaderOrder, Orders, OrdersReply, Promise, RoleOrder},
 };
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use super::{Server, State, Volume};
 use crate::durable::Origin;
@@ -14,7 +14,7 @@ use crate::durable::Origin;
 /// SHA-256 of anything that is ordered, hex: what the record keeps instead of a secret.
 pub(super) fn digest(value: &impl Serialize) -> String {
     let json = serde_json::to_vec(value).expect("orders have string keys only, so they always serialise");
-    hex::encode(Sha256::digest(json))
+    sha256_hex(&json)
 }
 
 fn refused(reason: impl Into<String>) -> OrdersReply {
