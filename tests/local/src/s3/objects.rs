@@ -89,8 +89,15 @@ impl Objects {
         if self.root.join(bucket).is_dir() { Ok(()) } else { Err(s3_error!(NoSuchBucket)) }
     }
 
-    /// The ETag of what the key holds now; `None` where it holds nothing. Under the key's lock when a write depends on it.
+    /// The ETag of what the key holds now; `None` where it holds nothing.
     async fn etag(&self, bucket: &str, key: &str) -> S3Result<Option<ETag>> {
+        let _key = self.lock(bucket, key).await?;
+        self.etag_under_lock(bucket, key).await
+    }
+
+    /// As [`Self::etag`], by whoever holds the key's lock: between the renames of a write the files of a key do not belong
+    /// together, and `s3s-fs` that looks then finds a body without attributes, or none, and calls it an internal error.
+    async fn etag_under_lock(&self, bucket: &str, key: &str) -> S3Result<Option<ETag>> {
         let input = HeadObjectInput { bucket: bucket.into(), key: key.into(), ..Default::default() };
         match self.inner.head_object(request(input)).await {
             Ok(head) => Ok(head.output.e_tag),
@@ -199,7 +206,7 @@ impl S3 for Objects {
         let written = async {
             let written = self.inner.put_object(req).await?;
             let _key = self.lock(&bucket, &key).await?;
-            let now = self.etag(&bucket, &key).await?;
+            let now = self.etag_under_lock(&bucket, &key).await?;
             check_condition(if_match.as_ref(), if_none_match.as_ref(), before.as_ref(), now.as_ref())?;
             self.publish(&staged, &bucket, &key).map_err(s3s::S3Error::internal_error)?;
             Ok(written)
@@ -220,7 +227,7 @@ impl S3 for Objects {
         self.require_bucket(&bucket)?;
         self.require_upload(&req.input.upload_id)?;
         let _key = self.lock(&bucket, &key).await?;
-        let now = self.etag(&bucket, &key).await?;
+        let now = self.etag_under_lock(&bucket, &key).await?;
         check_condition(if_match.as_ref(), if_none_match.as_ref(), now.as_ref(), now.as_ref())?;
         self.inner.complete_multipart_upload(req).await
     }
@@ -230,7 +237,7 @@ impl S3 for Objects {
         require_plain(&req.input.key)?;
         // The body is an open file when the lock is given back, so that a later rename does not change what is read.
         let _key = self.lock(&req.input.bucket, &req.input.key).await?;
-        let now = self.etag(&req.input.bucket, &req.input.key).await?;
+        let now = self.etag_under_lock(&req.input.bucket, &req.input.key).await?;
         check_read(req.input.if_match.as_ref(), req.input.if_none_match.as_ref(), now.as_ref())?;
         self.inner.get_object(req).await
     }
@@ -239,7 +246,7 @@ impl S3 for Objects {
         self.require_bucket(&req.input.bucket)?;
         require_plain(&req.input.key)?;
         let _key = self.lock(&req.input.bucket, &req.input.key).await?;
-        let now = self.etag(&req.input.bucket, &req.input.key).await?;
+        let now = self.etag_under_lock(&req.input.bucket, &req.input.key).await?;
         check_read(req.input.if_match.as_ref(), req.input.if_none_match.as_ref(), now.as_ref())?;
         self.inner.head_object(req).await
     }
@@ -303,9 +310,13 @@ impl S3 for Objects {
         let mut listed = Vec::new();
         for object in response.output.contents.take().into_iter().flatten() {
             let key = object.key.clone().unwrap_or_default();
-            let e_tag = self.etag(&bucket, &key).await?;
+            let Some(e_tag) = self.etag(&bucket, &key).await? else {
+                // Deleted since the directory was read: it is neither shown nor counted.
+                response.output.key_count = response.output.key_count.map(|count| count - 1);
+                continue;
+            };
             listed.push(Object {
-                e_tag,
+                e_tag: Some(e_tag),
                 storage_class: Some(ObjectStorageClass::STANDARD.to_owned().into()),
                 ..object
             });
@@ -381,6 +392,36 @@ mod tests {
         assert_eq!(*error.code(), S3ErrorCode::BadDigest);
         assert_eq!(objects.etag("b", "k").await.unwrap(), first);
         assert_eq!(fs::read_dir(dir.path().join(STAGING)).unwrap().count(), 0, "nothing stays staged");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn who_looks_while_a_key_is_written_again_and_again_never_sees_it_half_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let objects = std::sync::Arc::new(Objects::open(dir.path(), "b").unwrap());
+        objects.put_object(put("k", "first")).await.unwrap();
+        let written = tokio::sync::watch::Sender::new(false);
+        let looks = (0..3).map(|_| {
+            let (objects, written) = (objects.clone(), written.subscribe());
+            tokio::spawn(async move {
+                while !*written.borrow() {
+                    let listed = ListObjectsV2Input { bucket: "b".into(), ..Default::default() };
+                    let listed = objects.list_objects_v2(request(listed)).await.unwrap().output.contents.unwrap();
+                    assert!(listed.len() == 1 && listed[0].e_tag.is_some(), "{listed:?}");
+                    let mut late = put("k", "late");
+                    late.input.if_none_match = Some(ETagCondition::Any);
+                    let refused = objects.put_object(late).await.expect_err("the key is there");
+                    assert_eq!(*refused.code(), S3ErrorCode::PreconditionFailed);
+                }
+            })
+        });
+        let looks: Vec<_> = looks.collect();
+        for _ in 0..400 {
+            objects.put_object(put("k", "again")).await.unwrap();
+        }
+        written.send_replace(true);
+        for look in looks {
+            look.await.unwrap();
+        }
     }
 
     #[tokio::test]
