@@ -3,6 +3,8 @@
 CARGO ?= cargo
 export DROVER_IMAGE_CACHE ?= /var/cache/drover-local
 
+# The steps of a test share this machine, its kernel and the build: never two at once.
+.NOTPARALLEL:
 .PHONY: help demo demo-down test test-unit test-contract test-e2e bench build image setup crds lint
 
 help:
@@ -21,7 +23,8 @@ build: setup
 image: setup
 	@tests/local/image/build.sh $(DROVER_IMAGE_CACHE) >/dev/null
 
-demo: setup
+# It says what it needs before it installs anything.
+demo:
 	@tests/demo/run.sh
 
 demo-down:
@@ -37,9 +40,11 @@ test-unit: setup image
 test-contract: build
 	tests/contract/run.sh
 
-# The binaries on real machines, one scenario after another: they share this box's kernel.
+# The binaries on real machines, one scenario after another: they share this box's kernel. Named one by one within the
+# workspace, for `-p drover-e2e` alone would select other features of the dependencies and build them all again.
+SCENARIOS = $(basename $(notdir $(wildcard tests/e2e/tests/*.rs)))
 test-e2e: build image
-	$(CARGO) test --locked -p drover-e2e -- --test-threads=1
+	$(CARGO) test --locked --workspace $(addprefix --test ,$(SCENARIOS)) -- --test-threads=1
 
 bench: setup
 	tests/bench.sh

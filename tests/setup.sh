@@ -9,7 +9,6 @@ set -euo pipefail
 needs=(
   "cc build-essential"            # linking, and the C parts of the TLS library
   "debootstrap debootstrap"       # the machine image
-  "zstd zstd"                     # the machine image is kept compressed
   "ip iproute2"                   # the machines' network
   "nft nftables"                  # cutting it one way
   "losetup mount"                 # data volumes as loop devices

@@ -9,9 +9,10 @@ set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
-venv=${CONTRACT_VENV:-$root/target/contract-venv}
-drover_local=${DROVER_LOCAL:-$root/target/debug/drover-local}
-work=$root/target/contract
+target_dir=${CARGO_TARGET_DIR:-$root/target}
+venv=${CONTRACT_VENV:-$target_dir/contract-venv}
+drover_local=${DROVER_LOCAL:-$target_dir/debug/drover-local}
+work=$target_dir/contract
 server='' trial=''
 declare -a targets=() arguments=() summary=()
 
@@ -124,8 +125,8 @@ while (($#)); do
 done
 ((${#targets[@]})) || targets=(drover moto)
 
-mkdir -p "$root/target"
-exec 9>"$root/target/contract.lock"
+mkdir -p "$target_dir"
+exec 9>"$target_dir/contract.lock"
 flock --nonblock 9 || { echo "contract: another run is under way in this checkout" >&2; exit 1; }
 trap sweep EXIT
 trap 'exit 130' INT TERM HUP

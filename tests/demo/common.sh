@@ -2,23 +2,26 @@
 # shellcheck shell=bash
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-bin=$root/target/debug
+bin=${CARGO_TARGET_DIR:-$root/target}/debug
 home=${DROVER_DEMO_DIR:-/var/lib/drover-demo}
 local_dir=$home/cloud
 state=$home/operator
 log=$home/log
+# Only a directory that carries this is taken away.
+mark=$home/.made-by-the-demo
 export DROVER_IMAGE_CACHE=${DROVER_IMAGE_CACHE:-/var/cache/drover-local}
 export DROVER_CONFIG=$root/tests/demo/drover.yaml DROVER_MANIFESTS=$home/manifests DROVER_STATE=$state
 
 drover() { "$bin/drover" "$@"; }
 drover_local() { "$bin/drover-local" --dir "$local_dir" "$@"; }
+die() { printf 'demo: %s\n' "$1" >&2; exit 1; }
 
 # Ends a process that this demo started, by the pid it wrote down, and only while that pid is still the same program.
 end() { # file with the pid, name, signal
   local pid
   pid=$(cat "$1" 2>/dev/null) || return 0
   if [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$2" ]; then
-    kill -"${3:-TERM}" "$pid"
+    kill -"$3" "$pid"
     for _ in $(seq 100); do
       [ -e "/proc/$pid" ] || break
       sleep 0.1 # Another session's child cannot be waited for; this polls its end, for ten seconds at most.
@@ -29,8 +32,14 @@ end() { # file with the pid, name, signal
 
 # Ends everything of a demo, running, left or crashed.
 demo_down() {
-  end "$home/operator.pid" drover
-  end "$home/cloud.pid" drover-local
-  [ ! -d "$local_dir" ] || [ ! -x "$bin/drover-local" ] || drover_local down >/dev/null
+  [ -d "$home" ] || return 0
+  [ -e "$mark" ] || [ -z "$(ls -A "$home")" ] || die "$home was not made by the demo: it is left alone; name another directory with DROVER_DEMO_DIR"
+  end "$home/operator.pid" drover TERM
+  if [ -d "$local_dir" ]; then
+    # What the machines left in the kernel is found by the names in this directory: without the program it stays.
+    [ -x "$bin/drover-local" ] || die "$bin/drover-local is gone, and only it can end the demo's machines: cargo build --locked -p drover-local, then try again"
+    # A cloud that answers ends by itself; one that hangs is killed, and what it leaves is swept.
+    drover_local down >/dev/null 2>&1 || { end "$home/cloud.pid" drover-local KILL; drover_local down >/dev/null || return; }
+  fi
   rm -rf "$home"
 }

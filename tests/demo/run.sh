@@ -12,21 +12,31 @@ bold=$'\e[1m' dim=$'\e[2m' plain=$'\e[0m'
 [ -t 1 ] || bold='' dim='' plain=''
 heading() { printf '\n%s== %s%s\n' "$bold" "$1" "$plain"; }
 note() { printf '%s%s%s\n' "$dim" "$1" "$plain"; }
-die() { printf 'demo: %s\n' "$1" >&2; exit 1; }
 
 # --- What it needs ---
 
+free_mib() { df --output=avail -m "$1" | tail -n 1 | tr -d ' '; }
+# The nearest directory above that is there: its file system is the one that will be used.
+there() { local path=$1; until [ -d "$path" ]; do path=$(dirname "$path"); done; echo "$path"; }
+
 needs() {
-  local cores memory disk
+  local cores memory build=$root machines
+  machines=$(there "$home")
   [ "$(uname -s)" = Linux ] || die "it needs Linux: machines are namespaces"
   [ "$(id -u)" = 0 ] || die "it needs root: machines are namespaces, mounts and loop devices (try: sudo make demo)"
   cores=$(nproc)
   memory=$(awk '/^MemAvailable/ { print int($2 / 1024) }' /proc/meminfo)
-  disk=$(df --output=avail -m /var | tail -n 1 | tr -d ' ')
-  echo "The demo needs 2 cores, 6144 MiB of free memory and 15360 MiB of free disk; here are $cores, $memory MiB and $disk MiB."
+  echo "The demo needs 2 cores, 6144 MiB of free memory, and 7680 MiB of free disk each for the build and for the machines."
+  echo "Here are $cores cores, $memory MiB of memory, $(free_mib "$build") MiB of disk in $build and $(free_mib "$machines") MiB in $machines."
   [ "$cores" -ge 2 ] || die "it needs 2 cores, and this machine has $cores"
   [ "$memory" -ge 6144 ] || die "it needs 6144 MiB of free memory, and $memory MiB are available: stop something, or take a larger machine"
-  [ "$disk" -ge 15360 ] || die "it needs 15360 MiB of free disk under /var, and $disk MiB are left: free some"
+  if [ "$(stat -c %d "$build")" = "$(stat -c %d "$machines")" ]; then
+    [ "$(free_mib "$build")" -ge 15360 ] || die "it needs 15360 MiB of free disk, as $build and $machines are on one, and $(free_mib "$build") MiB are left: free some"
+  else
+    for path in "$build" "$machines"; do
+      [ "$(free_mib "$path")" -ge 7680 ] || die "it needs 7680 MiB of free disk in $path, and $(free_mib "$path") MiB are left: free some"
+    done
+  fi
 }
 
 # --- Starting ---
@@ -37,7 +47,14 @@ start_cloud() {
   echo $! >"$home/cloud.pid"
   disown # It may be killed on purpose, and the shell need not announce that.
   await 900 "drover-local is up" drover_local machines
-  eval "$(drover_local env)"
+  # For people: one line that points every tool, drover's and AWS's, at this demo.
+  (
+    umask 077
+    drover_local env
+    printf 'export %s=%q\n' PATH "$bin:$PATH" DROVER_CONFIG "$DROVER_CONFIG" DROVER_STATE "$DROVER_STATE" \
+      DROVER_MANIFESTS "$DROVER_MANIFESTS" DROVER_LOCAL_DIR "$local_dir"
+  ) >"$home/env"
+  . "$home/env"
 }
 
 start_operator() {
@@ -90,12 +107,18 @@ watch_until() { # seconds, what, command...
 # Everything that a restart of the operator must not change.
 facts() {
   drover_local machines --json | sort
+  # Any two answers have two request ids.
+  ec2 DescribeTags | sed 's|<requestId>[^<]*</requestId>||'
   for pair in $(members); do
     local instance=${pair#*=}
     drover_local exec "$instance" -- sh -c 'echo "$(cat /proc/sys/kernel/random/boot_id) mysqld $(systemctl show -P MainPID drover-mysqld)"'
   done
 }
-mutations() { drover_local calls --mutating --json | grep -c '"service":"ec2"' || true; }
+mutations() {
+  local calls
+  calls=$(drover_local calls --mutating --json) || die "drover-local does not tell its calls"
+  grep -c '"service":"ec2"' <<<"$calls" || true
+}
 
 # --- The headings ---
 
@@ -108,10 +131,12 @@ rows() {
   echo "m0> INSERT INTO shop.orders (what) VALUES ('$1')"
   for pair in $(members); do
     slot=${pair%%=*} instance=${pair#*=}
-    await 20 "$slot has the row" test "$(query "$instance" "SELECT COUNT(*) FROM shop.orders WHERE what = '$1'")" = 1
+    await 20 "$slot has the row" has_row "$instance" "$1"
     echo "$slot> SELECT ... WHERE what = '$1'   $(query "$instance" "SELECT id, what FROM shop.orders WHERE what = '$1'" | tr '\t' ' ')"
   done
 }
+
+has_row() { [ "$(query "$1" "SELECT COUNT(*) FROM shop.orders WHERE what = '$2'")" = 1 ]; }
 
 replace() {
   heading "A replica's machine is destroyed; another takes its slot, its volume and its place"
@@ -128,11 +153,11 @@ ec2() { # action, parameters...
   shift
   for parameter in "$@"; do data+=(--data-urlencode "$parameter"); done
   curl -sSf -m 30 --aws-sigv4 "aws:amz:$AWS_REGION:ec2" -K <(printf 'user = "%s:%s"\n' "$AWS_ACCESS_KEY_ID" "$AWS_SECRET_ACCESS_KEY") \
-    --data-urlencode "Action=$action" --data-urlencode Version=2016-11-15 "${data[@]}" "$AWS_ENDPOINT_URL_EC2" >/dev/null
+    --data-urlencode "Action=$action" --data-urlencode Version=2016-11-15 "${data[@]}" "$AWS_ENDPOINT_URL_EC2"
 }
 terminate() {
-  ec2 ModifyInstanceAttribute "InstanceId=$1" DisableApiTermination.Value=false
-  ec2 TerminateInstances "InstanceId.1=$1"
+  ec2 ModifyInstanceAttribute "InstanceId=$1" DisableApiTermination.Value=false >/dev/null
+  ec2 TerminateInstances "InstanceId.1=$1" >/dev/null
 }
 
 scale() {
@@ -171,16 +196,28 @@ adopt() {
 connect() {
   heading "It is yours"
   cat <<TEXT
-  eval "\$($bin/drover-local --dir $local_dir env)"; export DROVER_CONFIG=$DROVER_CONFIG DROVER_STATE=$DROVER_STATE DROVER_MANIFESTS=$DROVER_MANIFESTS
-  $bin/drover mysql quickstart                 a MySQL prompt on the primary; --replica for a replica
-  $bin/drover status -w                        how it is
-  $bin/drover-local --dir $local_dir fault --help
-                                               what can be broken: kill, freeze, cut, fill, stall, throttle ...
+  . $home/env                      points drover, aws, boto3 and any SDK at this demo; then
+  drover mysql quickstart                      a MySQL prompt on the primary; --replica for a replica
+  drover status -w                             how it is
+  drover-local fault --help                    what can be broken: kill, freeze, cut, fill, stall, throttle ...
   manifests: $DROVER_MANIFESTS   logs: $log
 TEXT
 }
 
+# A second Ctrl-C does not leave half of it behind.
+take_away() {
+  code=$?
+  trap '' INT TERM
+  trap - EXIT
+  if [ -z "${left_running:-}" ]; then
+    echo "Taking everything away: processes, machines, namespaces, mounts, loop devices, $home ..."
+    demo_down || { echo "demo: something is left; make demo-down tries again" >&2; code=1; }
+  fi
+  exit "$code"
+}
+
 needs
+"$root/tests/setup.sh"
 heading "Building"
 (cd "$root" && cargo build --locked --workspace --bins)
 if [ -d "$home" ]; then
@@ -188,7 +225,8 @@ if [ -d "$home" ]; then
   demo_down
 fi
 mkdir -p "$log" "$DROVER_MANIFESTS"
-trap 'code=$?; trap - EXIT INT TERM; if [ -z "${left_running:-}" ]; then demo_down || true; fi; exit $code' EXIT
+: >"$mark"
+trap take_away EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 heading "The machine image (built once, kept in $DROVER_IMAGE_CACHE)"

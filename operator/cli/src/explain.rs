@@ -18,7 +18,14 @@ pub fn explain(error: &CloudError, bucket: &str) -> anyhow::Error {
             "AWS does not know these credentials: check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile"
                 .into()
         }
+        // Without s3:ListBucket S3 answers so for an object that is not there (S3 API reference, "GetObject").
+        (Class::Denied, "AccessDenied") if error.call == "GetObject" => {
+            format!("allow these credentials s3:GetObject and s3:ListBucket on the bucket {bucket:?}")
+        }
         (Class::Denied, _) => format!("these credentials may not call {}: allow it in their policy", error.call),
+        (_, code) if OTHER_REGION.contains(&code) => {
+            format!("the bucket {bucket:?} is in another Region: set AWS_REGION or --region to its own")
+        }
         (Class::Transient, "Connection" | "Timeout") => {
             "check the network, and the endpoint where AWS_ENDPOINT_URL or one of its kind is set".to_owned()
         }
@@ -29,6 +36,10 @@ pub fn explain(error: &CloudError, bucket: &str) -> anyhow::Error {
 
 /// EC2's and S3's codes for a signature that is too old or too young.
 const SKEWED: [&str; 3] = ["RequestTimeTooSkewed", "RequestExpired", "SignatureExpired"];
+
+/// S3's codes for a bucket that is not where it was asked for.
+const OTHER_REGION: [&str; 3] =
+    ["PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"];
 
 /// Their codes for a key that does not exist, or a secret that is not its.
 const UNKNOWN_CREDENTIALS: [&str; 6] = [
@@ -55,10 +66,13 @@ mod tests {
             (Class::Denied, "Credentials", "", "AWS_PROFILE"),
             (Class::Denied, "UnauthorizedOperation", "", "may not call RunInstances"),
             (Class::Transient, "Connection", "refused", "network"),
+            (Class::Invalid, "PermanentRedirect", "", "another Region"),
         ] {
             let error = CloudError::new(class, "RunInstances", code, message);
             let sentence = explain(&error, "records").to_string();
             assert!(sentence.contains(expected) && sentence.contains(code), "{sentence}");
         }
+        let unread = CloudError::new(Class::Denied, "GetObject", "AccessDenied", "Access Denied");
+        assert!(explain(&unread, "records").to_string().contains("s3:ListBucket"), "{unread}");
     }
 }

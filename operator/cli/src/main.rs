@@ -33,7 +33,8 @@ enum Command {
     Run(run::Arguments),
     /// Runs on every machine of a set, started by its user data.
     Agent(agent::Arguments),
-    /// Says what `run` would do now, and changes nothing. Ends with 0 for nothing, 2 for changes, 1 for a mistake.
+    /// Says what `run` would do now, and changes nothing. Ends with 0 for nothing, 2 for changes, 1 where it cannot be told or
+    /// a person is waited for.
     Plan(plan::Arguments),
     /// Says how the sets are: a verdict, the members, and what is awaited.
     Status(status::Arguments),

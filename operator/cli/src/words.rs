@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use drover_api::{ResourceKey, defaults::ResolvedSet};
+use drover_api::{ResourceKey, conditions::ConditionType, defaults::ResolvedSet};
 use drover_control::{
     Snapshot,
     snapshot::{Line, Sign},
@@ -31,6 +31,11 @@ pub fn status(snapshot: &Snapshot, only: Option<&ResourceKey>) -> String {
     section(&mut text, "Waiting", &snapshot.waiting);
     section(&mut text, "Unclaimed, and left alone", &snapshot.unclaimed);
     text
+}
+
+/// Whether anything has that name, or had.
+pub fn knows(snapshot: &Snapshot, key: &ResourceKey) -> bool {
+    snapshot.ended.contains(key) || snapshot.sets.iter().any(|set| set.key == *key)
 }
 
 /// Who acts, in a line.
@@ -67,6 +72,7 @@ pub fn plan(snapshot: &Snapshot, forecast: &[Line], sets: &[&ResolvedSet]) -> St
         for awaited in &set.awaiting {
             put(&mut text, format_args!("    waits: {awaited}\n"));
         }
+        conditions(&mut text, "    ", set);
     }
     section(&mut text, "Manifests that are not understood", &snapshot.problems);
     section(&mut text, "Waiting", &snapshot.waiting);
@@ -80,10 +86,17 @@ pub fn plan(snapshot: &Snapshot, forecast: &[Line], sets: &[&ResolvedSet]) -> St
                 "{makes} to make, {changes} to change, {ends} to end; what follows depends on the machines' own reports\n"
             ),
         );
+    } else if stuck(snapshot) {
+        text.push_str("nothing can be done before the above is mended\n");
     } else {
         text.push_str("nothing to do\n");
     }
     text
+}
+
+/// Something declared waits for a person: that no action is planned then does not say that all is as declared.
+pub fn stuck(snapshot: &Snapshot) -> bool {
+    snapshot.sets.iter().any(|set| set.condition(ConditionType::Stalled).is_some_and(|stalled| stalled.status))
 }
 
 /// Drover's own bookkeeping: counted, not listed.
@@ -136,10 +149,15 @@ fn describe_set(text: &mut String, set: &SetReport) {
     for awaited in &set.awaiting {
         put(text, format_args!("  waits: {awaited}\n"));
     }
-    for condition in set.conditions.iter().filter(|condition| condition.status) {
-        put(text, format_args!("  {:?}: {}: {}\n", condition.kind, condition.reason, condition.message));
-    }
+    conditions(text, "  ", set);
     text.push('\n');
+}
+
+/// Those that are true.
+fn conditions(text: &mut String, indent: &str, set: &SetReport) {
+    for condition in set.conditions.iter().filter(|condition| condition.status) {
+        put(text, format_args!("{indent}{:?}: {}: {}\n", condition.kind, condition.reason, condition.message));
+    }
 }
 
 /// The verdict names its set.

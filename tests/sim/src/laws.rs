@@ -157,7 +157,8 @@ pub fn delete(sim: &Sim, process: &mut Process, key: &ResourceKey, limit: Durati
         sim.lock().check();
         let incarnation = sim.lock().incarnation(key);
         match incarnation.map(|record| record.state) {
-            Some(IncarnationState::Dead) => break,
+            // Not before this process acts: its binary goes to the bucket first.
+            Some(IncarnationState::Dead) if outcome.plan.is_some() => break,
             // Nothing was ever written of it: there is nothing to delete.
             None if outcome.plan.is_some() => break,
             Some(IncarnationState::Live) if outcome.plan.is_some() => {
@@ -166,7 +167,7 @@ pub fn delete(sim: &Sim, process: &mut Process, key: &ResourceKey, limit: Durati
                     assert!(!matches!(error, drover_control::operator::DeleteRefused::Unknown { .. }), "{error}");
                 }
             }
-            Some(IncarnationState::Live | IncarnationState::Deleting) | None => {}
+            Some(_) | None => {}
         }
         sim.advance(BUSY);
         if sim.lock().now() > until {

@@ -18,14 +18,20 @@ const REVOKED: Duration = Duration::from_secs(10 * 60);
 
 /// What is otherwise when the next operator starts.
 #[derive(Clone, Copy, Debug)]
-enum Then {
+enum Meanwhile {
     Nothing,
     /// The one before had given the lock up.
     Released,
     ManifestEdited,
     BuildChanged,
     CredentialsRevoked,
-    Deleted,
+}
+
+/// What is wanted in the end.
+#[derive(Clone, Copy, Debug)]
+enum Asked {
+    Set,
+    Deletion,
 }
 
 fn shop() -> Declared {
@@ -46,19 +52,33 @@ fn launch() -> Vec<Fork> {
     sim.recorded()
 }
 
-fn go_on(fork: &Fork, then: Then) {
-    let sim = Sim::of(fork.world.fork());
-    let mut operator = Process::start(&sim, if matches!(then, Then::BuildChanged) { 'b' } else { 'a' });
+/// Every moment of an undisturbed deletion.
+fn deletion() -> Vec<Fork> {
+    let sim = Sim::new(8);
+    let mut operator = Process::start(&sim, 'a');
     operator.operator.declare(shop().intents(), vec![]);
-    match then {
-        Then::Nothing | Then::BuildChanged => {}
-        Then::Released => release(&sim),
-        Then::ManifestEdited => operator.operator.declare(shop().edited().intents(), vec![]),
-        Then::CredentialsRevoked => without_credentials(&sim, &mut operator),
-        Then::Deleted => return delete(&sim, &mut operator, &shop().key(), LIMIT),
-    }
     converge(&sim, &mut operator, &wanted(), LIMIT);
-    if let Then::BuildChanged = then {
+    sim.record();
+    delete(&sim, &mut operator, &shop().key(), LIMIT);
+    sim.recorded()
+}
+
+fn go_on(fork: &Fork, meanwhile: Meanwhile, asked: Asked) {
+    let sim = Sim::of(fork.world.fork());
+    let build = if matches!(meanwhile, Meanwhile::BuildChanged) { 'b' } else { 'a' };
+    let mut operator = Process::start(&sim, build);
+    operator.operator.declare(shop().intents(), vec![]);
+    match meanwhile {
+        Meanwhile::Nothing | Meanwhile::BuildChanged => {}
+        Meanwhile::Released => release(&sim),
+        Meanwhile::ManifestEdited => operator.operator.declare(shop().edited().intents(), vec![]),
+        Meanwhile::CredentialsRevoked => without_credentials(&sim, &mut operator),
+    }
+    match asked {
+        Asked::Set => converge(&sim, &mut operator, &wanted(), LIMIT),
+        Asked::Deletion => return delete(&sim, &mut operator, &shop().key(), LIMIT),
+    }
+    if let Meanwhile::BuildChanged = meanwhile {
         let world = sim.lock();
         let all = world.machines.values().filter_map(|machine| machine.build.as_ref());
         assert!(all.clone().count() == 4 && all.clone().all(|build| build.as_str().starts_with('b')));
@@ -87,49 +107,62 @@ fn without_credentials(sim: &Sim, operator: &mut Process) {
     set(Credentials::Valid);
 }
 
-fn walk(forks: &[Fork], thens: &[Then]) {
-    let cases: Vec<(usize, Then)> = (0..forks.len()).flat_map(|at| thens.iter().map(move |then| (at, *then))).collect();
+fn walk(forks: &[Fork], meanwhiles: &[Meanwhile], asked: Asked) {
+    let cases: Vec<(usize, Meanwhile)> =
+        (0..forks.len()).flat_map(|at| meanwhiles.iter().map(move |meanwhile| (at, *meanwhile))).collect();
     each(
         &cases,
-        |(at, then)| format!("crash {} of {}, {}, then {then:?}", at + 1, forks.len(), forks[*at].call),
-        |(at, then)| go_on(&forks[*at], *then),
+        |(at, meanwhile)| {
+            let call = &forks[*at].call;
+            format!("crash {} of {}, {call}, then {meanwhile:?}, and asked for {asked:?}", at + 1, forks.len())
+        },
+        |(at, meanwhile)| go_on(&forks[*at], *meanwhile, asked),
     );
 }
 
 #[test]
 fn a_crash_beside_every_call_of_a_launch_ends_in_exactly_what_was_asked() {
-    walk(&launch(), &[Then::Nothing, Then::Released]);
+    walk(&launch(), &[Meanwhile::Nothing, Meanwhile::Released], Asked::Set);
 }
 
 #[test]
 fn so_it_does_when_the_manifest_is_edited_meanwhile() {
-    walk(&launch(), &[Then::ManifestEdited]);
+    walk(&launch(), &[Meanwhile::ManifestEdited], Asked::Set);
 }
 
 #[test]
 fn so_it_does_when_the_build_is_changed_meanwhile() {
-    walk(&launch(), &[Then::BuildChanged]);
+    walk(&launch(), &[Meanwhile::BuildChanged], Asked::Set);
 }
 
 #[test]
 fn so_it_does_when_the_credentials_are_revoked_for_a_while() {
-    walk(&launch(), &[Then::CredentialsRevoked]);
+    walk(&launch(), &[Meanwhile::CredentialsRevoked], Asked::Set);
 }
 
 #[test]
 fn a_deletion_after_a_crash_beside_every_call_of_a_launch_leaves_nothing() {
-    walk(&launch(), &[Then::Deleted]);
+    walk(&launch(), &[Meanwhile::Nothing], Asked::Deletion);
+}
+
+#[test]
+fn so_it_does_when_manifest_build_or_credentials_change_before_it() {
+    let changes = [Meanwhile::ManifestEdited, Meanwhile::BuildChanged, Meanwhile::CredentialsRevoked];
+    walk(&launch(), &changes, Asked::Deletion);
 }
 
 #[test]
 fn a_crash_beside_every_call_of_a_deletion_leaves_nothing() {
-    let sim = Sim::new(8);
-    let mut operator = Process::start(&sim, 'a');
-    operator.operator.declare(shop().intents(), vec![]);
-    converge(&sim, &mut operator, &wanted(), LIMIT);
-    sim.record();
-    delete(&sim, &mut operator, &shop().key(), LIMIT);
-    walk(&sim.recorded(), &[Then::Deleted]);
+    walk(&deletion(), &[Meanwhile::Nothing, Meanwhile::Released, Meanwhile::BuildChanged], Asked::Deletion);
+}
+
+/// What is revoked for ten minutes is declared again all the while: a deletion that is written down goes on nevertheless.
+#[test]
+fn a_deletion_ends_under_changes_and_what_is_declared_again_is_whole() {
+    let forks = deletion();
+    let changes = [Meanwhile::ManifestEdited, Meanwhile::CredentialsRevoked];
+    walk(&forks, &changes, Asked::Deletion);
+    walk(&forks, &changes, Asked::Set);
 }
 
 #[test]

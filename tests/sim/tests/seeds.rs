@@ -82,7 +82,7 @@ fn run_all(run: impl Fn(u64) + Sync) {
 /// One set, one kind of trouble that goes on, and it converges nevertheless.
 fn run_some(trouble: impl Fn(&mut History) + Sync) {
     each(
-        &seeds(SEEDS / 10),
+        &seeds(SEEDS),
         |seed| format!("DROVER_SEED={seed}"),
         |seed| {
             let mut history = History::new(*seed);

@@ -69,7 +69,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let credential = SetSecret(ca.secret.clone()).credential(AccountKind::Admin, Epoch(0));
     let status = match local_client(&arguments.client)? {
         true => here(&arguments, &target, &credential, &ca)?,
-        false => in_machine(&arguments, &target, &credential)?,
+        false => in_machine(&arguments, &target, &credential, &ca)?,
     };
     Ok(code(status))
 }
@@ -120,7 +120,12 @@ fn here(arguments: &Arguments, target: &Target, credential: &Credential, ca: &Ca
 }
 
 /// The machine's own client, through drover-local, which can reach into its machines.
-fn in_machine(arguments: &Arguments, target: &Target, credential: &Credential) -> anyhow::Result<ExitStatus> {
+fn in_machine(
+    arguments: &Arguments,
+    target: &Target,
+    credential: &Credential,
+    ca: &CaRecord,
+) -> anyhow::Result<ExitStatus> {
     let Some(directory) = &arguments.local else {
         bail!(
             "there is no client {}: install one (Debian: default-mysql-client), or name it with --client; \
@@ -133,21 +138,30 @@ fn in_machine(arguments: &Arguments, target: &Target, credential: &Credential) -
         command.arg("--dir").arg(directory).args(["exec", target.instance.as_str(), "--"]).args(words);
         command
     };
-    let path = format!("/run/drover-mysql-{}.cnf", std::process::id());
-    let mut writer = exec(&["sh", "-c", "umask 077; cat >\"$0\"", &path]).stdin(Stdio::piped()).spawn()?;
-    let mut input = writer.stdin.take().context("no pipe to drover-local")?;
-    input.write_all(option_file(credential, target.address, "ssl-mode=REQUIRED\n").as_bytes())?;
-    drop(input);
-    if !writer.wait()?.success() {
-        bail!("drover-local could not write into {}: see `drover-local machines`", target.instance);
-    }
-    let option = format!("--defaults-extra-file={path}");
-    let status = exec(&["mysql", &option]).args(&arguments.more).status();
-    let removed = exec(&["rm", "-f", &path]).status();
+    let write = |path: &str, text: &str| {
+        let mut writer = exec(&["sh", "-c", "umask 077; cat >\"$0\"", path]).stdin(Stdio::piped()).spawn()?;
+        let mut input = writer.stdin.take().context("no pipe to drover-local")?;
+        input.write_all(text.as_bytes())?;
+        drop(input);
+        match writer.wait()?.success() {
+            true => Ok(()),
+            false => bail!("drover-local could not write into {}: see `drover-local machines`", target.instance),
+        }
+    };
+    let stem = format!("/run/drover-mysql-{}", std::process::id());
+    let (roots, options) = (format!("{stem}.pem"), format!("{stem}.cnf"));
+    let tls = format!("ssl-ca={roots}\nssl-mode=VERIFY_CA\n");
+    let status = write(&roots, &ca.certificate_pem)
+        .and_then(|()| write(&options, &option_file(credential, target.address, &tls)))
+        .and_then(|()| {
+            let option = format!("--defaults-extra-file={options}");
+            exec(&["mysql", &option]).args(&arguments.more).status().context("cannot run drover-local")
+        });
+    let removed = exec(&["rm", "-f", &options, &roots]).status();
     if !removed.is_ok_and(|removed| removed.success()) {
-        eprintln!("drover: {path} is left in {}: remove it, it holds a password", target.instance);
+        eprintln!("drover: {options} is left in {}: remove it, it holds a password", target.instance);
     }
-    status.context("cannot run drover-local")
+    status
 }
 
 /// Beside this program, or wherever the shell finds it.

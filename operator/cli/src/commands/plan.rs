@@ -47,8 +47,13 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     // A plan made without a part of the world is not the plan: a mistake, even where the rest is quiet.
     let unknown = observed.records.values().any(|seen| matches!(seen, Seen::Unknown { .. }));
     let missing = observed.intents.values().any(|intent| intent.set.is_err());
-    if unknown || missing || observed.fleet.failing.is_some() || !snapshot.problems.is_empty() {
+    let unresolved = observed.catalogs.values().any(|seen| matches!(seen, Seen::Unknown { .. }));
+    if unknown || missing || unresolved || observed.fleet.failing.is_some() || !snapshot.problems.is_empty() {
         return Ok(ExitCode::FAILURE);
     }
-    Ok(if snapshot.has_changes() { ExitCode::from(CHANGES) } else { ExitCode::SUCCESS })
+    Ok(match snapshot.has_changes() {
+        true => ExitCode::from(CHANGES),
+        false if words::stuck(&snapshot) => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    })
 }

@@ -64,7 +64,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         };
         show(&text, arguments.watch && !arguments.json)?;
         if !arguments.watch {
-            return Ok(ExitCode::SUCCESS);
+            let is_known = only.as_ref().is_none_or(|key| words::knows(&snapshot, key));
+            return Ok(if is_known { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         tokio::select! {
             _ = tokio::signal::ctrl_c() => return Ok(ExitCode::SUCCESS),
