@@ -1,6 +1,9 @@
 //! What must hold after every step of every history, and what a world that came to rest must look like.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use drover_api::{
     ResourceKey, Slot,
@@ -53,7 +56,8 @@ impl World {
         }
         for (key, leaders) in open {
             assert!(leaders.len() == 1, "{key} has {} open leaders", leaders.len());
-            let (Some(acknowledged), Some(data)) = (self.acknowledged.get(key), self.data(&leaders[0].id)) else {
+            let acknowledged = self.acknowledged.get(&leaders[0].identity.incarnation);
+            let (Some(acknowledged), Some(data)) = (acknowledged, self.data(&leaders[0].id)) else {
                 continue;
             };
             if let Some(lost) = acknowledged.iter().find(|row| !data.rows.contains(row)) {
@@ -81,6 +85,12 @@ impl World {
     pub fn register(&self, key: &ResourceKey) -> Option<Register> {
         let incarnation = self.incarnation(key)?.incarnation;
         self.object(&keys().set(key).of(&incarnation).register())
+    }
+
+    /// How many clients of the set that lives now were told that their row is committed.
+    pub fn told(&self, key: &ResourceKey) -> usize {
+        let life = self.incarnation(key).map(|record| record.incarnation);
+        life.and_then(|life| self.acknowledged.get(&life)).map_or(0, BTreeSet::len)
     }
 
     pub fn incarnation(&self, key: &ResourceKey) -> Option<IncarnationRecord> {

@@ -110,8 +110,8 @@ impl World {
                 What::Marker(epoch, n) => self.tell(id, Event::MarkerAcknowledged { start, epoch, n }, soon),
                 What::Heartbeat(at) => self.tell(id, Event::HeartbeatAcknowledged { start, at }, soon),
                 What::Row(row) => {
-                    let key = machine.identity.key.clone();
-                    self.acknowledged.entry(key).or_default().insert(row);
+                    let life = machine.identity.incarnation.clone();
+                    self.acknowledged.entry(life).or_default().insert(row);
                 }
                 What::Schema | What::Admin => {}
             }

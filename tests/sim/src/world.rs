@@ -10,7 +10,7 @@ use std::{
 };
 
 use drover_api::{
-    InstanceId, Millis, Realm, ResourceKey, Slot, VolumeId,
+    Incarnation, InstanceId, Millis, Realm, ResourceKey, Slot, VolumeId,
     bucket::{ObjectKey, RealmKeys},
     tags::{self, TagVerdict},
 };
@@ -38,8 +38,8 @@ pub struct World {
     pub fake: Fake,
     pub machines: BTreeMap<InstanceId, Machine>,
     pub disks: BTreeMap<VolumeId, Disk>,
-    /// Rows whose clients were told that they are committed.
-    pub acknowledged: BTreeMap<ResourceKey, BTreeSet<u64>>,
+    /// Rows whose clients were told that they are committed, by the life of the set: a namesake owes nothing of them.
+    pub acknowledged: BTreeMap<Incarnation, BTreeSet<u64>>,
     /// How often agents wake when nothing happens.
     pub tick: Duration,
     /// Out of a thousand orders, how many are taken and their reply is lost.

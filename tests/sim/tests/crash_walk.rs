@@ -173,7 +173,6 @@ fn a_namesake_of_a_deleted_set_is_another_set() {
     converge(&sim, &mut operator, &wanted(), LIMIT);
     let first = sim.lock().incarnation(&shop().key()).expect("it lives").incarnation;
     delete(&sim, &mut operator, &shop().key(), LIMIT);
-    sim.lock().acknowledged.clear();
     operator.operator.declare(shop().intents(), vec![]);
     converge(&sim, &mut operator, &wanted(), LIMIT);
     assert_ne!(sim.lock().incarnation(&shop().key()).expect("it lives").incarnation, first);

@@ -45,7 +45,7 @@ fn pass_for(sim: &Sim, operator: &mut Process, time: Duration) -> u64 {
 fn clients_are_let_in_and_what_they_were_told_is_kept() {
     let shop = Declared::new("shop", 3, 1);
     let (sim, _operator) = settled(1, &shop);
-    assert!(sim.lock().acknowledged[&shop.key()].len() > 3);
+    assert!(sim.lock().told(&shop.key()) > 3);
 }
 
 #[test]
@@ -156,12 +156,12 @@ fn a_set_of_one_opens_again_on_its_own_volume_in_a_later_epoch() {
     let (sim, mut operator) = settled(7, &till);
     let first = machine(&sim, &till, Slot::Member(0));
     sim.advance(Duration::from_secs(60));
-    let told = sim.lock().acknowledged[&till.key()].len();
+    let told = sim.lock().told(&till.key());
     sim.lock().terminate(&first);
     pass_for(&sim, &mut operator, Duration::from_secs(60));
     converge(&sim, &mut operator, &[(till.key(), slots(1, 0))], LIMIT);
     assert_ne!(machine(&sim, &till, Slot::Member(0)), first);
     let register = sim.lock().register(&till.key()).expect("it lives");
     assert!(register.epoch.0 == 2 && register.state == RegisterState::Active && register.opened, "{register:?}");
-    assert!(told > 0 && sim.lock().acknowledged[&till.key()].len() > told, "it is written to again");
+    assert!(told > 0 && sim.lock().told(&till.key()) > told, "it is written to again");
 }
