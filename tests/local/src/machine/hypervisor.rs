@@ -85,6 +85,10 @@ impl Hypervisor {
             return Err(Error::AlreadyRunning(spec.id.clone()));
         }
         host::room(self.site.names.dir(), &self.site.limits)?;
+        if !bay.devices.is_empty() {
+            // An end that failed half the way left them.
+            self.site.dismantle(&machine, &mut bay).await?;
+        }
         machine.ending.store(false, Ordering::SeqCst);
         bay.spec = spec.clone();
         self.site.power_on(&machine, &mut bay).await
@@ -192,7 +196,7 @@ impl Hypervisor {
         self.site.volumes.delete(volume)
     }
 
-    /// Attaches a volume: a running machine sees it at once, a stopped one when it boots.
+    /// Attaches a volume: a running machine sees it at once, a stopped one when it boots. After an error it may be tried again.
     pub async fn attach(&self, volume: &VolumeId, id: &InstanceId) -> Result<()> {
         let machine = self.site.machine(id)?;
         let mut bay = machine.bay.lock().await;
@@ -200,13 +204,16 @@ impl Hypervisor {
             return Ok(());
         }
         if bay.live.is_some() {
-            let node = free_node(&bay.devices);
-            let device = self.site.volumes.bind(volume, &node, id).await?;
-            if let Err(error) = self.inside(id, volumes::SHOW, &device).await {
-                self.site.volumes.unbind(&device).await?;
-                return Err(error);
-            }
-            bay.devices.push(device);
+            let device = match bay.devices.iter().find(|device| device.volume == *volume) {
+                // Bound by an attempt that got no further: it hung in a frozen machine, for example.
+                Some(device) => device.clone(),
+                None => {
+                    let device = self.site.volumes.bind(volume, &free_node(&bay.devices), id).await?;
+                    bay.devices.push(device.clone());
+                    device
+                }
+            };
+            self.inside(id, volumes::SHOW, &device).await?;
         }
         bay.spec.volumes.push(volume.clone());
         Ok(())
@@ -216,7 +223,8 @@ impl Hypervisor {
     pub async fn detach(&self, volume: &VolumeId, id: &InstanceId) -> Result<()> {
         let machine = self.site.machine(id)?;
         let mut bay = machine.bay.lock().await;
-        if !bay.spec.volumes.contains(volume) {
+        let bound = bay.devices.iter().any(|device| device.volume == *volume);
+        if !bay.spec.volumes.contains(volume) && !bound {
             return Err(Error::NotAttached { volume: volume.clone(), instance: id.clone() });
         }
         if let Some(index) = bay.devices.iter().position(|device| device.volume == *volume) {

@@ -197,7 +197,7 @@ impl Site {
         Ok(Live { running, _service: service })
     }
 
-    /// Removes everything a boot made, however far it came, and tells the first thing that could not be removed.
+    /// Removes everything a boot made, however far it came, and tells the first thing that could not be removed. It may be tried again.
     pub(super) async fn dismantle(&self, machine: &Machine, bay: &mut Bay) -> Result<()> {
         let cgroup = self.cgroup(&machine.id);
         self.kill(&machine.id).await?;
@@ -215,7 +215,10 @@ impl Site {
         bay.live = None;
         let mut outcome = Ok(());
         for device in std::mem::take(&mut bay.devices) {
-            outcome = outcome.and(self.volumes.unbind(&device).await);
+            if let Err(error) = self.volumes.unbind(&device).await {
+                bay.devices.push(device);
+                outcome = outcome.and(Err(error));
+            }
         }
         outcome = outcome.and(self.network.unplug(&machine.id).await);
         outcome.and(cgroup.remove(self.limits.command).await.map(drop))

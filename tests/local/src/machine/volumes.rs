@@ -36,8 +36,10 @@ pub(super) struct Volumes {
     holders: Mutex<BTreeMap<VolumeId, (InstanceId, Option<u32>)>>,
 }
 
-/// Run inside a machine with node, minor and link: makes the device and the link that udev would make.
-pub(super) const SHOW: &str = "mknod -m 660 \"/dev/$1\" b 7 \"$2\"; ln -s \"../../$1\" \"/dev/disk/by-id/$3\"";
+/// Run inside a machine with node, minor and link: makes the device and the link that udev would make. An earlier run may have come half
+/// the way.
+pub(super) const SHOW: &str =
+    "rm -f \"/dev/$1\"; mknod -m 660 \"/dev/$1\" b 7 \"$2\"; ln -sfn \"../../$1\" \"/dev/disk/by-id/$3\"";
 /// The reverse.
 pub(super) const HIDE: &str = "rm -f \"/dev/disk/by-id/$3\" \"/dev/$1\"";
 

@@ -229,7 +229,7 @@ impl Drop for Home {
 
 /// A host that was just killed may hold its directory for a moment more.
 async fn sweep_soon(dir: &Path) -> Result<Swept> {
-    let mut pace = Pace::new(Duration::from_secs(10));
+    let mut pace = Pace::new(PATIENCE);
     loop {
         match sweep(dir).await {
             Err(Error::Unfit(_)) if pace.wait(|| "the directory".into()).await.is_ok() => {}

@@ -56,6 +56,38 @@ async fn a_volume_is_detached_only_when_unmounted_and_has_one_machine() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_attachment_that_was_given_up_half_the_way_is_tried_again_and_comes_to_the_same() {
+    let world = World::new().await;
+    let (id, volume) = (world.boot(1).await, volume("0a"));
+    world.host.create_volume(&volume, 32 << 20).unwrap();
+    give_up_attaching(&world, &volume, &id).await;
+    world.host.attach(&volume, &id).await.unwrap();
+    assert_eq!(world.sh(&id, &format!("ls /dev/nvme*; readlink -f {LINK}")).await, "/dev/nvme1n1\n/dev/nvme1n1");
+    world.host.detach(&volume, &id).await.unwrap();
+
+    give_up_attaching(&world, &volume, &id).await;
+    world.host.detach(&volume, &id).await.expect("what a failed attachment bound is let go");
+    world.host.delete_volume(&volume).unwrap();
+    world.close().await;
+}
+
+/// In a frozen machine nothing runs that would show the device: the attempt comes as far as binding it.
+async fn give_up_attaching(world: &World, volume: &VolumeId, id: &InstanceId) {
+    world.host.freeze(id).unwrap();
+    let attempt = tokio::spawn({
+        let (host, volume, id) = (world.host.clone(), volume.clone(), id.clone());
+        async move { host.attach(&volume, &id).await }
+    });
+    let mut pace = Pace::new(PATIENCE);
+    while world.host.site.volumes.held(volume).is_none() {
+        pace.wait(|| "the device".into()).await.unwrap();
+    }
+    attempt.abort();
+    assert!(attempt.await.unwrap_err().is_cancelled());
+    world.host.thaw(id).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stalled_disk_hangs_writes_until_it_goes_on() {
     let world = World::new().await;
     let id = formatted(&world).await;
