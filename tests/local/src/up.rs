@@ -62,6 +62,8 @@ pub struct Options {
 pub enum UpError {
     #[error("another drover-local is up in {0}")]
     Taken(PathBuf),
+    #[error("{0} is not a directory of drover-local, which has an account.json in it; nothing was removed")]
+    NotOurs(PathBuf),
     #[error("{what}: {source}")]
     Io { what: String, source: io::Error },
     #[error(transparent)]
@@ -213,11 +215,15 @@ impl Up {
     }
 }
 
-/// Sweeps everything: ends a running `up`, removes what a crash left, then the directory with the account in it.
+/// Sweeps everything: ends a running `up`, removes what a crash left, then the directory with the account in it. A directory
+/// that is not drover-local's is refused: whoever calls this is root, and a slip of the hand would remove anything.
 pub async fn down(home: &Home) -> Result<(), UpError> {
     let io = |source| UpError::Io { what: format!("cannot remove {}", home.dir().display()), source };
     if !home.dir().exists() {
         return Ok(());
+    }
+    if !home.is_ours().map_err(io)? {
+        return Err(UpError::NotOurs(home.dir().into()));
     }
     let asked = tokio::time::timeout(ASK_TIMEOUT, control::ask(&home.socket(), &Ask::End)).await;
     let _lock = match asked {

@@ -129,3 +129,13 @@ async fn down_ends_what_is_up_and_leaves_nothing() {
     assert!(!home.dir().exists());
     down(&home).await.expect("there is nothing to end, and that is no error");
 }
+
+#[tokio::test]
+async fn down_refuses_a_directory_that_is_not_of_drover_local() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("letter"), "dear").unwrap();
+    let refused = down(&Home::new(dir.path())).await;
+    assert!(matches!(&refused, Err(UpError::NotOurs(_))), "{refused:?}");
+    let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["letter"], "nothing was made there either");
+}
