@@ -25,8 +25,8 @@ use tokio::signal::unix::{SignalKind, signal};
 #[command(name = "drover-local", version)]
 struct Cli {
     /// Where the cloud keeps everything. Default: /var/lib/drover-local for root; $XDG_STATE_HOME/drover-local, or
-    /// ~/.local/state/drover-local, for others.
-    #[arg(long, global = true)]
+    /// ~/.local/state/drover-local, for others. `drover-local env` exports the variable.
+    #[arg(long, global = true, env = "DROVER_LOCAL_DIR")]
     dir: Option<PathBuf>,
     #[command(subcommand)]
     command: Commands,

@@ -1,0 +1,62 @@
+//! The command as a person's shell runs it, on a cloud without machines.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+};
+
+/// The variable is taken from the environment of nobody but the test.
+fn drover_local(dir: Option<&Path>, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_drover-local"));
+    command.args(words).env_remove("DROVER_LOCAL_DIR").envs(dir.map(|dir| ("DROVER_LOCAL_DIR", dir)));
+    command
+}
+
+fn run(dir: &Path, words: &[&str]) -> Output {
+    drover_local(Some(dir), words).output().unwrap()
+}
+
+/// A cloud that is up, killed at the latest when the test ends.
+struct Up(Child);
+
+impl Up {
+    fn start(dir: &Path) -> Up {
+        let words = ["up", "--no-machines", "--ec2-port", "0", "--s3-port", "0", "--speed", "1000"];
+        let mut up = Up(drover_local(Some(dir), &words).stdout(Stdio::piped()).spawn().unwrap());
+        let mut ready = String::new();
+        BufReader::new(up.0.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        assert!(ready.starts_with("drover-local is ready"), "{ready}");
+        up
+    }
+
+    fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[test]
+fn every_command_finds_the_directory_that_env_exports() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("cloud");
+    let _up = Up::start(&home);
+    let listed = run(&home, &["machines"]);
+    assert!(listed.status.success(), "{}", said(&listed));
+    let elsewhere = dir.path().join("elsewhere");
+    let named = run(&home, &["--dir", elsewhere.to_str().unwrap(), "machines"]);
+    assert!(!named.status.success() && said(&named).contains("elsewhere"), "--dir wins: {}", said(&named));
+    let ended = run(&home, &["down"]);
+    assert!(ended.status.success() && !home.exists(), "{}", said(&ended));
+}
