@@ -10,7 +10,7 @@ use tokio::{
     sync::Semaphore,
 };
 
-use crate::{calls::Call, fault::Fault};
+use crate::{calls::Call, fault::Fault, home::Endpoints};
 
 /// What can be asked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -19,6 +19,8 @@ pub enum Ask {
         since: u64,
     },
     Machines,
+    /// Where a client finds the cloud, and as whom.
+    Endpoints,
     Set(Fault),
     Clear(Fault),
     ClearAll,
@@ -33,6 +35,7 @@ pub enum Told {
     Done,
     Calls(Vec<Call>),
     Machines(Vec<MachineLine>),
+    Endpoints(Endpoints),
     Faults(Vec<Fault>),
     /// A whole sentence for people.
     Refused(String),

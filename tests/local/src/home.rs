@@ -104,14 +104,10 @@ impl Home {
         Ok(key)
     }
 
-    /// Says where the cloud is.
+    /// Says where the cloud is, for programs that wait for it. A crash leaves the file, so who wants to know whether the cloud
+    /// is up asks its socket.
     pub fn announce(&self, endpoints: &Endpoints) -> io::Result<()> {
         write_whole(&self.ready(), &serde_json::to_vec_pretty(endpoints)?)
-    }
-
-    /// Where the cloud is; `None` when it did not say so, or took it back.
-    pub fn endpoints(&self) -> io::Result<Option<Endpoints>> {
-        read(&self.ready())
     }
 
     /// Takes back what `announce` said.

@@ -124,7 +124,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Commands::Up(options) => stay_up(home, &options).await,
         Commands::Down => Ok(up::down(&home).await?),
-        Commands::Env => env(&home),
+        Commands::Env => env(&home).await,
         Commands::Fault { fault } => faults(&home, fault).await,
         Commands::Calls(options) => calls(&home, &options).await,
         Commands::Exec { instance, argv } => exec(&home, &instance, &argv),
@@ -151,9 +151,9 @@ async fn stay_up(home: Home, options: &Options) -> anyhow::Result<()> {
     Ok(up.end().await?)
 }
 
-fn env(home: &Home) -> anyhow::Result<()> {
-    let Some(at) = home.endpoints()? else {
-        bail!("nothing is up in {}; start it with `drover-local up`", home.dir().display())
+async fn env(home: &Home) -> anyhow::Result<()> {
+    let Told::Endpoints(at) = ask(home, &Ask::Endpoints).await? else {
+        bail!("the running drover-local answered something else");
     };
     let dir = home.dir().canonicalize().with_context(|| format!("cannot find {}", home.dir().display()))?;
     let dir = dir.to_str().context("the directory's name is not text")?.to_owned();
@@ -169,7 +169,12 @@ fn env(home: &Home) -> anyhow::Result<()> {
     ];
     // A session token or a profile of the surrounding shell would be used instead of these, or beside them.
     let unset = "unset AWS_SESSION_TOKEN AWS_PROFILE AWS_ENDPOINT_URL\n".to_owned();
-    print(&exports.iter().fold(unset, |text, (name, value)| format!("{text}export {name}='{value}'\n")))
+    print(&exports.iter().fold(unset, |text, (name, value)| format!("{text}export {name}={}\n", quoted(value))))
+}
+
+/// One word of a shell, whatever is in it.
+fn quoted(value: &str) -> String {
+    format!("'{}'", value.replace('\'', r"'\''"))
 }
 
 async fn faults(home: &Home, command: FaultCommand) -> anyhow::Result<()> {

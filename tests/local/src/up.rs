@@ -189,7 +189,8 @@ impl Up {
         breaker.restore()?;
         let at_home = |source| UpError::Io { what: format!("cannot listen in {}", self.home.dir().display()), source };
         let listener = UnixListener::bind(self.home.socket()).map_err(at_home)?;
-        let answering = Answering { cloud, calls, breaker, stop: self.stop.clone() };
+        let answering =
+            Answering { cloud, calls, breaker, endpoints: self.endpoints.clone(), stop: self.stop.clone() };
         self.tasks.spawn(control::listen(listener, move |ask| {
             let answering = answering.clone();
             async move { answering.answer(ask).await }
@@ -300,6 +301,7 @@ struct Answering {
     cloud: Cloud,
     calls: Calls,
     breaker: Breaker,
+    endpoints: Endpoints,
     stop: watch::Sender<bool>,
 }
 
@@ -312,6 +314,7 @@ impl Answering {
         match ask {
             Ask::Calls { since } => Told::Calls(self.calls.since(since)),
             Ask::Machines => Told::Machines(self.machines()),
+            Ask::Endpoints => Told::Endpoints(self.endpoints.clone()),
             Ask::Set(fault) => done(self.breaker.set(&fault).await),
             Ask::Clear(fault) => done(self.breaker.clear(&fault).await),
             Ask::ClearAll => done(self.breaker.clear_all().await),

@@ -60,3 +60,25 @@ fn every_command_finds_the_directory_that_env_exports() {
     let ended = run(&home, &["down"]);
     assert!(ended.status.success() && !home.exists(), "{}", said(&ended));
 }
+
+#[test]
+fn what_env_prints_is_read_by_a_shell_whatever_the_directory_is_called() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("it's $HOME");
+    let _up = Up::start(&home);
+    let exports = String::from_utf8(run(&home, &["env"]).stdout).unwrap();
+    let script = format!("{exports}\nprintf '%s %s' \"$AWS_REGION\" \"$DROVER_LOCAL_DIR\"");
+    let shell = Command::new("sh").args(["-euc", &script]).output().unwrap();
+    assert_eq!(said(&shell), format!("local-1 {}", home.canonicalize().unwrap().display()));
+}
+
+#[test]
+fn env_names_no_cloud_that_a_crash_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("cloud");
+    Up::start(&home).kill();
+    assert!(home.join("ready.json").exists(), "a crash takes nothing back");
+    let env = run(&home, &["env"]);
+    assert!(!env.status.success() && env.stdout.is_empty(), "{}", said(&env));
+    assert!(said(&env).contains("nothing is up"), "{}", said(&env));
+}
