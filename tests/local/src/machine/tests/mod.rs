@@ -111,11 +111,12 @@ fn volume(name: &str) -> VolumeId {
     VolumeId::new(format!("vol-{name}")).unwrap()
 }
 
-/// Built once for all tests, and kept between runs in the target directory.
+/// Built once for all tests and runs, in the place where `make image` and `drover-local up` keep it.
+#[expect(clippy::disallowed_methods, reason = "the edge of a test: the Makefile says where the image is kept")]
 async fn images() -> Images {
     static IMAGES: OnceCell<Images> = OnceCell::const_new();
-    let cache = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/machine-image");
-    IMAGES.get_or_init(async || Images::build(&cache).await.unwrap()).await.clone()
+    let cache = std::env::var("DROVER_IMAGE_CACHE").unwrap_or_else(|_| "/var/cache/drover-local".into());
+    IMAGES.get_or_init(async || Images::build(Path::new(&cache)).await.unwrap()).await.clone()
 }
 
 fn config(dir: &Path, range: Subnet) -> Config {
