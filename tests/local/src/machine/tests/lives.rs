@@ -270,7 +270,7 @@ async fn images_without_mysqld_or_with_another_version_boot_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_without_room_refuses_before_anything_is_made() {
     let dir = Home::new();
-    let mut config = config(dir.path(), free_range());
+    let mut config = config(dir.path(), free_range().await);
     config.limits.memory_reserve = u64::MAX;
     let world = World::open(config, dir).await;
     let refused = world.host.boot(&world.spec(1)).await;

@@ -124,11 +124,16 @@ fn config(dir: &Path, range: Subnet) -> Config {
     Config { dir: dir.to_owned(), network: range, limits }
 }
 
-/// A range that no other test of this process has.
-fn free_range() -> Subnet {
+/// A range that no other test of this process has, and that the host routes nowhere: another run may be under way, or have crashed.
+async fn free_range() -> Subnet {
     static NEXT: AtomicU8 = AtomicU8::new(0);
-    let n = NEXT.fetch_add(1, Ordering::SeqCst);
-    Subnet { address: Ipv4Addr::new(10, 213, n, 0), prefix: 24 }
+    for _ in 0..=u8::MAX {
+        let range = Subnet { address: Ipv4Addr::new(10, 213, NEXT.fetch_add(1, Ordering::SeqCst), 0), prefix: 24 };
+        if first_free(&[range]).await.is_ok() {
+            return range;
+        }
+    }
+    panic!("all of 10.213.0.0/16 is taken");
 }
 
 fn spec(images: &Images, range: Subnet, n: u32) -> MachineSpec {
@@ -149,7 +154,7 @@ fn spec(images: &Images, range: Subnet, n: u32) -> MachineSpec {
 impl World {
     async fn new() -> World {
         let dir = Home::new();
-        World::open(config(dir.path(), free_range()), dir).await
+        World::open(config(dir.path(), free_range().await), dir).await
     }
 
     async fn open(config: Config, dir: Home) -> World {

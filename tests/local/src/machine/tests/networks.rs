@@ -123,7 +123,8 @@ async fn a_secondary_address_moves() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_range_in_use_is_refused_and_leaves_nothing() {
     let world = World::new().await;
-    let dir = Home::new();
+    let (dir, free) = (Home::new(), free_range().await);
+    assert_eq!(first_free(&[world.range, free]).await.unwrap(), free);
     let refused = Hypervisor::open(config(dir.path(), world.range), TestMetadata::new(world.range)).await;
     assert!(matches!(&refused, Err(Error::Unfit(sentence)) if sentence.contains("collides")), "{refused:?}");
     assert_eq!(sweep(dir.path()).await.unwrap(), Swept::default());
