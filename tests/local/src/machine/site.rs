@@ -108,8 +108,11 @@ impl Site {
     }
 
     pub(super) async fn kill(&self, id: &InstanceId) -> Result<()> {
+        let cgroup = self.cgroup(id);
+        // First: a write that a stalled disk held back must not be acknowledged when the disk is let go.
+        cgroup.signal_all();
         self.stalls.end(id, self.limits.command).await?;
-        self.cgroup(id).kill(self.limits.command).await.map(drop)
+        cgroup.kill(self.limits.command).await.map(drop)
     }
 
     /// Asks systemd to end by a signal and waits until the machine has ended or the patience has. A systemd that is only just starting does

@@ -78,7 +78,7 @@ impl Stalls {
         }
     }
 
-    /// Lets everything of a machine go on, before it is killed: a process that hangs in a write cannot be.
+    /// Lets everything of a machine go on that was killed: a process that hangs in a write ends only then.
     pub(super) async fn end(&self, machine: &InstanceId, limit: Duration) -> Result<()> {
         let stalled: Vec<VolumeId> = self
             .kept
