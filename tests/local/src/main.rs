@@ -91,8 +91,8 @@ struct CallsOptions {
     json: bool,
 }
 
-/// How long a command waits for the cloud: freezing a file system may take a while.
-const ASK_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a command waits for the cloud: freezing a file system may take a while, and runs a command or two that have a minute.
+const ASK_TIMEOUT: Duration = Duration::from_secs(150);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -86,13 +86,14 @@ async fn a_container_gets_a_token_only_where_the_hop_limit_allows_it() {
         let spec = MachineSpec { metadata_hop_limit: hop_limit, ..world.spec(u32::from(hop_limit)) };
         world.host.boot(&spec).await.unwrap();
         world.sh(&spec.id, container).await;
-        assert!(world.succeeds(&spec.id, ask).await);
-        assert!(
-            world
-                .succeeds(&spec.id, &ask.replace("-sf", &format!("-sf --interface {}", address(world.range, &spec.id))))
-                .await
-        );
-        assert_eq!(world.succeeds(&spec.id, &format!("ip netns exec pod {ask}")).await, hop_limit == 2);
+        world.until(&spec.id, ask).await;
+        let own_address = format!("-sf --interface {}", address(world.range, &spec.id));
+        world.until(&spec.id, &ask.replace("-sf", &own_address)).await;
+        let from_container = format!("ip netns exec pod {ask}");
+        match hop_limit {
+            2 => world.until(&spec.id, &from_container).await,
+            _ => assert!(!world.succeeds(&spec.id, &from_container).await),
+        }
     }
     world.close().await;
 }
@@ -162,8 +163,9 @@ async fn a_reboot_gives_a_new_boot_id_and_keeps_the_root() {
     assert!(world.host.exec(&id, &["systemctl", "reboot"], PATIENCE).await.is_ok());
     assert_eq!(world.event().await, HostEvent::Rebooted(id.clone()));
     assert_ne!(boot_id(&world, &id).await, second);
-    // Asked for while systemd is only just starting.
-    let soon = tokio::time::timeout(Duration::from_secs(10), world.host.reboot(&id));
+    // Asked for while systemd is only just starting; what does not hear it is killed later than this waits.
+    assert!(world.host.site.limits.graceful_stop > PATIENCE);
+    let soon = tokio::time::timeout(PATIENCE, world.host.reboot(&id));
     soon.await.expect("an early request to reboot is heard").unwrap();
     world.close().await;
 }

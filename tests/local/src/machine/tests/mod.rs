@@ -120,8 +120,7 @@ async fn images() -> Images {
 }
 
 fn config(dir: &Path, range: Subnet) -> Config {
-    let limits = Limits { graceful_stop: Duration::from_secs(20), ..Limits::default() };
-    Config { dir: dir.to_owned(), network: range, limits }
+    Config { dir: dir.to_owned(), network: range, limits: Limits::default() }
 }
 
 /// A range that no other test of this process has, and that the host routes nowhere: another run may be under way, or have crashed.
