@@ -78,7 +78,7 @@ impl Cloud {
     pub fn call(&self, caller: &Caller, request: &Request, request_id: &str) -> Result<Answer, StateError> {
         let mut inner = self.lock();
         let answer = query::call(&mut inner.ec2, now(), caller, request, request_id);
-        self.settle(&mut inner, answer.mutating && answer.result.is_ok())?;
+        self.settle(&mut inner, answer.changed)?;
         Ok(answer)
     }
 

@@ -10,7 +10,7 @@ use tokio::{
     sync::Semaphore,
 };
 
-use crate::{calls::Call, fault::Fault, home::Endpoints};
+use crate::{calls::Since, fault::Fault, home::Endpoints};
 
 /// What can be asked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ pub enum Ask {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Told {
     Done,
-    Calls(Vec<Call>),
+    Calls(Since),
     Machines(Vec<MachineLine>),
     Endpoints(Endpoints),
     Faults(Vec<Fault>),

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use drover_local::{
-    calls::Call,
+    calls::{Call, Since},
     control::{self, Ask, MachineLine, Told},
     fault::Fault,
     home::Home,
@@ -83,9 +83,9 @@ struct CallsOptions {
     /// Only calls that changed something, or would have.
     #[arg(long)]
     mutating: bool,
-    /// Only calls after this number.
-    #[arg(long, default_value_t = 0)]
-    since: u64,
+    /// Only calls after this number. An error where they are not all kept any more.
+    #[arg(long)]
+    since: Option<u64>,
     /// One JSON object a line.
     #[arg(long)]
     json: bool,
@@ -197,9 +197,15 @@ async fn faults(home: &Home, command: FaultCommand) -> anyhow::Result<()> {
 }
 
 async fn calls(home: &Home, options: &CallsOptions) -> anyhow::Result<()> {
-    let Told::Calls(calls) = ask(home, &Ask::Calls { since: options.since }).await? else {
+    let Told::Calls(Since { calls, dropped }) = ask(home, &Ask::Calls { since: options.since.unwrap_or(0) }).await? else {
         bail!("the running drover-local answered something else");
     };
+    match options.since {
+        Some(since) if dropped > 0 => bail!("{dropped} calls after number {since} are not kept any more"),
+        Some(_) => {}
+        None if dropped > 0 => eprintln!("{dropped} older calls are not kept any more"),
+        None => {}
+    }
     for call in calls.iter().filter(|call| call.mutating || !options.mutating) {
         print(&if options.json { format!("{}\n", serde_json::to_string(call)?) } else { call_line(call) })?;
     }
@@ -209,6 +215,7 @@ async fn calls(home: &Home, options: &CallsOptions) -> anyhow::Result<()> {
 fn call_line(call: &Call) -> String {
     let at = jiff::Timestamp::from_millisecond(call.at_ms).map(|at| at.strftime("%H:%M:%S%.3f").to_string());
     let outcome = match (&call.error, call.reply_lost) {
+        (Some(error), _) if call.changed => &format!("{error}, applied in part"),
         (Some(error), _) => error.as_str(),
         (None, true) => "applied, reply lost",
         (None, false) => "ok",

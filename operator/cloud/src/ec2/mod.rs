@@ -130,6 +130,11 @@ impl Ec2 {
         &self.log
     }
 
+    /// Takes the latest calls out of the log, which then holds none: for a host that keeps a log of its own.
+    pub fn take_log(&mut self) -> impl Iterator<Item = LogEntry> {
+        self.log.take()
+    }
+
     /// An image of the account's own, or the newest of its name again: registering the same specification twice makes one.
     pub fn register_image(&mut self, now: Millis, spec: ImageSpec) -> String {
         self.settle(now);

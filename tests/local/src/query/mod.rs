@@ -47,6 +47,15 @@ pub struct Answer {
     pub result: Result<String, ApiError>,
     /// Whether the account was to be changed: a mutating action that was no dry run.
     pub mutating: bool,
+    /// Whether it was changed, or may have been: an error can come after a change.
+    pub changed: bool,
+}
+
+impl Answer {
+    /// A refusal before the account was asked.
+    fn refused(error: ApiError, mutating: bool) -> Self {
+        Self { result: Err(error), mutating, changed: false }
+    }
 }
 
 impl Request {
@@ -81,7 +90,7 @@ macro_rules! actions {
         pub fn call(ec2: &mut Ec2, now: Millis, caller: &Caller, request: &Request, request_id: &str) -> Answer {
             match request.action.as_str() {
                 $(stringify!($action) => run::<ec2::$action>(ec2, now, caller, request, request_id),)*
-                unknown => Answer { result: Err(ApiError::unknown_action(unknown)), mutating: false },
+                unknown => Answer::refused(ApiError::unknown_action(unknown), false),
             }
         }
     };
@@ -107,11 +116,13 @@ fn run<A: Wire>(ec2: &mut Ec2, now: Millis, caller: &Caller, request: &Request, 
     };
     let (action, mode) = match read() {
         Ok(read) => read,
-        Err(error) => return Answer { result: Err(error), mutating: A::MUTATING },
+        Err(error) => return Answer::refused(error, A::MUTATING),
     };
     let reply = ec2.call(now, caller, mode, &action);
     let written = reply.map(|reply| Xml::response(A::NAME, request_id, |xml| A::write(&reply, xml)));
-    Answer { result: written, mutating: A::MUTATING && mode == Mode::Run }
+    // The log of this cloud is `Calls`, where S3's are too: the model's own would grow beside it and be read by nobody.
+    let changed = ec2.take_log().any(|call| call.changed_something());
+    Answer { result: written, mutating: A::MUTATING && mode == Mode::Run, changed }
 }
 
 impl From<Malformed> for ApiError {

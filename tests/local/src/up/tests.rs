@@ -56,8 +56,8 @@ async fn asked(home: &Home, ask: Ask) -> Told {
 
 /// What the log says of the calls so far: action, whether it changed something, whether its answer was withheld.
 async fn log(home: &Home) -> Vec<(String, bool, bool)> {
-    let Told::Calls(calls) = asked(home, Ask::Calls { since: 0 }).await else { panic!("no calls") };
-    calls.iter().map(|call| (call.action.clone(), call.changed(), call.reply_lost)).collect()
+    let Told::Calls(told) = asked(home, Ask::Calls { since: 0 }).await else { panic!("no calls") };
+    told.calls.iter().map(|call| (call.action.clone(), call.changed, call.reply_lost)).collect()
 }
 
 const VOLUME: &str = "Action=CreateVolume&AvailabilityZone=local-1a&Size=1&ClientToken=one";

@@ -97,12 +97,16 @@ fn a_protected_instance_keeps_its_zone_and_no_other() {
             _ => InstanceChange::DisableApiTermination(true),
         };
         cloud.ok(&ModifyInstanceAttribute { instance_id: ids[0].clone(), changes: vec![change] });
-        let instance_ids = ids.clone();
-        let code = match flag {
-            "stop" => cloud.code(&StopInstances { instance_ids, ..StopInstances::default() }),
-            _ => cloud.code(&TerminateInstances { instance_ids, ..TerminateInstances::default() }),
+        let mut order = |instance_ids: Vec<String>| {
+            let code = match flag {
+                "stop" => cloud.code(&StopInstances { instance_ids, ..StopInstances::default() }),
+                _ => cloud.code(&TerminateInstances { instance_ids, ..TerminateInstances::default() }),
+            };
+            assert_eq!(code, "OperationNotPermitted");
+            cloud.ec2.log().entries().last().map(LogEntry::changed_something)
         };
-        assert_eq!(code, "OperationNotPermitted");
+        assert_eq!(order(ids[..2].to_vec()), Some(false), "only the zone that is kept");
+        assert_eq!(order(ids.clone()), Some(true), "the error comes after a change");
         cloud.pass(60);
         let states: Vec<&str> = ids.iter().map(|id| cloud.state(id)).collect();
         assert_eq!(states, ["running", "running", verb], "{flag} protection");
