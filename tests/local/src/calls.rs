@@ -107,7 +107,9 @@ mod tests {
             calls.record(call.clone());
         }
         let last = CALLS_MAX as u64 + 3;
-        for (since, kept, dropped) in [(0, CALLS_MAX, 3), (2, CALLS_MAX, 1), (3, CALLS_MAX, 0), (last - 1, 1, 0), (last, 0, 0)] {
+        for (since, kept, dropped) in
+            [(0, CALLS_MAX, 3), (2, CALLS_MAX, 1), (3, CALLS_MAX, 0), (last - 1, 1, 0), (last, 0, 0)]
+        {
             let answer = calls.since(since);
             assert_eq!((answer.calls.len(), answer.dropped), (kept, dropped), "since {since}");
         }

@@ -197,7 +197,8 @@ async fn faults(home: &Home, command: FaultCommand) -> anyhow::Result<()> {
 }
 
 async fn calls(home: &Home, options: &CallsOptions) -> anyhow::Result<()> {
-    let Told::Calls(Since { calls, dropped }) = ask(home, &Ask::Calls { since: options.since.unwrap_or(0) }).await? else {
+    let Told::Calls(Since { calls, dropped }) = ask(home, &Ask::Calls { since: options.since.unwrap_or(0) }).await?
+    else {
         bail!("the running drover-local answered something else");
     };
     match options.since {

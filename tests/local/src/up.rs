@@ -83,7 +83,9 @@ pub enum UpError {
     Taken(PathBuf),
     #[error("{0} is not a directory of drover-local, which has an account.json in it; nothing was removed")]
     NotOurs(PathBuf),
-    #[error("the account in {dir} has the network {kept}, which it keeps: leave --network away, or end the account with `down`")]
+    #[error(
+        "the account in {dir} has the network {kept}, which it keeps: leave --network away, or end the account with `down`"
+    )]
     OtherNetwork { dir: PathBuf, kept: Cidr },
     #[error("{what}: {source}")]
     Io { what: String, source: io::Error },
@@ -214,8 +216,7 @@ impl Up {
         breaker.restore()?;
         let at_home = |source| UpError::Io { what: format!("cannot listen in {}", self.home.dir().display()), source };
         let listener = UnixListener::bind(self.home.socket()).map_err(at_home)?;
-        let answering =
-            Answering { cloud, calls, breaker, endpoints: self.endpoints.clone(), stop: self.stop.clone() };
+        let answering = Answering { cloud, calls, breaker, endpoints: self.endpoints.clone(), stop: self.stop.clone() };
         self.tasks.spawn(control::listen(listener, move |ask| {
             let answering = answering.clone();
             async move { answering.answer(ask).await }

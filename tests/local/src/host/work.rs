@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use drover_api::{InstanceId, VolumeId};
-use drover_cloud::ec2::{AttachmentState, Ec2, HostEvent as Order, InstanceStateName, PowerOff, StateReason, VolumeState};
+use drover_cloud::ec2::{
+    AttachmentState, Ec2, HostEvent as Order, InstanceStateName, PowerOff, StateReason, VolumeState, private_dns_name,
+};
 
 use super::{Host, HostError};
-use crate::{
-    machine::{self, Hypervisor, MachineSpec, Stop, Subnet},
-    query::private_dns_name,
-};
+use crate::machine::{self, Hypervisor, MachineSpec, Stop, Subnet};
 
 /// How often a detachment is tried again while the volume is mounted.
 const DETACH_RETRY: Duration = Duration::from_secs(1);

@@ -3,13 +3,10 @@
 use drover_cloud::ec2::{
     ApiError, BlockDevice, CheckStatus, DescribeInstanceStatus, DescribeInstances, DescribedInstance,
     InstanceStateChange, InstanceStateName, InstanceStatus, Page, RebootInstances, Reservation, StartInstances,
-    StopInstances, TerminateInstances, VolumeAttachment,
+    StopInstances, TerminateInstances, VolumeAttachment, private_dns_name,
 };
 
-use super::{
-    Reader, Wire, Xml, network::write_interface, paged, private_dns_name, timestamp, write_done, write_groups,
-    write_tags,
-};
+use super::{Reader, Wire, Xml, network::write_interface, paged, timestamp, write_done, write_groups, write_tags};
 
 impl Wire for DescribeInstances {
     fn read(form: &Reader<'_>) -> Result<Self, ApiError> {

@@ -206,13 +206,3 @@ fn write_done(xml: &mut Xml) {
 fn timestamp(at: Millis) -> Timestamp {
     i64::try_from(at.0).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or(Timestamp::MAX)
 }
-
-/// `ip-10-0-0-5.<region>.compute.internal`: EC2 User Guide, "IP based naming".
-pub fn private_dns_name(address: &str, zone: &str) -> String {
-    format!("ip-{}.{}.compute.internal", address.replace('.', "-"), region_of(zone))
-}
-
-/// A zone is its region and a letter.
-fn region_of(zone: &str) -> &str {
-    zone.strip_suffix(|c: char| c.is_ascii_lowercase()).unwrap_or(zone)
-}

@@ -157,7 +157,10 @@ async fn an_account_is_founded_in_the_network_that_is_named_and_keeps_it() {
     }
     up.end().await.unwrap();
     let other = start(&["--network", "10.8.0.0/16"]).await;
-    assert!(matches!(&other, Err(UpError::OtherNetwork { kept, .. }) if kept.to_string() == "10.9.0.0/16"), "{other:?}");
+    assert!(
+        matches!(&other, Err(UpError::OtherNetwork { kept, .. }) if kept.to_string() == "10.9.0.0/16"),
+        "{other:?}"
+    );
     start(&[]).await.unwrap().end().await.unwrap();
     for refused in ["10.9.0.0/24", "10.9.1.0/16", "10.9.0.0", "east"] {
         assert!(network_of(refused).is_err(), "{refused}");
