@@ -6,7 +6,7 @@ use drover_cloud::ec2::{
     StopInstances, TerminateInstances, VolumeAttachment, private_dns_name,
 };
 
-use super::{Reader, Wire, Xml, network::write_interface, paged, timestamp, write_done, write_groups, write_tags};
+use super::{Reader, Wire, Xml, network::write_interface, paged, write_done, write_groups, write_tags};
 
 impl Wire for DescribeInstances {
     fn read(form: &Reader<'_>) -> Result<Self, ApiError> {
@@ -112,7 +112,7 @@ fn write_instance(xml: &mut Xml, described: &DescribedInstance) {
     xml.text("amiLaunchIndex", instance.ami_launch_index);
     xml.items("productCodes", [""; 0], |xml, code| xml.text("productCode", code));
     xml.text("instanceType", &instance.instance_type);
-    xml.time("launchTime", timestamp(instance.launch_time));
+    xml.time("launchTime", instance.launch_time);
     xml.element("placement", |xml| {
         xml.text("availabilityZone", &instance.zone);
         xml.text("groupName", "");
@@ -180,7 +180,7 @@ pub(super) fn write_block_devices(xml: &mut Xml, devices: &[(BlockDevice, Volume
         xml.element("ebs", |xml| {
             xml.text("volumeId", &device.volume_id);
             xml.text("status", attachment.state);
-            xml.time("attachTime", timestamp(attachment.attach_time));
+            xml.time("attachTime", attachment.attach_time);
             xml.text("deleteOnTermination", attachment.delete_on_termination);
         });
     });

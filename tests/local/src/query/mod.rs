@@ -20,7 +20,6 @@ pub use endpoint::Endpoint;
 use drover_api::Millis;
 use drover_cloud::ec2::{self, ApiError, Caller, Ec2, Mode};
 use form::{Form, Malformed, Reader, Value};
-use jiff::Timestamp;
 use xml::Xml;
 
 /// The one version of the API that is spoken here.
@@ -201,8 +200,4 @@ fn write_groups(xml: &mut Xml, groups: &[ec2::GroupIdentifier]) {
 /// `<return>true</return>`: all that many changes answer.
 fn write_done(xml: &mut Xml) {
     xml.text("return", true);
-}
-
-fn timestamp(at: Millis) -> Timestamp {
-    i64::try_from(at.0).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or(Timestamp::MAX)
 }

@@ -7,7 +7,7 @@ use drover_cloud::ec2::{
     SecurityGroup, UnassignPrivateIpAddresses, Vpc, private_dns_name,
 };
 
-use super::{Reader, Wire, Xml, paged, tag_specifications, timestamp, write_done, write_groups, write_tags};
+use super::{Reader, Wire, Xml, paged, tag_specifications, write_done, write_groups, write_tags};
 
 impl Wire for DescribeNetworkInterfaces {
     fn read(form: &Reader<'_>) -> Result<Self, ApiError> {
@@ -212,7 +212,7 @@ pub(super) fn write_interface(xml: &mut Xml, described: &DescribedInterface) {
             xml.text("deviceIndex", attachment.device_index);
             xml.text("networkCardIndex", 0);
             xml.text("status", "attached");
-            xml.time("attachTime", timestamp(attachment.attach_time));
+            xml.time("attachTime", attachment.attach_time);
             xml.text("deleteOnTermination", attachment.delete_on_termination);
         });
     }
