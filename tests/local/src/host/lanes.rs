@@ -71,7 +71,8 @@ impl Lanes {
         if self.host.hypervisor.is_none() {
             return;
         }
-        let is_last = matches!(order, Order::DeleteVolume { .. } | Order::AddressMoved { .. });
+        // A lane of an address stays open, so that two moves of it never overtake one another; there are no more than addresses.
+        let is_last = matches!(order, Order::DeleteVolume { .. });
         let sender = self.senders.get(&lane).cloned().unwrap_or_else(|| self.open_lane(&lane));
         if sender.send(order).await.is_err() {
             tracing::error!(lane, "a lane ended early; its order is lost until the next start");

@@ -170,35 +170,6 @@ impl Host {
         }
     }
 
-    async fn move_address(
-        &self,
-        hypervisor: &Hypervisor,
-        address: &str,
-        from: Option<&str>,
-        to: Option<&str>,
-    ) -> Result<(), HostError> {
-        let Ok(address) = address.parse() else { return Ok(()) };
-        let holder = |interface: Option<&str>| {
-            let id =
-                self.cloud.look(|ec2, _| Some(ec2.interface(interface?)?.attachment.as_ref()?.instance_id.clone()));
-            id.and_then(|id| InstanceId::new(id).ok())
-        };
-        let off = |error: &machine::Error| matches!(error, machine::Error::NoSuchMachine(_));
-        if let Some(id) = holder(from) {
-            hypervisor
-                .unassign_address(&id, address)
-                .await
-                .or_else(|error| if off(&error) { Ok(()) } else { Err(error) })?;
-        }
-        if let Some(id) = holder(to) {
-            hypervisor
-                .assign_address(&id, address)
-                .await
-                .or_else(|error| if off(&error) { Ok(()) } else { Err(error) })?;
-        }
-        Ok(())
-    }
-
     /// What the hypervisor is asked for, and whether it is the machine's first boot. `None`: there is no such image.
     fn spec(&self, ec2: &Ec2, instance_id: &str) -> Option<(MachineSpec, Launch)> {
         let instance = ec2.instance(instance_id)?;

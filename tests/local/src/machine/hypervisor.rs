@@ -167,22 +167,25 @@ impl Hypervisor {
     }
 
     /// Gives a running machine a secondary address; what had it before loses it first ([`Hypervisor::unassign_address`]). Inside it is
-    /// configured at once, as the network agents of EC2's images do. At a boot the addresses are those that [`Metadata`] tells.
+    /// configured at once, as the network agents of EC2's images do. At a boot the addresses are those that [`Metadata`] tells. After an
+    /// error this and its reverse may be tried again.
     pub async fn assign_address(&self, id: &InstanceId, address: Ipv4Addr) -> Result<()> {
         let machine = self.site.machine(id)?;
         let mut bay = machine.bay.lock().await;
-        if bay.secondary.insert(address) && bay.live.is_some() {
-            self.site.network.address(id, "add", address, &self.site.running()).await?;
+        if !bay.secondary.contains(&address) && bay.live.is_some() {
+            self.site.network.give(id, address, &self.site.running()).await?;
         }
+        bay.secondary.insert(address);
         Ok(())
     }
 
     pub async fn unassign_address(&self, id: &InstanceId, address: Ipv4Addr) -> Result<()> {
         let machine = self.site.machine(id)?;
         let mut bay = machine.bay.lock().await;
-        if bay.secondary.remove(&address) && bay.live.is_some() {
-            self.site.network.address(id, "del", address, &self.site.running()).await?;
+        if bay.secondary.contains(&address) && bay.live.is_some() {
+            self.site.network.take(id, address, &self.site.running()).await?;
         }
+        bay.secondary.remove(&address);
         Ok(())
     }
 

@@ -91,17 +91,28 @@ impl Network {
         Ok(())
     }
 
-    /// Moves a secondary address to or from a machine that runs, and makes its neighbours forget where it was.
-    pub(super) async fn address(
-        &self,
-        instance: &InstanceId,
-        verb: &str,
-        address: Ipv4Addr,
-        others: &[InstanceId],
-    ) -> Result<()> {
-        let address_32 = format!("{address}/32");
-        let namespace = self.names.namespace(instance);
-        command::run(&["ip", "-n", &namespace, "addr", verb, &address_32, "dev", INTERFACE], self.limit).await?;
+    /// Gives a secondary address to a machine that runs, which may have it already.
+    pub(super) async fn give(&self, instance: &InstanceId, address: Ipv4Addr, others: &[InstanceId]) -> Result<()> {
+        let (address_32, namespace) = (format!("{address}/32"), self.names.namespace(instance));
+        command::run(&["ip", "-n", &namespace, "addr", "replace", &address_32, "dev", INTERFACE], self.limit).await?;
+        self.forget(instance, address, others).await
+    }
+
+    /// Takes it from a machine that runs, which may have lost it already.
+    pub(super) async fn take(&self, instance: &InstanceId, address: Ipv4Addr, others: &[InstanceId]) -> Result<()> {
+        let (address_32, namespace) = (format!("{address}/32"), self.names.namespace(instance));
+        let taken =
+            command::run(&["ip", "-n", &namespace, "addr", "del", &address_32, "dev", INTERFACE], self.limit).await;
+        match taken {
+            Err(Error::Command { stderr, .. }) if stderr.contains("Address not found") => {}
+            Err(Error::Command { stderr, .. }) if stderr.contains("Cannot assign requested address") => {}
+            other => drop(other?),
+        }
+        self.forget(instance, address, others).await
+    }
+
+    /// Makes the neighbours forget where an address was.
+    async fn forget(&self, instance: &InstanceId, address: Ipv4Addr, others: &[InstanceId]) -> Result<()> {
         let address = address.to_string();
         for other in others.iter().filter(|other| *other != instance) {
             let namespace = self.names.namespace(other);
