@@ -8,7 +8,7 @@ use drover_cloud::ec2::{
 };
 
 use super::{Host, HostError};
-use crate::machine::{self, Hypervisor, MachineSpec, Stop, Subnet};
+use crate::machine::{self, Detach, Hypervisor, MachineSpec, Stop, Subnet};
 
 /// How often a detachment is tried again while the volume is mounted.
 const DETACH_RETRY: Duration = Duration::from_secs(1);
@@ -149,13 +149,14 @@ impl Host {
 
     /// Tries until the device is free, the machine is off, or nobody wants it any more.
     pub(super) async fn detach(&self, order: &Order) {
-        let Order::DetachVolume { volume_id, instance_id, .. } = order else { return };
+        let Order::DetachVolume { volume_id, instance_id, forced } = order else { return };
+        let how = if *forced { Detach::Forced } else { Detach::WhenFree };
         let Some(hypervisor) = &self.hypervisor else { return };
         let (Ok(volume), Ok(instance)) = (VolumeId::new(volume_id), InstanceId::new(instance_id)) else { return };
         let mut pause = tokio::time::interval(DETACH_RETRY);
         while self.awaits(order) {
             pause.tick().await;
-            match hypervisor.detach(&volume, &instance).await {
+            match hypervisor.detach(&volume, &instance, how).await {
                 Err(machine::Error::VolumeInUse { .. }) => continue,
                 Ok(()) | Err(machine::Error::NotAttached { .. } | machine::Error::NoSuchMachine(_)) => {}
                 Err(error) => {

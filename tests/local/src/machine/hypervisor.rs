@@ -17,7 +17,7 @@ use super::host;
 use super::names::{Names, device_link};
 use super::network::Network;
 use super::site::{Site, free_node};
-use super::spec::{Config, Error, HostEvent, MachineSpec, Metadata, Output, Result, Stop, Swept};
+use super::spec::{Config, Detach, Error, HostEvent, MachineSpec, Metadata, Output, Result, Stop, Swept};
 use super::stall::Stalls;
 use super::sweep;
 use super::volumes::{self, Device, Volumes};
@@ -222,8 +222,8 @@ impl Hypervisor {
         Ok(())
     }
 
-    /// Errors: [`Error::VolumeInUse`] while it is mounted inside: EC2's own detachment hangs there, in `busy`.
-    pub async fn detach(&self, volume: &VolumeId, id: &InstanceId) -> Result<()> {
+    /// Errors: [`Error::VolumeInUse`] while it is mounted inside, unless it is torn away: EC2's own detachment hangs there, in `busy`.
+    pub async fn detach(&self, volume: &VolumeId, id: &InstanceId, how: Detach) -> Result<()> {
         let machine = self.site.machine(id)?;
         let mut bay = machine.bay.lock().await;
         let bound = bay.devices.iter().any(|device| device.volume == *volume);
@@ -232,7 +232,9 @@ impl Hypervisor {
         }
         if let Some(index) = bay.devices.iter().position(|device| device.volume == *volume) {
             let device = bay.devices[index].clone();
-            if volumes::busy(&device)? {
+            if how == Detach::Forced {
+                self.tear_away(&device, id).await?;
+            } else if volumes::busy(&device)? {
                 return Err(Error::VolumeInUse {
                     volume: volume.clone(),
                     by: format!("a file system mounted in {id}"),

@@ -25,6 +25,7 @@ mod site;
 mod spec;
 mod stall;
 mod sweep;
+mod tear;
 #[cfg(test)]
 mod tests;
 mod volumes;
@@ -34,7 +35,7 @@ pub use hypervisor::Hypervisor;
 pub use image::Images;
 pub use network::first_free;
 pub use spec::{
-    Config, Cut, Direction, Error, HostEvent, Image, Limits, MachineSpec, Metadata, MetadataView, Output, Result,
-    RoleCredentials, RoleView, Stop, Subnet, Swept,
+    Config, Cut, Detach, Direction, Error, HostEvent, Image, Limits, MachineSpec, Metadata, MetadataView, Output,
+    Result, RoleCredentials, RoleView, Stop, Subnet, Swept,
 };
 pub use sweep::sweep;

@@ -77,6 +77,14 @@ pub enum Stop {
     Forced,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detach {
+    /// Only what no file system is mounted from.
+    WhenFree,
+    /// Force: also what is in use. What has it open ends.
+    Forced,
+}
+
 /// What a machine did without being asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostEvent {

@@ -45,10 +45,13 @@ async fn a_volume_is_detached_only_when_unmounted_and_has_one_machine() {
     let id = formatted(&world).await;
     let (volume, other) = (volume("0a"), world.boot(2).await);
     assert!(matches!(world.host.attach(&volume, &other).await, Err(Error::VolumeInUse { .. })));
-    assert!(matches!(world.host.detach(&volume, &other).await, Err(Error::NotAttached { .. })));
-    assert!(matches!(world.host.detach(&volume, &id).await, Err(Error::VolumeInUse { .. })), "mounted");
+    assert!(matches!(world.host.detach(&volume, &other, Detach::WhenFree).await, Err(Error::NotAttached { .. })));
+    assert!(
+        matches!(world.host.detach(&volume, &id, Detach::WhenFree).await, Err(Error::VolumeInUse { .. })),
+        "mounted"
+    );
     world.sh(&id, "umount /data").await;
-    world.host.detach(&volume, &id).await.unwrap();
+    world.host.detach(&volume, &id, Detach::WhenFree).await.unwrap();
     assert!(!world.succeeds(&id, &format!("test -L {LINK} || test -e /dev/nvme1n1")).await);
     world.host.attach(&volume, &other).await.unwrap();
     world.sh(&other, &format!("test -b {LINK}")).await;
@@ -63,10 +66,10 @@ async fn an_attachment_that_was_given_up_half_the_way_is_tried_again_and_comes_t
     give_up_attaching(&world, &volume, &id).await;
     world.host.attach(&volume, &id).await.unwrap();
     assert_eq!(world.sh(&id, &format!("ls /dev/nvme*; readlink -f {LINK}")).await, "/dev/nvme1n1\n/dev/nvme1n1");
-    world.host.detach(&volume, &id).await.unwrap();
+    world.host.detach(&volume, &id, Detach::WhenFree).await.unwrap();
 
     give_up_attaching(&world, &volume, &id).await;
-    world.host.detach(&volume, &id).await.expect("what a failed attachment bound is let go");
+    world.host.detach(&volume, &id, Detach::WhenFree).await.expect("what a failed attachment bound is let go");
     world.host.delete_volume(&volume).unwrap();
     world.close().await;
 }
@@ -85,6 +88,30 @@ async fn give_up_attaching(world: &World, volume: &VolumeId, id: &InstanceId) {
     attempt.abort();
     assert!(attempt.await.unwrap_err().is_cancelled());
     world.host.thaw(id).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_is_torn_away_ends_what_uses_it_and_goes_on_elsewhere() {
+    let world = World::new().await;
+    let id = formatted(&world).await;
+    let (volume, other) = (volume("0a"), world.boot(2).await);
+    // One that stands in it, one that has a file open, and one that sees it by a mount of its own.
+    for (unit, more, does) in [
+        ("stands", "", "cd /data; exec sleep infinity"),
+        ("reads", "", "exec 3</data/row; cd /; exec sleep infinity"),
+        ("sees", "-p PrivateMounts=yes", "exec sleep infinity"),
+    ] {
+        world.sh(&id, &format!("systemd-run -q --unit={unit} {more} sh -c '{does}'")).await;
+        world.until(&id, &format!("grep -q sleep /proc/$(systemctl show -p MainPID --value {unit})/comm")).await;
+    }
+    world.host.detach(&volume, &id, Detach::Forced).await.unwrap();
+    assert!(!world.succeeds(&id, &format!("findmnt /data || test -e {LINK}")).await);
+    for (unit, lives) in [("stands", false), ("reads", false), ("sees", true)] {
+        assert_eq!(world.succeeds(&id, &format!("systemctl is-active -q {unit}")).await, lives, "{unit}");
+    }
+    world.host.attach(&volume, &other).await.unwrap();
+    assert_eq!(world.sh(&other, &format!("mkdir /data; mount {LINK} /data; cat /data/row")).await, "one");
+    world.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
