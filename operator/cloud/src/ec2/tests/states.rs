@@ -114,10 +114,16 @@ fn a_protected_instance_keeps_its_zone_and_no_other() {
 }
 
 #[test]
-fn stop_protection_does_not_keep_from_terminating_nor_the_other_way_round() {
+fn stop_protection_keeps_from_terminating_too_and_termination_protection_not_from_stopping() {
     let mut cloud = Cloud::new();
     let request = RunInstances { disable_api_stop: Some(true), ..cloud.request() };
     let id = cloud.launch(&request).remove(0);
+    let order = TerminateInstances { instance_ids: one(&id), ..TerminateInstances::default() };
+    let refusal = cloud.run(&order).expect_err("protected");
+    assert_eq!(refusal.code, "OperationNotPermitted");
+    assert!(refusal.message.contains("'disableApiStop'"), "{}", refusal.message);
+    let change = InstanceChange::DisableApiStop(false);
+    cloud.ok(&ModifyInstanceAttribute { instance_id: id.clone(), changes: vec![change] });
     terminate(&mut cloud, &id);
     let request = RunInstances { disable_api_termination: Some(true), ..cloud.request() };
     let id = cloud.launch(&request).remove(0);
