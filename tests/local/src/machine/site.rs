@@ -121,9 +121,11 @@ impl Site {
         let Some(live) = &bay.live else { return Ok(()) };
         let pid = live.running.pid.to_string();
         let mut ended = live.running.ended.clone();
+        // The shell's own kill: real-time signals have no name in nix, and the program is in a package that a host may not have.
+        let kill = ["bash", "-c", "kill -s \"$1\" \"$2\"", "kill", signal, &pid];
         let ask = async {
             loop {
-                command::output(&["kill", "-s", signal, &pid], "", self.limits.command).await?;
+                command::output(&kill, "", self.limits.command).await?;
                 if tokio::time::timeout(ASK_AGAIN, ended.wait_for(Option::is_some)).await.is_ok() {
                     return Ok(());
                 }

@@ -12,6 +12,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use drover_api::{InstanceId, VolumeId};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio::sync::{Mutex, oneshot};
 
 use super::cgroups::Cgroup;
@@ -107,9 +109,16 @@ pub(super) struct Place<'a> {
 
 impl Keeper {
     async fn end(self, limit: Duration) -> Result<()> {
-        command::output(&["kill", "-s", "TERM", &self.pid.to_string()], "", limit).await?;
+        tell_to_end(self.pid.cast_signed());
         let waited = tokio::time::timeout(limit, self.ended).await;
         waited.map(drop).map_err(|_| Error::Deadline { command: "thawing a stalled volume".into(), limit })
+    }
+}
+
+/// One that has ended already was told, or ends by itself.
+fn tell_to_end(pid: i32) {
+    if let Err(errno) = kill(Pid::from_raw(pid), Signal::SIGTERM) {
+        tracing::debug!(pid, %errno, "not told to end");
     }
 }
 
@@ -167,7 +176,7 @@ pub(super) async fn sweep(cgroup: &Cgroup, devices: &[PathBuf], limit: Duration)
     let found = keepers.processes().len();
     while let [first, ..] = keepers.processes()[..] {
         // The one that sleeps for the keeper is told too and simply ends.
-        command::output(&["kill", "-s", "TERM", &first.to_string()], "", limit).await?;
+        tell_to_end(first);
         pace.wait(|| "thawing volumes that a crash left stalled".into()).await?;
     }
     for device in devices {
