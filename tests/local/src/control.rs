@@ -10,7 +10,7 @@ use tokio::{
     sync::Semaphore,
 };
 
-use crate::{calls::Since, fault::Fault, home::Endpoints};
+use crate::{calls::Since, fault::Fault, home::Endpoints, serve::pause_before_accepting_again};
 
 /// What can be asked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -96,6 +96,7 @@ where
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "a connection to the socket could not be accepted");
+                pause_before_accepting_again().await;
                 continue;
             }
         };

@@ -4,6 +4,7 @@ use std::{
     io::{BufRead, BufReader},
     path::Path,
     process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
 };
 
 /// The variable is taken from the environment of nobody but the test.
@@ -81,4 +82,35 @@ fn env_names_no_cloud_that_a_crash_ended() {
     let env = run(&home, &["env"]);
     assert!(!env.status.success() && env.stdout.is_empty(), "{}", said(&env));
     assert!(said(&env).contains("nothing is up"), "{}", said(&env));
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "how fast a loop turns is what is measured")]
+fn a_cloud_without_descriptors_does_not_spin_and_goes_on_when_it_has_some() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("cloud");
+    let script = format!(
+        "ulimit -n 64; exec '{}' --dir '{}' up --no-machines --ec2-port 0 --s3-port 0",
+        env!("CARGO_BIN_EXE_drover-local"),
+        home.display()
+    );
+    let started = Command::new("bash").args(["-c", &script]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut up = Up(started.unwrap());
+    let mut ready = String::new();
+    BufReader::new(up.0.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    let address = ready.split_once("http://").unwrap().1.split(',').next().unwrap();
+    let clients: Vec<_> = (0..100).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+    let lines = BufReader::new(up.0.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let mut refusals = lines.filter(|line| line.contains("could not be accepted"));
+    refusals.next().unwrap();
+    let first = Instant::now();
+    assert_eq!(refusals.by_ref().take(10).count(), 10);
+    assert!(first.elapsed() >= Duration::from_millis(400), "ten attempts in {:?}", first.elapsed());
+    drop(clients);
+    // What it still says must go somewhere.
+    let rest = std::thread::spawn(move || refusals.count());
+    let listed = run(&home, &["machines"]);
+    assert!(listed.status.success(), "{}", said(&listed));
+    up.kill();
+    rest.join().unwrap();
 }
