@@ -30,7 +30,8 @@ pub enum Fault {
     },
     /// What is new is missing from lists, and NotFound by id, for this many seconds.
     Visibility { seconds: u64 },
-    /// The control plane of a zone is out: launches there and lists of everything fail.
+    /// A zone is out: launches there and lists of everything fail, and nobody reaches its machines, nor they anybody. They run
+    /// on, as behind a severed cable.
     ZoneOutage { zone: String },
     /// The operator's credentials are revoked: AuthFailure from EC2, InvalidAccessKeyId from S3.
     Credentials,
@@ -126,11 +127,12 @@ pub struct Breaker {
 }
 
 impl Breaker {
-    /// Brings the keys in line with a state that was kept: credentials revoked before a restart stay revoked.
-    pub fn restore(&self) -> Result<(), StateError> {
+    /// Brings keys and network in line with a state that was kept: credentials revoked before a restart stay revoked, and a zone
+    /// that was out is.
+    pub async fn restore(&self) -> Result<(), HostError> {
         let revoked = self.cloud.change(|ec2, _| ec2.faults().credentials == Credentials::Revoked)?;
         self.keys.set_operator_revoked(revoked);
-        Ok(())
+        self.host.isolate().await
     }
 
     /// Sets a fault.
@@ -152,9 +154,12 @@ impl Breaker {
             Fault::Visibility { seconds } => {
                 self.change(|faults| faults.visibility_lag = Duration::from_secs(*seconds))
             }
-            Fault::ZoneOutage { zone } => self.change(|faults| {
-                faults.zone_outages.insert(zone.clone());
-            }),
+            Fault::ZoneOutage { zone } => {
+                self.change(|faults| {
+                    faults.zone_outages.insert(zone.clone());
+                })?;
+                Ok(self.host.isolate().await?)
+            }
             Fault::Credentials => {
                 self.keys.set_operator_revoked(true);
                 self.change(|faults| faults.credentials = Credentials::Revoked)
@@ -176,9 +181,12 @@ impl Breaker {
                 faults.no_capacity.retain(|set| *set != refusal);
             }),
             Fault::Visibility { .. } => self.change(|faults| faults.visibility_lag = Duration::ZERO),
-            Fault::ZoneOutage { zone } => self.change(|faults| {
-                faults.zone_outages.remove(zone);
-            }),
+            Fault::ZoneOutage { zone } => {
+                self.change(|faults| {
+                    faults.zone_outages.remove(zone);
+                })?;
+                Ok(self.host.isolate().await?)
+            }
             Fault::Credentials => {
                 self.keys.set_operator_revoked(false);
                 self.change(|faults| faults.credentials = Credentials::Valid)

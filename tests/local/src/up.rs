@@ -21,7 +21,7 @@ use crate::{
     control::{self, Ask, MachineLine, Told},
     fault::Breaker,
     home::{Endpoints, Home},
-    host::Host,
+    host::{Host, HostError},
     images::Images,
     keys::Keys,
     lost::LostReplies,
@@ -95,6 +95,8 @@ pub enum UpError {
     Objects(#[from] OpenError),
     #[error(transparent)]
     Machines(#[from] machine::Error),
+    #[error(transparent)]
+    Host(#[from] HostError),
 }
 
 /// A cloud that is up.
@@ -213,7 +215,7 @@ impl Up {
         }));
 
         let breaker = Breaker { cloud: cloud.clone(), lost, keys, host };
-        breaker.restore()?;
+        breaker.restore().await?;
         let at_home = |source| UpError::Io { what: format!("cannot listen in {}", self.home.dir().display()), source };
         let listener = UnixListener::bind(self.home.socket()).map_err(at_home)?;
         let answering = Answering { cloud, calls, breaker, endpoints: self.endpoints.clone(), stop: self.stop.clone() };

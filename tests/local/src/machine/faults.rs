@@ -35,25 +35,15 @@ impl Hypervisor {
         self.site.cgroup(id).thaw()
     }
 
-    /// Adds a cut. It stays through restarts of its machine until [`Hypervisor::heal`] or [`Hypervisor::heal_all`].
-    pub async fn cut(&self, cut: Cut) -> Result<()> {
-        self.change_cuts(|cuts| {
-            cuts.insert(cut);
-        })
-        .await
-    }
-
-    /// Takes exactly this cut back; one that is not in force is no error.
-    pub async fn heal(&self, cut: &Cut) -> Result<()> {
-        self.change_cuts(|cuts| {
-            cuts.remove(cut);
-        })
-        .await
-    }
-
-    /// Takes back every cut that names the machine, on either side.
-    pub async fn heal_all(&self, id: &InstanceId) -> Result<()> {
-        self.change_cuts(|cuts| cuts.retain(|cut| cut.machine != *id && cut.peer.as_ref() != Some(id))).await
+    /// Makes the cuts in force exactly those that `wanted` says when it is its turn. They stay through restarts of their machines.
+    pub async fn cut(&self, wanted: impl FnOnce() -> BTreeSet<Cut>) -> Result<()> {
+        let mut cuts = self.site.cuts.lock().await;
+        let wanted = wanted();
+        if wanted != *cuts {
+            self.site.network.cut(&wanted).await?;
+            *cuts = wanted;
+        }
+        Ok(())
     }
 
     /// Makes every write to the volume's file system hang, and with time every read that misses the cache behind one.
@@ -102,16 +92,5 @@ impl Hypervisor {
         let (machine, minor) = self.site.volumes.held(volume).ok_or_else(|| Error::NotMounted(volume.clone()))?;
         let pid = self.pid(&machine)?;
         Ok((machine, pid, minor))
-    }
-
-    async fn change_cuts(&self, change: impl FnOnce(&mut BTreeSet<Cut>)) -> Result<()> {
-        let mut cuts = self.site.cuts.lock().await;
-        let mut wanted = cuts.clone();
-        change(&mut wanted);
-        if wanted != *cuts {
-            self.site.network.cut(&wanted).await?;
-            *cuts = wanted;
-        }
-        Ok(())
     }
 }

@@ -46,13 +46,13 @@ async fn a_one_way_cut_is_truly_one_way() {
     for (direction, deaf, speaker) in [(Direction::Send, &b, &a), (Direction::Receive, &a, &b)] {
         let cut = Cut { machine: a.clone(), direction, peer: None };
         let (during, after) = (format!("during-{direction:?}"), format!("after-{direction:?}"));
-        world.host.cut(cut.clone()).await.unwrap();
+        world.host.cut(|| BTreeSet::from([cut])).await.unwrap();
         for _ in 0..3 {
             say(&world, speaker, deaf, &during).await;
         }
         // The other way still works, while this one is cut.
         is_heard(&world, deaf, speaker, &during).await;
-        world.host.heal(&cut).await.unwrap();
+        world.host.cut(BTreeSet::new).await.unwrap();
         is_heard(&world, speaker, deaf, &after).await;
         assert!(!heard(&world, deaf, &during).await, "{direction:?}: what was said during the cut arrived");
     }
@@ -65,14 +65,15 @@ async fn a_cut_between_two_leaves_a_third_alone() {
     let (a, b, c) = (listening(&world, 1).await, listening(&world, 2).await, listening(&world, 3).await);
     is_heard(&world, &a, &b, "before").await;
     is_heard(&world, &b, &a, "before").await;
-    world.host.cut(Cut { machine: a.clone(), direction: Direction::Both, peer: Some(b.clone()) }).await.unwrap();
+    let cut = Cut { machine: a.clone(), direction: Direction::Both, peer: Some(b.clone()) };
+    world.host.cut(|| BTreeSet::from([cut])).await.unwrap();
     for (from, to) in [(&a, &b), (&b, &a)] {
         say(&world, from, to, "during").await;
     }
     is_heard(&world, &a, &c, "from-a").await;
     is_heard(&world, &c, &a, "from-c").await;
     is_heard(&world, &b, &c, "from-b").await;
-    world.host.heal_all(&b).await.unwrap();
+    world.host.cut(BTreeSet::new).await.unwrap();
     is_heard(&world, &a, &b, "after").await;
     is_heard(&world, &b, &a, "after").await;
     assert!(!heard(&world, &a, "during").await && !heard(&world, &b, "during").await);
@@ -91,14 +92,14 @@ async fn endpoints_of_the_host_are_reached_and_cut_and_metadata_never_is() {
     );
     world.until(&id, &connect).await;
     let cut = Cut { machine: id.clone(), direction: Direction::Both, peer: None };
-    world.host.cut(cut).await.unwrap();
+    world.host.cut(|| BTreeSet::from([cut])).await.unwrap();
     assert!(!world.succeeds(&id, &connect).await);
     world.host.reboot(&id).await.unwrap();
     assert!(!world.succeeds(&id, &connect).await, "a cut stays through a reboot");
     let token =
         "curl -sf -m 5 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' http://169.254.169.254/latest/api/token";
     world.until(&id, token).await;
-    world.host.heal_all(&id).await.unwrap();
+    world.host.cut(BTreeSet::new).await.unwrap();
     world.until(&id, &connect).await;
     world.close().await;
 }

@@ -27,7 +27,8 @@ async fn the_host_that_is_killed() {
     world.host.stall_volume(&volume("0a")).await.unwrap();
     world.sh(&a, "systemd-run -q --unit=writer sh -c 'echo two >/data/other'").await;
     world.until(&a, WRITER_HANGS).await;
-    world.host.cut(Cut { machine: a, direction: Direction::Both, peer: None }).await.unwrap();
+    let cut = Cut { machine: a, direction: Direction::Both, peer: None };
+    world.host.cut(|| BTreeSet::from([cut])).await.unwrap();
     world.host.freeze(&b).unwrap();
     println!("\nready");
     std::future::pending::<()>().await;
