@@ -199,15 +199,15 @@ impl Breaker {
     /// undone does not keep the others; the first such error is returned.
     pub async fn clear_all(&self) -> Result<(), FaultError> {
         let mut result = Ok(());
-        for fault in self.list()?.iter().rev() {
+        for fault in self.list().await?.iter().rev() {
             result = result.and(self.clear(fault).await);
         }
         result
     }
 
     /// The faults that are set now.
-    pub fn list(&self) -> Result<Vec<Fault>, FaultError> {
-        let mut list: Vec<Fault> = self.host.faults().into_iter().map(Fault::Machine).collect();
+    pub async fn list(&self) -> Result<Vec<Fault>, FaultError> {
+        let mut list: Vec<Fault> = self.host.faults().await.into_iter().map(Fault::Machine).collect();
         let lost = self.lost.pending().into_iter();
         list.extend(lost.map(|LostReply { action, times }| Fault::LostReply { action, times }));
         let faults = self.cloud.change(|ec2, _| ec2.faults().clone())?;

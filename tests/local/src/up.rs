@@ -364,7 +364,7 @@ impl Answering {
             Ask::Set(fault) => done(self.breaker.set(&fault).await),
             Ask::Clear(fault) => done(self.breaker.clear(&fault).await),
             Ask::ClearAll => done(self.breaker.clear_all().await),
-            Ask::Faults => match self.breaker.list() {
+            Ask::Faults => match self.breaker.list().await {
                 Ok(faults) => Told::Faults(faults),
                 Err(error) => Told::Refused(error.to_string()),
             },

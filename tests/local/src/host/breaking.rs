@@ -25,8 +25,37 @@ enum Before {
 }
 
 impl Host {
-    /// The faults of machines that are set.
-    pub fn faults(&self) -> Vec<MachineFault> {
+    /// The faults of machines that are in force: a freeze and a stall end with the boot of their machine, every fault with what it
+    /// is a fault of.
+    pub async fn faults(&self) -> Vec<MachineFault> {
+        let mut lasting = Vec::new();
+        for fault in self.noted() {
+            if self.lasts(&fault).await {
+                lasting.push(fault);
+            } else {
+                self.forget(&fault);
+            }
+        }
+        lasting
+    }
+
+    async fn lasts(&self, fault: &MachineFault) -> bool {
+        let Some(hypervisor) = &self.hypervisor else { return false };
+        match fault {
+            MachineFault::Kill { .. } => false,
+            MachineFault::Freeze { instance } => InstanceId::new(instance).is_ok_and(|id| hypervisor.is_frozen(&id)),
+            MachineFault::StallDisk { volume } => match VolumeId::new(volume) {
+                Ok(volume) => hypervisor.is_stalled(&volume).await,
+                Err(_) => false,
+            },
+            MachineFault::Cut { instance, .. } => self
+                .cloud
+                .look(|ec2, _| ec2.instance(instance).is_some_and(|it| it.state != InstanceStateName::Terminated)),
+            MachineFault::FillDisk { volume } => self.cloud.look(|ec2, _| ec2.volume(volume).is_some()),
+        }
+    }
+
+    fn noted(&self) -> Vec<MachineFault> {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -69,7 +98,7 @@ impl Host {
             let zones = ec2.faults().zone_outages.clone();
             ec2.instances().filter(|it| zones.contains(&it.zone)).map(|it| it.instance_id.clone()).collect::<Vec<_>>()
         })?;
-        Ok(hypervisor.cut(|| cuts(&self.faults(), &lost)).await?)
+        Ok(hypervisor.cut(|| cuts(&self.noted(), &lost)).await?)
     }
 
     fn note(&self, fault: &MachineFault) -> Before {

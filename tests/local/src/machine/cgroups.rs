@@ -119,6 +119,12 @@ impl Cgroup {
         if path.exists() { write(&path, thawed) } else { Ok(()) }
     }
 
+    /// Whether it was asked to stand still; what does not exist was not.
+    pub(super) fn is_frozen(&self) -> bool {
+        let (path, [_, thawed]) = self.freezer();
+        fs::read_to_string(path).is_ok_and(|state| state.trim() != thawed)
+    }
+
     fn freezer(&self) -> (PathBuf, [&'static str; 2]) {
         match &self.hierarchies.freezer {
             Some(root) => (root.join(&self.path).join("freezer.state"), ["FROZEN", "THAWED"]),

@@ -35,6 +35,10 @@ impl Hypervisor {
         self.site.cgroup(id).thaw()
     }
 
+    pub fn is_frozen(&self, id: &InstanceId) -> bool {
+        self.site.cgroup(id).is_frozen()
+    }
+
     /// Makes the cuts in force exactly those that `wanted` says when it is its turn. They stay through restarts of their machines.
     pub async fn cut(&self, wanted: impl FnOnce() -> BTreeSet<Cut>) -> Result<()> {
         let mut cuts = self.site.cuts.lock().await;
@@ -59,6 +63,10 @@ impl Hypervisor {
 
     pub async fn resume_volume(&self, volume: &VolumeId) -> Result<()> {
         self.site.stalls.resume(volume, self.site.limits.command).await
+    }
+
+    pub async fn is_stalled(&self, volume: &VolumeId) -> bool {
+        self.site.stalls.has(volume).await
     }
 
     /// Leaves no free block in the volume's file system, those reserved for root included.

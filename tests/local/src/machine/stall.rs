@@ -71,6 +71,10 @@ impl Stalls {
         Ok(())
     }
 
+    pub(super) async fn has(&self, volume: &VolumeId) -> bool {
+        self.kept.lock().await.contains_key(volume)
+    }
+
     /// Lets a volume go on; what is not stalled goes on already.
     pub(super) async fn resume(&self, volume: &VolumeId, limit: Duration) -> Result<()> {
         let keeper = self.kept.lock().await.remove(volume);

@@ -234,9 +234,13 @@ async fn a_frozen_machine_stands_still_and_can_be_killed() {
     let waited = tokio::time::timeout(Duration::from_millis(500), inside.wait()).await;
     assert!(waited.is_err(), "a frozen machine answered");
     world.host.thaw(&id).unwrap();
+    assert!(!world.host.is_frozen(&id));
     assert!(tokio::time::timeout(PATIENCE, inside.wait()).await.unwrap().unwrap().success());
     world.host.freeze(&id).unwrap();
+    assert!(world.host.is_frozen(&id));
     world.host.stop(&id, Stop::Forced).await.unwrap();
+    world.boot(1).await;
+    assert!(!world.host.is_frozen(&id), "a freeze ends with its boot");
     world.close().await;
 }
 

@@ -132,6 +132,7 @@ async fn a_stalled_disk_hangs_writes_until_it_goes_on() {
     world.sh(&id, &write.replace("writer", "writer2").replace("/root/written", "/root/written2")).await;
     world.until(&id, "grep -q '^State:.D' /proc/$(systemctl show -p MainPID --value writer2)/status").await;
     world.host.stop(&id, Stop::Forced).await.unwrap();
+    assert!(!world.host.is_stalled(&volume).await, "a stall ends with its boot");
     // The write may have reached the disk; nobody was told.
     world.boot(1).await;
     world.sh(&id, "test -e /root/written; ! test -e /root/written2").await;
