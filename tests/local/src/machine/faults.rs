@@ -76,11 +76,14 @@ impl Hypervisor {
         self.must(&machine, &["sh", "-euc", FILL_SCRIPT, "fill", &mount, FILLER]).await
     }
 
-    /// Gives the blocks back.
+    /// Gives the blocks back, also where no machine has the volume mounted by now.
     pub async fn empty_volume(&self, volume: &VolumeId) -> Result<()> {
-        let (machine, pid, minor) = self.mounted(volume)?;
-        let mount = mount_point(pid, minor)?.ok_or_else(|| Error::NotMounted(volume.clone()))?;
-        self.must(&machine, &["rm", "-f", &format!("{mount}/{FILLER}")]).await
+        if let Ok((machine, pid, minor)) = self.mounted(volume)
+            && let Some(mount) = mount_point(pid, minor)?
+        {
+            return self.must(&machine, &["rm", "-f", &format!("{mount}/{FILLER}")]).await;
+        }
+        self.site.volumes.on_host(volume, "rm -f \"$1\"", &[FILLER]).await
     }
 
     async fn must(&self, id: &InstanceId, argv: &[&str]) -> Result<()> {

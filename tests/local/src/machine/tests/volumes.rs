@@ -151,6 +151,17 @@ async fn a_full_disk_refuses_writes_until_it_is_emptied() {
     world.host.empty_volume(&volume).await.unwrap();
     world.sh(&id, write).await;
     assert_eq!(world.sh(&id, "cat /data/row").await, "one");
+
+    // It is emptied wherever it is: unmounted in its machine, and with no machine at all.
+    world.host.fill_volume(&volume).await.unwrap();
+    world.sh(&id, "umount /data").await;
+    world.host.empty_volume(&volume).await.unwrap();
+    world.sh(&id, &format!("mount {LINK} /data; {write}")).await;
+    world.host.fill_volume(&volume).await.unwrap();
+    world.host.stop(&id, Stop::Graceful).await.unwrap();
+    world.host.empty_volume(&volume).await.unwrap();
+    world.host.boot(&MachineSpec { volumes: vec![volume.clone()], ..world.spec(1) }).await.unwrap();
+    world.sh(&id, &format!("mount {LINK} /data; {write}")).await;
     world.close().await;
 }
 
