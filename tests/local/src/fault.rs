@@ -30,6 +30,10 @@ pub enum Fault {
     },
     /// What is new is missing from lists, and NotFound by id, for this many seconds.
     Visibility { seconds: u64 },
+    /// What lists show of instances' tags is this many seconds behind.
+    TagLag { seconds: u64 },
+    /// A subnet has no free address left.
+    FullSubnet { subnet: String },
     /// A zone is out: launches there and lists of everything fail, and nobody reaches its machines, nor they anybody. They run
     /// on, as behind a severed cable.
     ZoneOutage { zone: String },
@@ -48,6 +52,8 @@ impl fmt::Display for Fault {
             Fault::LostReply { action: None, times } => write!(f, "lost-reply --times {times}"),
             Fault::LostReply { action: Some(action), times } => write!(f, "lost-reply {action} --times {times}"),
             Fault::Visibility { seconds } => write!(f, "visibility {seconds}"),
+            Fault::TagLag { seconds } => write!(f, "tag-lag {seconds}"),
+            Fault::FullSubnet { subnet } => write!(f, "full-subnet {subnet}"),
             Fault::ZoneOutage { zone } => write!(f, "zone-outage {zone}"),
             Fault::Credentials => f.write_str("credentials"),
         }
@@ -109,6 +115,8 @@ pub enum Way {
 pub enum FaultError {
     #[error("there is no zone {0}")]
     NoSuchZone(String),
+    #[error("there is no subnet {0}")]
+    NoSuchSubnet(String),
     #[error("--times must be at least 1")]
     NoTimes,
     #[error(transparent)]
@@ -137,7 +145,7 @@ impl Breaker {
 
     /// Sets a fault.
     pub async fn set(&self, fault: &Fault) -> Result<(), FaultError> {
-        self.require_zone(fault)?;
+        self.require_place(fault)?;
         match fault {
             Fault::LostReply { times: 0, .. } => Err(FaultError::NoTimes),
             Fault::LostReply { action, times } => {
@@ -154,6 +162,10 @@ impl Breaker {
             Fault::Visibility { seconds } => {
                 self.change(|faults| faults.visibility_lag = Duration::from_secs(*seconds))
             }
+            Fault::TagLag { seconds } => self.change(|faults| faults.tag_lag = Duration::from_secs(*seconds)),
+            Fault::FullSubnet { subnet } => self.change(|faults| {
+                faults.full_subnets.insert(subnet.clone());
+            }),
             Fault::ZoneOutage { zone } => {
                 self.change(|faults| {
                     faults.zone_outages.insert(zone.clone());
@@ -181,6 +193,10 @@ impl Breaker {
                 faults.no_capacity.retain(|set| *set != refusal);
             }),
             Fault::Visibility { .. } => self.change(|faults| faults.visibility_lag = Duration::ZERO),
+            Fault::TagLag { .. } => self.change(|faults| faults.tag_lag = Duration::ZERO),
+            Fault::FullSubnet { subnet } => self.change(|faults| {
+                faults.full_subnets.remove(subnet);
+            }),
             Fault::ZoneOutage { zone } => {
                 self.change(|faults| {
                     faults.zone_outages.remove(zone);
@@ -220,6 +236,10 @@ impl Breaker {
         if !faults.visibility_lag.is_zero() {
             list.push(Fault::Visibility { seconds: faults.visibility_lag.as_secs() });
         }
+        if !faults.tag_lag.is_zero() {
+            list.push(Fault::TagLag { seconds: faults.tag_lag.as_secs() });
+        }
+        list.extend(faults.full_subnets.into_iter().map(|subnet| Fault::FullSubnet { subnet }));
         list.extend(faults.zone_outages.into_iter().map(|zone| Fault::ZoneOutage { zone }));
         if faults.credentials == Credentials::Revoked {
             list.push(Fault::Credentials);
@@ -227,10 +247,18 @@ impl Breaker {
         Ok(list)
     }
 
-    fn require_zone(&self, fault: &Fault) -> Result<(), FaultError> {
-        let (Fault::Capacity { zone, .. } | Fault::ZoneOutage { zone }) = fault else { return Ok(()) };
-        let known = self.cloud.look(|ec2, _| ec2.account().subnets.iter().any(|subnet| subnet.zone == *zone));
-        if known { Ok(()) } else { Err(FaultError::NoSuchZone(zone.clone())) }
+    fn require_place(&self, fault: &Fault) -> Result<(), FaultError> {
+        self.cloud.look(|ec2, _| match fault {
+            Fault::Capacity { zone, .. } | Fault::ZoneOutage { zone }
+                if !ec2.subnets().iter().any(|subnet| subnet.zone == *zone) =>
+            {
+                Err(FaultError::NoSuchZone(zone.clone()))
+            }
+            Fault::FullSubnet { subnet } if !ec2.subnets().iter().any(|it| it.subnet_id == *subnet) => {
+                Err(FaultError::NoSuchSubnet(subnet.clone()))
+            }
+            _ => Ok(()),
+        })
     }
 
     fn change(&self, change: impl FnOnce(&mut drover_cloud::ec2::Faults)) -> Result<(), FaultError> {
@@ -259,6 +287,8 @@ mod tests {
             "lost-reply --times 1",
             "lost-reply RunInstances --times 2",
             "visibility 60",
+            "tag-lag 60",
+            "full-subnet subnet-1",
             "zone-outage local-1a",
             "credentials",
         ] {

@@ -103,6 +103,7 @@ async fn faults_that_cannot_be_are_refused() {
     let up = start(&home).await;
     for fault in [
         Fault::ZoneOutage { zone: "nowhere".into() },
+        Fault::FullSubnet { subnet: "subnet-0123456789abcdef0".into() },
         Fault::Machine(MachineFault::Kill { instance: "i-0123456789abcdef0".into() }),
         Fault::Machine(MachineFault::Freeze { instance: "i-0123456789abcdef0".into() }),
         Fault::LostReply { action: None, times: 0 },
