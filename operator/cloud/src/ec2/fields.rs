@@ -27,6 +27,10 @@ pub fn time(at: Millis) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S.000Z").to_string()
 }
 
+/// What EC2 bills an instance of Linux as.
+pub const PLATFORM_DETAILS: &str = "Linux/UNIX";
+pub const USAGE_OPERATION: &str = "RunInstances";
+
 /// The name that EC2's resolver gives to a private address. A zone is its region and a letter.
 pub fn private_dns_name(address: &str, zone: &str) -> String {
     let region = zone.trim_end_matches(|c: char| c.is_ascii_lowercase());
@@ -60,17 +64,24 @@ pub(super) const INSTANCE: Fields<DescribedInstance> = Fields {
             it.block_device_mappings.iter().map(|(device, _)| device.volume_id.clone()).collect()
         }),
         ("client-token", |it| maybe(it.instance.client_token.as_ref())),
+        ("dns-name", |_| one("")),
         ("ebs-optimized", |it| one(it.instance.ebs_optimized)),
+        ("hibernation-options.configured", |_| one(false)),
         ("hypervisor", |_| one("xen")),
         ("iam-instance-profile.arn", |it| maybe(it.instance.instance_profile.as_ref().map(|profile| &profile.arn))),
         ("iam-instance-profile.id", |it| maybe(it.instance.instance_profile.as_ref().map(|profile| &profile.id))),
         ("image-id", |it| one(&it.instance.image_id)),
         ("instance-id", |it| one(&it.instance.instance_id)),
+        // Spot and scheduled instances have one.
+        ("instance-lifecycle", |_| Vec::new()),
         ("instance-state-code", |it| one(it.instance.state.code())),
         ("instance-state-name", |it| one(it.instance.state)),
         ("instance-type", |it| one(&it.instance.instance_type)),
         ("instance.group-id", |it| it.groups().iter().map(|group| group.group_id.clone()).collect()),
         ("instance.group-name", |it| it.groups().iter().map(|group| group.group_name.clone()).collect()),
+        // No instance has a public address or a key pair.
+        ("ip-address", |_| Vec::new()),
+        ("key-name", |_| Vec::new()),
         ("launch-index", |it| one(it.instance.ami_launch_index)),
         ("launch-time", |it| one(time(it.instance.launch_time))),
         ("maintenance-options.auto-recovery", |it| one(it.instance.auto_recovery)),
@@ -118,6 +129,9 @@ pub(super) const INSTANCE: Fields<DescribedInstance> = Fields {
         ("network-interface.subnet-id", |it| interfaces(it, |at| one(&at.interface.subnet_id))),
         ("network-interface.vpc-id", |it| interfaces(it, |at| one(&at.interface.vpc_id))),
         ("owner-id", |it| one(&it.owner_id)),
+        // Windows has one.
+        ("platform", |_| Vec::new()),
+        ("platform-details", |_| one(PLATFORM_DETAILS)),
         ("private-dns-name", |it| {
             maybe(it.private_ip_address().map(|address| private_dns_name(address, &it.instance.zone)))
         }),
@@ -131,6 +145,7 @@ pub(super) const INSTANCE: Fields<DescribedInstance> = Fields {
         ("state-reason-message", |it| maybe(it.instance.state_reason.as_ref().map(|reason| &reason.message))),
         ("subnet-id", |it| interfaces(it, |at| one(&at.interface.subnet_id))),
         ("tenancy", |_| one("default")),
+        ("usage-operation", |_| one(USAGE_OPERATION)),
         ("virtualization-type", |_| one("hvm")),
         ("vpc-id", |it| interfaces(it, |at| one(&at.interface.vpc_id))),
     ],

@@ -2,8 +2,8 @@
 
 use drover_cloud::ec2::{
     ApiError, BlockDevice, CheckStatus, DescribeInstanceStatus, DescribeInstances, DescribedInstance,
-    InstanceStateChange, InstanceStateName, InstanceStatus, Page, RebootInstances, Reservation, StartInstances,
-    StopInstances, TerminateInstances, VolumeAttachment, private_dns_name,
+    InstanceStateChange, InstanceStateName, InstanceStatus, PLATFORM_DETAILS, Page, RebootInstances, Reservation,
+    StartInstances, StopInstances, TerminateInstances, USAGE_OPERATION, VolumeAttachment, private_dns_name,
 };
 
 use super::{Reader, Wire, Xml, network::write_interface, paged, write_done, write_groups, write_tags};
@@ -169,8 +169,8 @@ fn write_options(xml: &mut Xml, described: &DescribedInstance) {
     xml.element("hibernationOptions", |xml| xml.text("configured", false));
     xml.element("enclaveOptions", |xml| xml.text("enabled", false));
     xml.element("maintenanceOptions", |xml| xml.text("autoRecovery", instance.auto_recovery));
-    xml.text("platformDetails", "Linux/UNIX");
-    xml.text("usageOperation", "RunInstances");
+    xml.text("platformDetails", PLATFORM_DETAILS);
+    xml.text("usageOperation", USAGE_OPERATION);
 }
 
 /// `blockDeviceMapping`, of an instance and as an attribute.
