@@ -90,6 +90,11 @@ ALL = sorted(FLEET)
         pytest.param(where(instance_state_code="80"), ["n5"], marks=differs("filter not known")),
         pytest.param(where(root_device_type="ebs"), ALL, marks=differs("filter not known")),
         pytest.param(where(root_device_type="instance-store"), [], marks=differs("filter not known")),
+        *(
+            pytest.param([where_named(name, "*")], [], marks=differs("filter not known"))
+            for name in ("key-name", "ip-address", "platform", "instance-lifecycle")
+        ),
+        pytest.param(where(platform_details="Linux/UNIX"), ALL, marks=differs("filter not known")),
         pytest.param(where(metadata_options__http_endpoint="enabled"), ALL, marks=differs("filter not known")),
     ],
     ids=str,

@@ -94,6 +94,25 @@ def test_what_is_new_is_seen_late(cloud, ec2, yard):
             ec2.describe_security_groups(GroupIds=[group])
 
 
+def test_tags_that_are_shown_late(cloud, ec2, yard):
+    instance = yard.run()
+    with fault("tag-lag", "600"):
+        ec2.create_tags(Resources=[instance], Tags=[{"Key": "late", "Value": "yes"}])
+        assert cloud.tags_of(instance) == {}
+    assert cloud.tags_of(instance) == {"late": "yes"}
+
+
+def test_a_subnet_without_a_free_address(cloud, ec2, yard):
+    subnets = [cloud.subnets[cloud.zones[zone]]["SubnetId"] for zone in (0, 1)]
+    with fault("full-subnet", subnets[0]):
+        [seen] = ec2.describe_subnets(SubnetIds=subnets[:1])["Subnets"]
+        assert seen["AvailableIpAddressCount"] == 0
+        with refused("InsufficientFreeAddressesInSubnet"):
+            yard.launch(SubnetId=subnets[0])
+        yard.launch(SubnetId=subnets[1])
+    yard.launch(SubnetId=subnets[0])
+
+
 def test_a_reply_that_is_lost_after_the_launch(cloud, yard):
     token = unique()
     with fault("lost-reply", "RunInstances"):
@@ -157,3 +176,14 @@ def test_the_log_tells_calls_that_change_from_calls_that_look(ec2, s3, bucket, k
         ("GetObject", False),
     ]
     assert calls(before)[2]["error"] == "InvalidGroup.NotFound" and group
+
+
+def test_the_log_tells_an_order_that_was_refused_in_part(cloud, ec2, yard):
+    subnets = [cloud.subnets[cloud.zones[zone]]["SubnetId"] for zone in (0, 1)]
+    protected, elsewhere = (yard.run(SubnetId=subnet) for subnet in subnets)
+    ec2.modify_instance_attribute(InstanceId=protected, DisableApiTermination={"Value": True})
+    for instances, changed in [([protected], False), ([protected, elsewhere], True)]:
+        with refused("OperationNotPermitted"):
+            ec2.terminate_instances(InstanceIds=instances)
+        last = json.loads(drover_local("calls", "--json").splitlines()[-1])
+        assert (last["action"], last["mutating"], last["changed"]) == ("TerminateInstances", True, changed)

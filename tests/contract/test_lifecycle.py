@@ -205,6 +205,16 @@ def test_a_protected_instance_is_not_stopped(cloud, ec2, yard, when, how):
     assert cloud.state(instance) == "running"
 
 
+@differs("stop protection does not keep from terminating")
+def test_stop_protection_keeps_from_terminating_too(cloud, ec2, yard):
+    instance = yard.run(DisableApiStop=True)
+    with refused("OperationNotPermitted"):
+        ec2.terminate_instances(InstanceIds=[instance])
+    ec2.modify_instance_attribute(InstanceId=instance, DisableApiStop={"Value": False})
+    ec2.terminate_instances(InstanceIds=[instance])
+    cloud.wait("instance_terminated", instance)
+
+
 def test_termination_protection_lets_stop_and_reboot_pass(cloud, ec2, yard):
     instance = yard.run()
     ec2.modify_instance_attribute(InstanceId=instance, DisableApiTermination={"Value": True})

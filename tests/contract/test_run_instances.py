@@ -125,6 +125,24 @@ def test_an_address_that_cannot_be_given_is_refused(cloud, yard, asked):
         yard.launch(PrivateIpAddress=address)
 
 
+@differs("secondary addresses of a launch are ignored")
+def test_a_launch_with_secondary_addresses(cloud, yard):
+    first, second = cloud.address(), cloud.address()
+    assert first != second
+    asked = [{"PrivateIpAddress": second, "Primary": False}, {"PrivateIpAddress": first, "Primary": True}]
+    interface = {"DeviceIndex": 0, "SubnetId": cloud.subnet["SubnetId"], "PrivateIpAddresses": asked}
+    instance = yard.launch(NetworkInterfaces=[interface])
+    assert instance["PrivateIpAddress"] == first
+    seen = instance["NetworkInterfaces"][0]["PrivateIpAddresses"]
+    assert [(it["PrivateIpAddress"], it["Primary"]) for it in seen] == [(first, True), (second, False)]
+
+
+def test_the_usual_is_asked_for_by_name(cloud, yard):
+    asked = {"Placement": {"AvailabilityZone": cloud.zones[0], "Tenancy": "default"}}
+    instance = yard.launch(SubnetId=cloud.subnet["SubnetId"], **asked)
+    assert instance["Placement"]["Tenancy"] == "default"
+
+
 def test_an_interface_may_be_spelled_out(cloud, yard):
     group = yard.group()
     asked = {"DeviceIndex": 0, "SubnetId": cloud.subnets[cloud.zones[1]]["SubnetId"], "Groups": [group]}
@@ -196,6 +214,12 @@ def test_an_unknown_instance_profile_is_refused(yard, profile):
             marks=differs("instance types are not looked up"),
         ),
         ({"Placement": {"AvailabilityZone": "nowhere-1a"}}, ["InvalidParameterValue", "InvalidZone.NotFound"]),
+        pytest.param({"KeyName": "nobodys"}, ["InvalidKeyPair.NotFound"], marks=differs("key pairs are not looked up")),
+        pytest.param(
+            {"CreditSpecification": {"CpuCredits": "much"}},
+            ["InvalidParameterValue"],
+            marks=differs("credits are not looked at"),
+        ),
         pytest.param({"MinCount": 0}, ["InvalidParameterValue"], marks=differs("counts unchecked")),
         pytest.param(
             {"MinCount": 2, "MaxCount": 1},

@@ -373,3 +373,22 @@ def test_pages(ec2, shelf):
     pages = list(ec2.get_paginator("describe_volumes").paginate(Filters=wanted, PaginationConfig={"PageSize": 5}))
     assert [len(page["Volumes"]) for page in pages] == [5, 1]
     assert {it["VolumeId"] for page in pages for it in page["Volumes"]} == set(shelf.ids.values())
+
+
+@differs("filter not known")
+def test_times_and_snapshots_are_found_as_they_are_shown(cloud, ec2, yard):
+    def shown(at):
+        return at.strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+    instance = cloud.instance(yard.run())
+    root = cloud.volume(instance["BlockDeviceMappings"][0]["Ebs"]["VolumeId"])
+    assert (root["CreateTime"].microsecond, root["Attachments"][0]["AttachTime"].microsecond) == (0, 0)
+    assert root["SnapshotId"].startswith("snap-")
+    values = {
+        "create-time": shown(root["CreateTime"]),
+        "attachment.attach-time": shown(root["Attachments"][0]["AttachTime"]),
+        "snapshot-id": root["SnapshotId"],
+    }
+    for name, value in values.items():
+        found = ec2.describe_volumes(Filters=[where_named(name, value)])["Volumes"]
+        assert root["VolumeId"] in [it["VolumeId"] for it in found], name

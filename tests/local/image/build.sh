@@ -10,14 +10,18 @@
 #   CACHE/<key>/mysql-version   the version that base's mysqld states
 #
 # Needs root, debootstrap and a Debian mirror. DROVER_IMAGE_MIRROR names another mirror than debootstrap's own choice;
-# http_proxy and https_proxy are honoured, and so is a proxy that the host's apt is configured with.
+# http_proxy and https_proxy are honoured, and so is a proxy that the host's apt is configured with. Once Debian has gone on to another
+# series of MySQL, DROVER_IMAGE_SNAPSHOT=YYYYMMDDT000000Z builds from snapshot.debian.org as of that day.
 set -euo pipefail
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive
 umask 022
 
 cache=${1:?usage: build.sh CACHE}
-suite=sid # the one Debian suite that has mysqld 9.7
+series=9.7 # what the demo and the tests ask for
+suite=sid # the one Debian suite that has mysqld of this series
+snapshot=${DROVER_IMAGE_SNAPSHOT:-}
 mirror=${DROVER_IMAGE_MIRROR:-http://deb.debian.org/debian}
+[ -z "$snapshot" ] || mirror=http://snapshot.debian.org/archive/debian/$snapshot
 # One bound over every step: a mirror that hangs fails the build instead of holding it.
 limit=1200
 
@@ -34,7 +38,7 @@ fi
 
 mkdir -p "$cache"
 cache=$(cd "$cache" && pwd)
-key=$({ cat "$0"; echo "$suite $(dpkg --print-architecture)"; } | sha256sum | cut -c1-16)
+key=$({ cat "$0"; echo "$suite $(dpkg --print-architecture) $snapshot"; } | sha256sum | cut -c1-16)
 done_dir=$cache/$key
 # Two builders at once wait for each other; the second finds the image made.
 exec 9>"$cache/.lock"
@@ -72,6 +76,12 @@ mount -t sysfs -o ro sysfs "$root/sys"
 # Signatures are checked; the age of the list is not (debootstrap does not either), so a snapshot serves as a mirror too.
 apt=(chroot "$root" apt-get -qq -y -o Acquire::Retries=3 -o Acquire::Check-Valid-Until=false)
 "${apt[@]}" update >&2
+# A mirror has one version of a package at a time, so there is nothing to pin: another series is refused before anything is installed.
+offered=$(chroot "$root" apt-cache policy mysql-server-core | sed -n 's/^ *Candidate: //p')
+case ${offered#*:} in
+    "$series".*) ;;
+    *) die "${mirror##*@} offers mysqld '$offered' and this image wants $series: name a mirror that has it (DROVER_IMAGE_MIRROR), or a day when Debian had it (DROVER_IMAGE_SNAPSHOT=YYYYMMDDT000000Z, which needs snapshot.debian.org)" ;;
+esac
 # netcat-openbsd: cloud-init's units speak to its one process through `nc -U`; without it every stage succeeds and nothing runs.
 "${apt[@]}" --no-install-recommends install \
     systemd systemd-sysv dbus cloud-init netcat-openbsd iproute2 procps iputils-ping \

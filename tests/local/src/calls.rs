@@ -25,6 +25,8 @@ pub struct Call {
     pub access_key: String,
     /// Whether the action is one that changes something when it succeeds.
     pub mutating: bool,
+    /// Whether it did, or may have: an error can come after a change.
+    pub changed: bool,
     /// HTTP status.
     pub status: u16,
     /// The error's code; `None` where the call succeeded.
@@ -35,11 +37,13 @@ pub struct Call {
     pub target: String,
 }
 
-impl Call {
-    /// Whether this call changed something.
-    pub fn changed(&self) -> bool {
-        self.mutating && self.error.is_none()
-    }
+/// The calls after some number, as far as they are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Since {
+    /// Oldest first.
+    pub calls: Vec<Call>,
+    /// How many calls there were after that number and before these.
+    pub dropped: u64,
 }
 
 /// The log. Cheap to clone; all clones are one.
@@ -64,14 +68,50 @@ impl Calls {
         inner.calls.push_back(call);
     }
 
-    /// The calls after number `since`, oldest first.
-    pub fn since(&self, since: u64) -> Vec<Call> {
+    /// The calls after number `since`.
+    pub fn since(&self, since: u64) -> Since {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.calls.iter().filter(|call| call.seq > since).cloned().collect()
+        let before_the_oldest = inner.last - inner.calls.len() as u64;
+        let calls = inner.calls.iter().filter(|call| call.seq > since).cloned().collect();
+        Since { calls, dropped: before_the_oldest.saturating_sub(since) }
     }
 }
 
 /// Whether an action of EC2 or S3 changes something, from its name: both services name readers alike.
 pub fn is_mutating(action: &str) -> bool {
     !["Describe", "Get", "Head", "List"].iter().any(|reads| action.starts_with(reads))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_kept_any_more_is_counted_and_not_passed_over() {
+        let calls = Calls::default();
+        let call = Call {
+            seq: 0,
+            at_ms: 0,
+            service: String::new(),
+            action: String::new(),
+            access_key: String::new(),
+            mutating: true,
+            changed: true,
+            status: 200,
+            error: None,
+            reply_lost: false,
+            target: String::new(),
+        };
+        assert_eq!(calls.since(0), Since { calls: Vec::new(), dropped: 0 });
+        for _ in 0..CALLS_MAX + 3 {
+            calls.record(call.clone());
+        }
+        let last = CALLS_MAX as u64 + 3;
+        for (since, kept, dropped) in
+            [(0, CALLS_MAX, 3), (2, CALLS_MAX, 1), (3, CALLS_MAX, 0), (last - 1, 1, 0), (last, 0, 0)]
+        {
+            let answer = calls.since(since);
+            assert_eq!((answer.calls.len(), answer.dropped), (kept, dropped), "since {since}");
+        }
+    }
 }

@@ -78,7 +78,7 @@ impl Cloud {
     pub fn call(&self, caller: &Caller, request: &Request, request_id: &str) -> Result<Answer, StateError> {
         let mut inner = self.lock();
         let answer = query::call(&mut inner.ec2, now(), caller, request, request_id);
-        self.settle(&mut inner, answer.mutating && answer.result.is_ok())?;
+        self.settle(&mut inner, answer.changed)?;
         Ok(answer)
     }
 
@@ -139,10 +139,15 @@ impl Cloud {
 /// Replaces a file by a rename, readable by its owner only: a kill leaves the old content or the new.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     use std::{io::Write, os::unix::fs::OpenOptionsExt};
-    let staged = path.with_extension("new");
+    let staged = staged(path);
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
     file.write_all(bytes)?;
     fs::rename(&staged, path)
+}
+
+/// Where `write_whole` writes first; a kill may leave it.
+pub fn staged(path: &Path) -> PathBuf {
+    path.with_extension("new")
 }
 
 /// The time, as the model takes it.

@@ -10,7 +10,7 @@ use tokio::{
     sync::Semaphore,
 };
 
-use crate::{calls::Call, fault::Fault};
+use crate::{calls::Since, fault::Fault, home::Endpoints, serve::pause_before_accepting_again};
 
 /// What can be asked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -19,6 +19,8 @@ pub enum Ask {
         since: u64,
     },
     Machines,
+    /// Where a client finds the cloud, and as whom.
+    Endpoints,
     Set(Fault),
     Clear(Fault),
     ClearAll,
@@ -31,8 +33,9 @@ pub enum Ask {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Told {
     Done,
-    Calls(Vec<Call>),
+    Calls(Since),
     Machines(Vec<MachineLine>),
+    Endpoints(Endpoints),
     Faults(Vec<Fault>),
     /// A whole sentence for people.
     Refused(String),
@@ -93,6 +96,7 @@ where
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "a connection to the socket could not be accepted");
+                pause_before_accepting_again().await;
                 continue;
             }
         };

@@ -30,7 +30,12 @@ pub enum Fault {
     },
     /// What is new is missing from lists, and NotFound by id, for this many seconds.
     Visibility { seconds: u64 },
-    /// The control plane of a zone is out: launches there and lists of everything fail.
+    /// What lists show of instances' tags is this many seconds behind.
+    TagLag { seconds: u64 },
+    /// A subnet has no free address left.
+    FullSubnet { subnet: String },
+    /// A zone is out: launches there and lists of everything fail, and nobody reaches its machines, nor they anybody. They run
+    /// on, as behind a severed cable.
     ZoneOutage { zone: String },
     /// The operator's credentials are revoked: AuthFailure from EC2, InvalidAccessKeyId from S3.
     Credentials,
@@ -47,6 +52,8 @@ impl fmt::Display for Fault {
             Fault::LostReply { action: None, times } => write!(f, "lost-reply --times {times}"),
             Fault::LostReply { action: Some(action), times } => write!(f, "lost-reply {action} --times {times}"),
             Fault::Visibility { seconds } => write!(f, "visibility {seconds}"),
+            Fault::TagLag { seconds } => write!(f, "tag-lag {seconds}"),
+            Fault::FullSubnet { subnet } => write!(f, "full-subnet {subnet}"),
             Fault::ZoneOutage { zone } => write!(f, "zone-outage {zone}"),
             Fault::Credentials => f.write_str("credentials"),
         }
@@ -108,6 +115,8 @@ pub enum Way {
 pub enum FaultError {
     #[error("there is no zone {0}")]
     NoSuchZone(String),
+    #[error("there is no subnet {0}")]
+    NoSuchSubnet(String),
     #[error("--times must be at least 1")]
     NoTimes,
     #[error(transparent)]
@@ -126,16 +135,17 @@ pub struct Breaker {
 }
 
 impl Breaker {
-    /// Brings the keys in line with a state that was kept: credentials revoked before a restart stay revoked.
-    pub fn restore(&self) -> Result<(), StateError> {
+    /// Brings keys and network in line with a state that was kept: credentials revoked before a restart stay revoked, and a zone
+    /// that was out is.
+    pub async fn restore(&self) -> Result<(), HostError> {
         let revoked = self.cloud.change(|ec2, _| ec2.faults().credentials == Credentials::Revoked)?;
         self.keys.set_operator_revoked(revoked);
-        Ok(())
+        self.host.isolate().await
     }
 
     /// Sets a fault.
     pub async fn set(&self, fault: &Fault) -> Result<(), FaultError> {
-        self.require_zone(fault)?;
+        self.require_place(fault)?;
         match fault {
             Fault::LostReply { times: 0, .. } => Err(FaultError::NoTimes),
             Fault::LostReply { action, times } => {
@@ -152,9 +162,16 @@ impl Breaker {
             Fault::Visibility { seconds } => {
                 self.change(|faults| faults.visibility_lag = Duration::from_secs(*seconds))
             }
-            Fault::ZoneOutage { zone } => self.change(|faults| {
-                faults.zone_outages.insert(zone.clone());
+            Fault::TagLag { seconds } => self.change(|faults| faults.tag_lag = Duration::from_secs(*seconds)),
+            Fault::FullSubnet { subnet } => self.change(|faults| {
+                faults.full_subnets.insert(subnet.clone());
             }),
+            Fault::ZoneOutage { zone } => {
+                self.change(|faults| {
+                    faults.zone_outages.insert(zone.clone());
+                })?;
+                Ok(self.host.isolate().await?)
+            }
             Fault::Credentials => {
                 self.keys.set_operator_revoked(true);
                 self.change(|faults| faults.credentials = Credentials::Revoked)
@@ -176,9 +193,16 @@ impl Breaker {
                 faults.no_capacity.retain(|set| *set != refusal);
             }),
             Fault::Visibility { .. } => self.change(|faults| faults.visibility_lag = Duration::ZERO),
-            Fault::ZoneOutage { zone } => self.change(|faults| {
-                faults.zone_outages.remove(zone);
+            Fault::TagLag { .. } => self.change(|faults| faults.tag_lag = Duration::ZERO),
+            Fault::FullSubnet { subnet } => self.change(|faults| {
+                faults.full_subnets.remove(subnet);
             }),
+            Fault::ZoneOutage { zone } => {
+                self.change(|faults| {
+                    faults.zone_outages.remove(zone);
+                })?;
+                Ok(self.host.isolate().await?)
+            }
             Fault::Credentials => {
                 self.keys.set_operator_revoked(false);
                 self.change(|faults| faults.credentials = Credentials::Valid)
@@ -191,15 +215,15 @@ impl Breaker {
     /// undone does not keep the others; the first such error is returned.
     pub async fn clear_all(&self) -> Result<(), FaultError> {
         let mut result = Ok(());
-        for fault in self.list()?.iter().rev() {
+        for fault in self.list().await?.iter().rev() {
             result = result.and(self.clear(fault).await);
         }
         result
     }
 
     /// The faults that are set now.
-    pub fn list(&self) -> Result<Vec<Fault>, FaultError> {
-        let mut list: Vec<Fault> = self.host.faults().into_iter().map(Fault::Machine).collect();
+    pub async fn list(&self) -> Result<Vec<Fault>, FaultError> {
+        let mut list: Vec<Fault> = self.host.faults().await.into_iter().map(Fault::Machine).collect();
         let lost = self.lost.pending().into_iter();
         list.extend(lost.map(|LostReply { action, times }| Fault::LostReply { action, times }));
         let faults = self.cloud.change(|ec2, _| ec2.faults().clone())?;
@@ -212,6 +236,10 @@ impl Breaker {
         if !faults.visibility_lag.is_zero() {
             list.push(Fault::Visibility { seconds: faults.visibility_lag.as_secs() });
         }
+        if !faults.tag_lag.is_zero() {
+            list.push(Fault::TagLag { seconds: faults.tag_lag.as_secs() });
+        }
+        list.extend(faults.full_subnets.into_iter().map(|subnet| Fault::FullSubnet { subnet }));
         list.extend(faults.zone_outages.into_iter().map(|zone| Fault::ZoneOutage { zone }));
         if faults.credentials == Credentials::Revoked {
             list.push(Fault::Credentials);
@@ -219,10 +247,18 @@ impl Breaker {
         Ok(list)
     }
 
-    fn require_zone(&self, fault: &Fault) -> Result<(), FaultError> {
-        let (Fault::Capacity { zone, .. } | Fault::ZoneOutage { zone }) = fault else { return Ok(()) };
-        let known = self.cloud.look(|ec2, _| ec2.account().subnets.iter().any(|subnet| subnet.zone == *zone));
-        if known { Ok(()) } else { Err(FaultError::NoSuchZone(zone.clone())) }
+    fn require_place(&self, fault: &Fault) -> Result<(), FaultError> {
+        self.cloud.look(|ec2, _| match fault {
+            Fault::Capacity { zone, .. } | Fault::ZoneOutage { zone }
+                if !ec2.subnets().iter().any(|subnet| subnet.zone == *zone) =>
+            {
+                Err(FaultError::NoSuchZone(zone.clone()))
+            }
+            Fault::FullSubnet { subnet } if !ec2.subnets().iter().any(|it| it.subnet_id == *subnet) => {
+                Err(FaultError::NoSuchSubnet(subnet.clone()))
+            }
+            _ => Ok(()),
+        })
     }
 
     fn change(&self, change: impl FnOnce(&mut drover_cloud::ec2::Faults)) -> Result<(), FaultError> {
@@ -251,6 +287,8 @@ mod tests {
             "lost-reply --times 1",
             "lost-reply RunInstances --times 2",
             "visibility 60",
+            "tag-lag 60",
+            "full-subnet subnet-1",
             "zone-outage local-1a",
             "credentials",
         ] {

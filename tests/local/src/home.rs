@@ -7,7 +7,13 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{cloud::write_whole, session};
+use crate::{
+    cloud::{staged, write_whole},
+    session,
+};
+
+/// Held while a process has the directory.
+const LOCK: &str = "lock";
 
 /// The directory and the paths in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,11 +75,21 @@ impl Home {
         self.0.join("operator-key.json")
     }
 
+    /// Whether this is the directory of a drover-local, or holds nothing that anybody could miss: `down` removes no other.
+    pub fn is_ours(&self) -> io::Result<bool> {
+        if self.state().exists() || self.key().exists() {
+            return Ok(true);
+        }
+        // An `up` that got no further leaves its lock.
+        let mut names = fs::read_dir(&self.0)?.map(|entry| entry.map(|entry| entry.file_name()));
+        names.try_fold(true, |all, name| Ok(all && name? == LOCK))
+    }
+
     /// Makes the directory, and takes it for this process: the lock lasts as long as the file that is returned.
     pub fn take(&self) -> io::Result<nix::fcntl::Flock<fs::File>> {
         use std::os::unix::fs::DirBuilderExt;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0)?;
-        let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(self.0.join("lock"))?;
+        let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(self.0.join(LOCK))?;
         nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno.into())
     }
 
@@ -88,14 +104,10 @@ impl Home {
         Ok(key)
     }
 
-    /// Says where the cloud is.
+    /// Says where the cloud is, for programs that wait for it. A crash leaves the file, so who wants to know whether the cloud
+    /// is up asks its socket.
     pub fn announce(&self, endpoints: &Endpoints) -> io::Result<()> {
         write_whole(&self.ready(), &serde_json::to_vec_pretty(endpoints)?)
-    }
-
-    /// Where the cloud is; `None` when it did not say so, or took it back.
-    pub fn endpoints(&self) -> io::Result<Option<Endpoints>> {
-        read(&self.ready())
     }
 
     /// Takes back what `announce` said.
@@ -106,9 +118,25 @@ impl Home {
         Ok(())
     }
 
-    /// Removes everything: the account, its bucket, its volumes.
+    /// Removes everything: the account, its bucket, its volumes, and the directory unless somebody keeps other things there.
     pub fn remove(&self) -> io::Result<()> {
-        remove(fs::remove_dir_all(&self.0))
+        self.withdraw()?;
+        for dir in [self.objects(), self.machines()] {
+            remove(fs::remove_dir_all(dir))?;
+        }
+        // The marks by which the directory is ours go last, so that an interrupted `down` can be repeated.
+        for file in [self.ready(), self.state(), self.key()] {
+            remove(fs::remove_file(staged(&file)))?;
+            remove(fs::remove_file(file))?;
+        }
+        remove(fs::remove_file(self.0.join(LOCK)))?;
+        match fs::remove_dir(&self.0) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                tracing::warn!(dir = %self.0.display(), "the directory stays: it holds what is not drover-local's");
+                Ok(())
+            }
+            other => remove(other),
+        }
     }
 }
 
@@ -136,5 +164,40 @@ fn remove(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_ours_by_its_account_or_key_and_while_it_holds_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path());
+        assert!(home.is_ours().unwrap(), "empty");
+        drop(home.take().unwrap());
+        assert!(home.is_ours().unwrap(), "only the lock");
+        fs::write(dir.path().join("letter"), "dear").unwrap();
+        assert!(!home.is_ours().unwrap(), "somebody else's");
+        home.operator_key().unwrap();
+        assert!(home.is_ours().unwrap(), "the key is there");
+    }
+
+    #[test]
+    fn what_is_not_ours_in_the_directory_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path().join("home"));
+        drop(home.take().unwrap());
+        home.operator_key().unwrap();
+        fs::create_dir_all(home.machines().join("machines/i-1")).unwrap();
+        fs::create_dir_all(home.objects()).unwrap();
+        fs::write(home.dir().join("letter"), "dear").unwrap();
+        home.remove().unwrap();
+        let left: Vec<_> = fs::read_dir(home.dir()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["letter"]);
+        fs::remove_file(home.dir().join("letter")).unwrap();
+        home.remove().unwrap();
+        assert!(!home.dir().exists());
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use drover_local::{
-    calls::Call,
+    calls::{Call, Since},
     control::{self, Ask, MachineLine, Told},
     fault::Fault,
     home::Home,
@@ -25,8 +25,8 @@ use tokio::signal::unix::{SignalKind, signal};
 #[command(name = "drover-local", version)]
 struct Cli {
     /// Where the cloud keeps everything. Default: /var/lib/drover-local for root; $XDG_STATE_HOME/drover-local, or
-    /// ~/.local/state/drover-local, for others.
-    #[arg(long, global = true)]
+    /// ~/.local/state/drover-local, for others. `drover-local env` exports the variable.
+    #[arg(long, global = true, env = "DROVER_LOCAL_DIR")]
     dir: Option<PathBuf>,
     #[command(subcommand)]
     command: Commands,
@@ -83,16 +83,16 @@ struct CallsOptions {
     /// Only calls that changed something, or would have.
     #[arg(long)]
     mutating: bool,
-    /// Only calls after this number.
-    #[arg(long, default_value_t = 0)]
-    since: u64,
+    /// Only calls after this number. An error where they are not all kept any more.
+    #[arg(long)]
+    since: Option<u64>,
     /// One JSON object a line.
     #[arg(long)]
     json: bool,
 }
 
-/// How long a command waits for the cloud: freezing a file system may take a while.
-const ASK_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a command waits for the cloud: freezing a file system may take a while, and runs a command or two that have a minute.
+const ASK_TIMEOUT: Duration = Duration::from_secs(150);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -124,7 +124,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Commands::Up(options) => stay_up(home, &options).await,
         Commands::Down => Ok(up::down(&home).await?),
-        Commands::Env => env(&home),
+        Commands::Env => env(&home).await,
         Commands::Fault { fault } => faults(&home, fault).await,
         Commands::Calls(options) => calls(&home, &options).await,
         Commands::Exec { instance, argv } => exec(&home, &instance, &argv),
@@ -151,9 +151,9 @@ async fn stay_up(home: Home, options: &Options) -> anyhow::Result<()> {
     Ok(up.end().await?)
 }
 
-fn env(home: &Home) -> anyhow::Result<()> {
-    let Some(at) = home.endpoints()? else {
-        bail!("nothing is up in {}; start it with `drover-local up`", home.dir().display())
+async fn env(home: &Home) -> anyhow::Result<()> {
+    let Told::Endpoints(at) = ask(home, &Ask::Endpoints).await? else {
+        bail!("the running drover-local answered something else");
     };
     let dir = home.dir().canonicalize().with_context(|| format!("cannot find {}", home.dir().display()))?;
     let dir = dir.to_str().context("the directory's name is not text")?.to_owned();
@@ -169,7 +169,12 @@ fn env(home: &Home) -> anyhow::Result<()> {
     ];
     // A session token or a profile of the surrounding shell would be used instead of these, or beside them.
     let unset = "unset AWS_SESSION_TOKEN AWS_PROFILE AWS_ENDPOINT_URL\n".to_owned();
-    print(&exports.iter().fold(unset, |text, (name, value)| format!("{text}export {name}='{value}'\n")))
+    print(&exports.iter().fold(unset, |text, (name, value)| format!("{text}export {name}={}\n", quoted(value))))
+}
+
+/// One word of a shell, whatever is in it.
+fn quoted(value: &str) -> String {
+    format!("'{}'", value.replace('\'', r"'\''"))
 }
 
 async fn faults(home: &Home, command: FaultCommand) -> anyhow::Result<()> {
@@ -192,9 +197,16 @@ async fn faults(home: &Home, command: FaultCommand) -> anyhow::Result<()> {
 }
 
 async fn calls(home: &Home, options: &CallsOptions) -> anyhow::Result<()> {
-    let Told::Calls(calls) = ask(home, &Ask::Calls { since: options.since }).await? else {
+    let Told::Calls(Since { calls, dropped }) = ask(home, &Ask::Calls { since: options.since.unwrap_or(0) }).await?
+    else {
         bail!("the running drover-local answered something else");
     };
+    match options.since {
+        Some(since) if dropped > 0 => bail!("{dropped} calls after number {since} are not kept any more"),
+        Some(_) => {}
+        None if dropped > 0 => eprintln!("{dropped} older calls are not kept any more"),
+        None => {}
+    }
     for call in calls.iter().filter(|call| call.mutating || !options.mutating) {
         print(&if options.json { format!("{}\n", serde_json::to_string(call)?) } else { call_line(call) })?;
     }
@@ -204,6 +216,7 @@ async fn calls(home: &Home, options: &CallsOptions) -> anyhow::Result<()> {
 fn call_line(call: &Call) -> String {
     let at = jiff::Timestamp::from_millisecond(call.at_ms).map(|at| at.strftime("%H:%M:%S%.3f").to_string());
     let outcome = match (&call.error, call.reply_lost) {
+        (Some(error), _) if call.changed => &format!("{error}, applied in part"),
         (Some(error), _) => error.as_str(),
         (None, true) => "applied, reply lost",
         (None, false) => "ok",

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, net::Ipv4Addr};
 
 use drover_api::InstanceId;
-use drover_cloud::ec2::{Ec2, HttpTokens, Instance, InstanceStateName, Switch};
+use drover_cloud::ec2::{Ec2, HttpTokens, Instance, InstanceStateName, Switch, private_dns_name};
 use jiff::Timestamp;
 
 use crate::{
@@ -11,7 +11,6 @@ use crate::{
     cloud::Cloud,
     keys::Keys,
     machine::{Metadata, MetadataView, RoleCredentials, RoleView},
-    query::private_dns_name,
     session::Session,
 };
 

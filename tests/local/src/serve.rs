@@ -47,9 +47,8 @@ where
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Out of descriptors, most likely: the next connection may end meanwhile.
                 tracing::warn!(%error, "a connection could not be accepted");
-                tokio::task::yield_now().await;
+                pause_before_accepting_again().await;
                 continue;
             }
         };
@@ -68,6 +67,15 @@ where
     connections.abort_all();
     while connections.join_next().await.is_some() {}
 }
+
+/// Out of descriptors, most likely. The connection stays in the backlog, so without a pause the next attempt fails at once.
+#[expect(clippy::disallowed_methods, reason = "a paced loop: the kernel does not say when a descriptor is free again")]
+pub async fn pause_before_accepting_again() {
+    tokio::time::sleep(ACCEPT_PAUSE).await;
+}
+
+/// Short against what a client waits, long against what an attempt costs.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A body that does not fail.
 pub type Body =

@@ -1,8 +1,14 @@
 //! `drover-local up`: everything started, until a signal; then everything ended.
 
-use std::{io, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
-use drover_cloud::ec2::{Account, BlockDevice, Hosting, Instance, Timings};
+use drover_cloud::ec2::{Account, BlockDevice, Cidr, Hosting, Instance, Timings};
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::watch,
@@ -15,7 +21,7 @@ use crate::{
     control::{self, Ask, MachineLine, Told},
     fault::Breaker,
     home::{Endpoints, Home},
-    host::Host,
+    host::{Host, HostError},
     images::Images,
     keys::Keys,
     lost::LostReplies,
@@ -39,6 +45,10 @@ pub struct Options {
     /// The port of the S3 endpoint; 0 for any.
     #[arg(long, default_value_t = 7701)]
     pub s3_port: u16,
+    /// The machines' network, a /16 that the host routes nowhere else. Without it: the first free one of a short list. It is
+    /// chosen with the account, which keeps it.
+    #[arg(long, value_parser = network_of)]
+    pub network: Option<Cidr>,
     /// The region's name; its zones are this and a, b and c.
     #[arg(long, default_value = "local-1")]
     pub region: String,
@@ -57,11 +67,26 @@ pub struct Options {
     pub image_cache: PathBuf,
 }
 
+/// Where an account is founded when nobody says. Out of the way of what container engines and Kubernetes distributions take by
+/// themselves: 10.42 and 10.43 (k3s), 10.96 to 10.111 (kubeadm), 10.128 to 10.131 (OpenShift), 10.244 (flannel), 172.16/12 (Docker).
+const NETWORKS: [Ipv4Addr; 4] = [
+    Ipv4Addr::new(10, 61, 0, 0),
+    Ipv4Addr::new(10, 147, 0, 0),
+    Ipv4Addr::new(10, 203, 0, 0),
+    Ipv4Addr::new(10, 219, 0, 0),
+];
+
 /// Why the cloud is not up.
 #[derive(Debug, thiserror::Error)]
 pub enum UpError {
     #[error("another drover-local is up in {0}")]
     Taken(PathBuf),
+    #[error("{0} is not a directory of drover-local, which has an account.json in it; nothing was removed")]
+    NotOurs(PathBuf),
+    #[error(
+        "the account in {dir} has the network {kept}, which it keeps: leave --network away, or end the account with `down`"
+    )]
+    OtherNetwork { dir: PathBuf, kept: Cidr },
     #[error("{what}: {source}")]
     Io { what: String, source: io::Error },
     #[error(transparent)]
@@ -70,6 +95,8 @@ pub enum UpError {
     Objects(#[from] OpenError),
     #[error(transparent)]
     Machines(#[from] machine::Error),
+    #[error(transparent)]
+    Host(#[from] HostError),
 }
 
 /// A cloud that is up.
@@ -97,7 +124,12 @@ impl Up {
         home.withdraw().map_err(at_home("remove what a crash left"))?;
         let operator = home.operator_key().map_err(at_home("keep the operator's key"))?;
         let keys = Keys::new(&operator.access_key, &operator.secret_key);
-        let cloud = Cloud::open(&home.state(), account(options), rand::random())?;
+        let network = network(&home, options).await?;
+        let cloud = Cloud::open(&home.state(), account(options, network), rand::random())?;
+        let kept = cloud.look(|ec2, _| ec2.account().vpc_cidr);
+        if options.network.is_some_and(|wanted| wanted != kept) {
+            return Err(UpError::OtherNetwork { dir: home.dir().into(), kept });
+        }
         let images = if options.no_machines {
             Images::in_name_only()
         } else {
@@ -112,8 +144,7 @@ impl Up {
         let (hypervisor, events) = if options.no_machines {
             (None, None)
         } else {
-            let cidr = cloud.look(|ec2, _| ec2.account().vpc_cidr);
-            let network = Subnet { address: cidr.base, prefix: cidr.prefix };
+            let network = Subnet { address: kept.base, prefix: kept.prefix };
             let config = machine::Config { dir: home.machines(), network, limits: Limits::default() };
             std::fs::create_dir_all(home.machines()).map_err(at_home("keep machines"))?;
             let identity = Identity { cloud: cloud.clone(), keys: keys.clone() };
@@ -184,10 +215,10 @@ impl Up {
         }));
 
         let breaker = Breaker { cloud: cloud.clone(), lost, keys, host };
-        breaker.restore()?;
+        breaker.restore().await?;
         let at_home = |source| UpError::Io { what: format!("cannot listen in {}", self.home.dir().display()), source };
         let listener = UnixListener::bind(self.home.socket()).map_err(at_home)?;
-        let answering = Answering { cloud, calls, breaker, stop: self.stop.clone() };
+        let answering = Answering { cloud, calls, breaker, endpoints: self.endpoints.clone(), stop: self.stop.clone() };
         self.tasks.spawn(control::listen(listener, move |ask| {
             let answering = answering.clone();
             async move { answering.answer(ask).await }
@@ -213,11 +244,15 @@ impl Up {
     }
 }
 
-/// Sweeps everything: ends a running `up`, removes what a crash left, then the directory with the account in it.
+/// Sweeps everything: ends a running `up`, removes what a crash left, then the directory with the account in it. A directory
+/// that is not drover-local's is refused: whoever calls this is root, and a slip of the hand would remove anything.
 pub async fn down(home: &Home) -> Result<(), UpError> {
     let io = |source| UpError::Io { what: format!("cannot remove {}", home.dir().display()), source };
     if !home.dir().exists() {
         return Ok(());
+    }
+    if !home.is_ours().map_err(io)? {
+        return Err(UpError::NotOurs(home.dir().into()));
     }
     let asked = tokio::time::timeout(ASK_TIMEOUT, control::ask(&home.socket(), &Ask::End)).await;
     let _lock = match asked {
@@ -263,7 +298,25 @@ async fn listen(address: IpAddr, port: u16) -> Result<(TcpListener, String), UpE
     Ok((listener, url))
 }
 
-fn account(options: &Options) -> Account {
+/// `--network`: subnets are cut from it as /24s, so it is a /16.
+fn network_of(text: &str) -> Result<Cidr, String> {
+    let cidr = Cidr::try_from(text.to_owned()).map_err(|error| error.to_string())?;
+    if cidr.prefix == 16 { Ok(cidr) } else { Err(format!("{cidr} is not a /16")) }
+}
+
+/// The network of an account that is not there yet; one that is there has its own.
+async fn network(home: &Home, options: &Options) -> Result<Cidr, UpError> {
+    if let Some(network) = options.network {
+        return Ok(network);
+    }
+    if options.no_machines || home.state().exists() {
+        return Ok(Cidr { base: NETWORKS[0], prefix: 16 });
+    }
+    let free = machine::first_free(&NETWORKS.map(|address| Subnet { address, prefix: 16 })).await?;
+    Ok(Cidr { base: free.address, prefix: free.prefix })
+}
+
+fn account(options: &Options, network: Cidr) -> Account {
     let usual = Timings::default();
     let timings = Timings {
         boot: usual.boot / options.speed,
@@ -284,7 +337,7 @@ fn account(options: &Options) -> Account {
         machine_group: "drover-machine".into(),
         hosting: if options.no_machines { Hosting::Automatic } else { Hosting::Reported },
         timings,
-        ..Account::new(&options.region)
+        ..Account::new(&options.region).in_network(network)
     }
 }
 
@@ -294,6 +347,7 @@ struct Answering {
     cloud: Cloud,
     calls: Calls,
     breaker: Breaker,
+    endpoints: Endpoints,
     stop: watch::Sender<bool>,
 }
 
@@ -306,10 +360,11 @@ impl Answering {
         match ask {
             Ask::Calls { since } => Told::Calls(self.calls.since(since)),
             Ask::Machines => Told::Machines(self.machines()),
+            Ask::Endpoints => Told::Endpoints(self.endpoints.clone()),
             Ask::Set(fault) => done(self.breaker.set(&fault).await),
             Ask::Clear(fault) => done(self.breaker.clear(&fault).await),
             Ask::ClearAll => done(self.breaker.clear_all().await),
-            Ask::Faults => match self.breaker.list() {
+            Ask::Faults => match self.breaker.list().await {
                 Ok(faults) => Told::Faults(faults),
                 Err(error) => Told::Refused(error.to_string()),
             },

@@ -129,6 +129,17 @@ impl Account {
     }
 }
 
+impl Account {
+    /// The same account with its VPC elsewhere: a /24 for each zone's subnet, the first for the host's own.
+    pub fn in_network(mut self, vpc_cidr: Cidr) -> Self {
+        self.vpc_cidr = vpc_cidr;
+        for (subnet, index) in self.subnets.iter_mut().zip(1..) {
+            subnet.cidr = Cidr { base: Ipv4Addr::from(u32::from(vpc_cidr.base) + (index << 8)), prefix: 24 };
+        }
+        self
+    }
+}
+
 /// Sizes as "Amazon EC2 instance types" lists them.
 fn instance_types() -> Vec<InstanceTypeInfo> {
     let rows: [(&str, u32, u32, Architecture, u32); 10] = [

@@ -23,6 +23,8 @@ pub(super) struct Launch {
     pub groups: Vec<String>,
     /// One per instance.
     pub addresses: Vec<String>,
+    /// Of the one instance that a launch with such can have.
+    pub secondary_addresses: Vec<String>,
     pub devices: Vec<Device>,
     pub profile: Option<InstanceProfile>,
     pub metadata_options: MetadataOptions,
@@ -141,6 +143,10 @@ pub(super) fn interface(request: &RunInstances) -> Result<InterfaceSpecification
     match request.network_interfaces.as_slice() {
         [] => Ok(top),
         [it] if it.device_index == 0 => {
+            let primaries = it.private_ip_addresses.iter().filter(|address| address.primary).count();
+            if primaries + usize::from(it.private_ip_address.is_some()) > 1 {
+                return Err(ApiError::combination("Only one primary private IP address can be specified"));
+            }
             if top != InterfaceSpecification::default() || !request.security_groups.is_empty() {
                 let message = "Network interfaces and an instance-level subnet ID, private address or security groups \
                                may not be specified on the same request";
@@ -149,11 +155,39 @@ pub(super) fn interface(request: &RunInstances) -> Result<InterfaceSpecification
             if it.associate_public_ip_address == Some(true) {
                 return Err(ApiError::new("UnsupportedOperation", "Public addresses are not supported here"));
             }
-            Ok(it.clone())
+            let mut interface = it.clone();
+            let primary = interface.private_ip_addresses.extract_if(.., |address| address.primary).next();
+            interface.private_ip_address =
+                interface.private_ip_address.or(primary.map(|address| address.private_ip_address));
+            Ok(interface)
         }
         _ => {
             Err(ApiError::new("UnsupportedOperation", "Exactly one network interface, of device index 0, is supported"))
         }
+    }
+}
+
+/// What a launch can ask for and that has one answer here.
+fn check_extras(request: &RunInstances, info: &InstanceTypeInfo) -> Result<(), ApiError> {
+    if let Some(name) = &request.key_name {
+        return Err(ApiError::new("InvalidKeyPair.NotFound", format!("The key pair '{name}' does not exist")));
+    }
+    match request.tenancy.as_deref() {
+        None | Some("default") => {}
+        Some("dedicated" | "host") => {
+            return Err(ApiError::new("UnsupportedOperation", "Only instances of default tenancy are supported here"));
+        }
+        Some(other) => {
+            return Err(ApiError::value(format!("Value ({other}) for parameter tenancy is invalid. Invalid tenancy")));
+        }
+    }
+    match request.cpu_credits.as_deref() {
+        Some("standard" | "unlimited") if !info.burstable => {
+            let message = format!("The {} instance type does not support T2 Unlimited.", info.instance_type);
+            Err(ApiError::new("InstanceCreditSpecification.NotSupported", message))
+        }
+        None | Some("standard" | "unlimited") => Ok(()),
+        Some(other) => Err(ApiError::value(format!("Value ({other}) for parameter cpuCredits is invalid."))),
     }
 }
 
@@ -170,6 +204,7 @@ impl Ec2 {
         check_user_data(request.user_data.as_deref())?;
         let image = self.find_image(request.image_id.as_deref())?.clone();
         let info = self.find_type(request.instance_type.as_deref(), image.architecture)?.clone();
+        check_extras(request, &info)?;
         let devices = devices(&image, &request.block_device_mappings)?;
         let profile = self.find_profile(request)?;
         let interface = interface(request)?;
@@ -177,10 +212,23 @@ impl Ec2 {
         let groups = self.groups_of(request, &interface)?;
         self.require_zone(&subnet.zone)?;
         let addresses = self.launch_addresses(request, &interface, &subnet)?;
+        let secondary_addresses = self.secondary_addresses(request, &interface, &subnet, &info)?;
         self.require_vcpus(addresses.iter().map(|_| info.instance_type.as_str()))?;
         self.require_volume_quota(devices.len() * addresses.len())?;
         self.require_capacity(&subnet.zone, &info.instance_type)?;
-        Ok(Launch { image, info, subnet, interface, groups, addresses, devices, profile, metadata_options, tags })
+        Ok(Launch {
+            image,
+            info,
+            subnet,
+            interface,
+            groups,
+            addresses,
+            secondary_addresses,
+            devices,
+            profile,
+            metadata_options,
+            tags,
+        })
     }
 
     fn find_image(&self, image_id: Option<&str>) -> Result<&Image, ApiError> {
@@ -279,6 +327,35 @@ impl Ec2 {
         Ok(groups)
     }
 
+    fn secondary_addresses(
+        &self,
+        request: &RunInstances,
+        interface: &InterfaceSpecification,
+        subnet: &Subnet,
+        info: &InstanceTypeInfo,
+    ) -> Result<Vec<String>, ApiError> {
+        let wanted: Vec<String> =
+            interface.private_ip_addresses.iter().map(|address| address.private_ip_address.clone()).collect();
+        if !wanted.is_empty() && request.max_count != 1 {
+            let message = "The parameter PrivateIpAddresses can be used with one instance only";
+            return Err(ApiError::combination(message));
+        }
+        let max = info.ipv4_addresses_per_interface;
+        if wanted.len() >= usize::try_from(max).unwrap_or(usize::MAX) {
+            let message = format!("Number of private addresses will exceed limit: {max}");
+            return Err(ApiError::new("PrivateIpAddressLimitExceeded", message));
+        }
+        let mut seen: Vec<&String> = interface.private_ip_address.iter().collect();
+        for address in &wanted {
+            self.check_free_address(subnet, address)?;
+            if seen.contains(&address) {
+                return Err(ApiError::value(format!("The address {address} is specified more than once")));
+            }
+            seen.push(address);
+        }
+        Ok(wanted)
+    }
+
     /// One address per instance: as many as there are, from MinCount to MaxCount.
     fn launch_addresses(
         &self,
@@ -294,6 +371,14 @@ impl Ec2 {
             self.check_free_address(subnet, address)?;
             self.pick_addresses(subnet, 1)?;
             return Ok(vec![address.clone()]);
+        }
+        let asked =
+            |address: &String| interface.private_ip_addresses.iter().any(|it| it.private_ip_address == *address);
+        if let [_, ..] = interface.private_ip_addresses[..] {
+            // One instance; its primary address is the first that is neither taken nor asked for beside it.
+            let beside = u32::try_from(interface.private_ip_addresses.len()).unwrap_or(u32::MAX);
+            let picked = self.pick_addresses(subnet, beside.saturating_add(1))?;
+            return Ok(picked.into_iter().filter(|address| !asked(address)).take(1).collect());
         }
         let count = self.free_addresses(subnet).clamp(request.min_count, request.max_count);
         self.pick_addresses(subnet, count)

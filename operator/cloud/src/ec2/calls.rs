@@ -59,13 +59,17 @@ impl Ec2 {
         action: &A,
     ) -> Result<A::Reply, ApiError> {
         self.settle(now);
+        let told = self.outbox.len();
         let answer = self.answer(caller, mode, action);
+        let mutating = A::MUTATING && mode == Mode::Run;
         self.log.push(LogEntry {
             at: self.now,
             caller: caller.clone(),
             action: A::NAME.into(),
-            mutating: A::MUTATING && mode == Mode::Run,
+            mutating,
             error: answer.as_ref().err().map(|error| error.code.clone()),
+            // Whatever an action changes before it fails is the host's concern.
+            changed: mutating && (answer.is_ok() || self.outbox.len() > told),
         });
         answer
     }

@@ -20,12 +20,16 @@ fn interfaces(it: &DescribedInstance, show: impl Fn(&DescribedInterface) -> Vec<
     it.network_interfaces.iter().flat_map(show).collect()
 }
 
-/// EC2's times: `2026-01-31T12:00:00.000Z`.
+/// EC2's times, to the second: `2026-01-31T12:00:00.000Z`. A filter takes what is shown, so whoever shows a time writes it by this.
 pub fn time(at: Millis) -> String {
     let at = i64::try_from(at.0).unwrap_or(i64::MAX);
     let at = jiff::Timestamp::from_millisecond(at).unwrap_or(jiff::Timestamp::MAX);
-    at.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
+    at.strftime("%Y-%m-%dT%H:%M:%S.000Z").to_string()
 }
+
+/// What EC2 bills an instance of Linux as.
+pub const PLATFORM_DETAILS: &str = "Linux/UNIX";
+pub const USAGE_OPERATION: &str = "RunInstances";
 
 /// The name that EC2's resolver gives to a private address. A zone is its region and a letter.
 pub fn private_dns_name(address: &str, zone: &str) -> String {
@@ -60,17 +64,24 @@ pub(super) const INSTANCE: Fields<DescribedInstance> = Fields {
             it.block_device_mappings.iter().map(|(device, _)| device.volume_id.clone()).collect()
         }),
         ("client-token", |it| maybe(it.instance.client_token.as_ref())),
+        ("dns-name", |_| one("")),
         ("ebs-optimized", |it| one(it.instance.ebs_optimized)),
+        ("hibernation-options.configured", |_| one(false)),
         ("hypervisor", |_| one("xen")),
         ("iam-instance-profile.arn", |it| maybe(it.instance.instance_profile.as_ref().map(|profile| &profile.arn))),
         ("iam-instance-profile.id", |it| maybe(it.instance.instance_profile.as_ref().map(|profile| &profile.id))),
         ("image-id", |it| one(&it.instance.image_id)),
         ("instance-id", |it| one(&it.instance.instance_id)),
+        // Spot and scheduled instances have one.
+        ("instance-lifecycle", |_| Vec::new()),
         ("instance-state-code", |it| one(it.instance.state.code())),
         ("instance-state-name", |it| one(it.instance.state)),
         ("instance-type", |it| one(&it.instance.instance_type)),
         ("instance.group-id", |it| it.groups().iter().map(|group| group.group_id.clone()).collect()),
         ("instance.group-name", |it| it.groups().iter().map(|group| group.group_name.clone()).collect()),
+        // No instance has a public address or a key pair.
+        ("ip-address", |_| Vec::new()),
+        ("key-name", |_| Vec::new()),
         ("launch-index", |it| one(it.instance.ami_launch_index)),
         ("launch-time", |it| one(time(it.instance.launch_time))),
         ("maintenance-options.auto-recovery", |it| one(it.instance.auto_recovery)),
@@ -118,6 +129,9 @@ pub(super) const INSTANCE: Fields<DescribedInstance> = Fields {
         ("network-interface.subnet-id", |it| interfaces(it, |at| one(&at.interface.subnet_id))),
         ("network-interface.vpc-id", |it| interfaces(it, |at| one(&at.interface.vpc_id))),
         ("owner-id", |it| one(&it.owner_id)),
+        // Windows has one.
+        ("platform", |_| Vec::new()),
+        ("platform-details", |_| one(PLATFORM_DETAILS)),
         ("private-dns-name", |it| {
             maybe(it.private_ip_address().map(|address| private_dns_name(address, &it.instance.zone)))
         }),
@@ -131,6 +145,7 @@ pub(super) const INSTANCE: Fields<DescribedInstance> = Fields {
         ("state-reason-message", |it| maybe(it.instance.state_reason.as_ref().map(|reason| &reason.message))),
         ("subnet-id", |it| interfaces(it, |at| one(&at.interface.subnet_id))),
         ("tenancy", |_| one("default")),
+        ("usage-operation", |_| one(USAGE_OPERATION)),
         ("virtualization-type", |_| one("hvm")),
         ("vpc-id", |it| interfaces(it, |at| one(&at.interface.vpc_id))),
     ],
@@ -167,7 +182,7 @@ pub(super) const VOLUME: Fields<Volume> = Fields {
         ("fast-restored", |_| one(false)),
         ("multi-attach-enabled", |_| one(false)),
         ("size", |it| one(it.size_gib)),
-        ("snapshot-id", |_| one("")),
+        ("snapshot-id", |it| one(it.snapshot_id())),
         ("status", |it| one(it.state)),
         ("volume-id", |it| one(&it.volume_id)),
         ("volume-type", |it| one(&it.volume_type)),
@@ -280,6 +295,7 @@ pub(super) const IMAGE: Fields<Image> = Fields {
     named: &[
         ("architecture", |it| one(it.architecture)),
         ("block-device-mapping.device-name", |it| one(&it.root_device_name)),
+        ("block-device-mapping.snapshot-id", |it| one(it.snapshot_id())),
         ("block-device-mapping.volume-size", |it| one(it.root_size_gib)),
         ("creation-date", |it| one(time(it.creation_date))),
         ("description", |it| one(&it.description)),
@@ -333,8 +349,8 @@ mod tests {
         let table = [
             (0, "1970-01-01T00:00:00.000Z"),
             (951_782_400_000, "2000-02-29T00:00:00.000Z"),
-            (1_709_251_199_999, "2024-02-29T23:59:59.999Z"),
-            (1_767_225_600_001, "2026-01-01T00:00:00.001Z"),
+            (1_709_251_199_999, "2024-02-29T23:59:59.000Z"),
+            (1_767_225_600_001, "2026-01-01T00:00:00.000Z"),
         ];
         for (millis, text) in table {
             assert_eq!(time(Millis(millis)), text);

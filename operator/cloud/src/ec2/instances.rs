@@ -72,8 +72,7 @@ impl Run for StopInstances {
         ec2.change_unprotected(
             &self.instance_ids,
             "stopped",
-            "disableApiStop",
-            |it| it.disable_api_stop && it.state == InstanceStateName::Running,
+            |it| (it.disable_api_stop && it.state == InstanceStateName::Running).then_some("disableApiStop"),
             |ec2, id| {
                 ec2.begin_stop(id, power_off);
             },
@@ -94,8 +93,13 @@ impl Run for TerminateInstances {
         ec2.change_unprotected(
             &self.instance_ids,
             "terminated",
-            "disableApiTermination",
-            |it| it.disable_api_termination && !is_ending(it),
+            |it| match (it.disable_api_termination, it.disable_api_stop) {
+                _ if is_ending(it) => None,
+                (true, _) => Some("disableApiTermination"),
+                // "Stop protection also protects your instance from accidental termination" ("Enable stop protection").
+                (false, true) => Some("disableApiStop"),
+                (false, false) => None,
+            },
             |ec2, id| ec2.begin_termination(id, power_off),
         )
     }
@@ -176,19 +180,18 @@ impl Ec2 {
     }
 
     /// A protected instance keeps every instance of its zone as it is and makes the call fail; instances of other zones change
-    /// nevertheless (API reference of TerminateInstances).
+    /// nevertheless (API reference of TerminateInstances). `guard` names the attribute that protects an instance.
     fn change_unprotected(
         &mut self,
         instance_ids: &[String],
         verb: &str,
-        flag: &str,
-        protected: impl Fn(&Instance) -> bool,
+        guard: impl Fn(&Instance) -> Option<&'static str>,
         each: impl Fn(&mut Ec2, &str),
     ) -> Result<Vec<InstanceStateChange>, ApiError> {
         let named: Vec<&Instance> = instance_ids.iter().filter_map(|id| self.instances.get(id)).collect();
-        let guards: Vec<&&Instance> = named.iter().filter(|it| protected(it)).collect();
-        let zones: BTreeSet<&str> = guards.iter().map(|it| it.zone.as_str()).collect();
-        let refusal = guards.first().map(|it| {
+        let guarded: Vec<(&Instance, &str)> = named.iter().filter_map(|it| Some((*it, guard(it)?))).collect();
+        let zones: BTreeSet<&str> = guarded.iter().map(|(it, _)| it.zone.as_str()).collect();
+        let refusal = guarded.first().map(|(it, flag)| {
             let id = &it.instance_id;
             let message =
                 format!("The instance '{id}' may not be {verb}. Modify its '{flag}' instance attribute and try again.");

@@ -159,7 +159,7 @@ impl Ec2 {
             zone_id: self.zone_id(&launch.subnet.zone),
             description: launch.interface.description.clone().unwrap_or_default(),
             mac_address: format!("0a:{}", mac.join(":")),
-            private_ip_addresses: vec![address.into()],
+            private_ip_addresses: [address.to_owned()].into_iter().chain(launch.secondary_addresses.clone()).collect(),
             groups: launch.groups.clone(),
             attachment: Some(InterfaceAttachment {
                 attachment_id,

@@ -30,12 +30,14 @@ pub struct LogEntry {
     pub mutating: bool,
     /// None: it succeeded. Otherwise EC2's error code.
     pub error: Option<String>,
+    pub(crate) changed: bool,
 }
 
 impl LogEntry {
-    /// It was meant to change something and did not fail.
+    /// It was meant to change something and did not fail, or failed after it had: what protects an instance from an order does not
+    /// protect those of other zones that the same order names.
     pub fn changed_something(&self) -> bool {
-        self.mutating && self.error.is_none()
+        self.changed
     }
 }
 
@@ -64,6 +66,12 @@ impl Log {
     pub fn since(&self, position: u64) -> impl Iterator<Item = &LogEntry> {
         let skip = usize::try_from(position.saturating_sub(self.dropped)).unwrap_or(usize::MAX);
         self.entries.iter().skip(skip)
+    }
+
+    /// Takes the calls out: a host that keeps a log of its own leaves none here.
+    pub(crate) fn take(&mut self) -> impl Iterator<Item = LogEntry> {
+        self.dropped += self.entries.len() as u64;
+        self.entries.drain(..)
     }
 
     pub(crate) fn push(&mut self, entry: LogEntry) {

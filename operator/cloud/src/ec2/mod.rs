@@ -44,7 +44,7 @@ pub use account::*;
 pub use calls::Action;
 pub use error::ApiError;
 pub use faults::*;
-pub use fields::{private_dns_name, time};
+pub use fields::{PLATFORM_DETAILS, USAGE_OPERATION, private_dns_name, time};
 pub use host::HostEvent;
 pub use log::*;
 pub use replies::*;
@@ -128,6 +128,11 @@ impl Ec2 {
     /// Every call that reached the account.
     pub fn log(&self) -> &Log {
         &self.log
+    }
+
+    /// Takes the latest calls out of the log, which then holds none: for a host that keeps a log of its own.
+    pub fn take_log(&mut self) -> impl Iterator<Item = LogEntry> {
+        self.log.take()
     }
 
     /// An image of the account's own, or the newest of its name again: registering the same specification twice makes one.

@@ -56,10 +56,14 @@ requests! {
         subnet_id: Option<String>,
         groups: Vec<String>,
         private_ip_address: Option<String>,
+        /// PrivateIpAddresses.N: the primary address by its flag, and secondary ones.
+        private_ip_addresses: Vec<AddressSpecification>,
         description: Option<String>,
         delete_on_termination: Option<bool>,
         associate_public_ip_address: Option<bool>,
     }
+
+    AddressSpecification { private_ip_address: String, primary: bool }
 
     MetadataOptionsRequest {
         http_tokens: Option<HttpTokens>,
@@ -80,6 +84,12 @@ requests! {
         subnet_id: Option<String>,
         /// Placement.AvailabilityZone.
         availability_zone: Option<String>,
+        /// Placement.Tenancy: `default` is all there is here.
+        tenancy: Option<String>,
+        /// CreditSpecification.CpuCredits.
+        cpu_credits: Option<String>,
+        /// This account has no key pairs, so every name is unknown.
+        key_name: Option<String>,
         security_group_ids: Vec<String>,
         /// SecurityGroup.N: names, in the default VPC.
         security_groups: Vec<String>,

@@ -310,3 +310,22 @@ pub struct InstanceTypeInfo {
     pub ipv4_addresses_per_interface: u32,
     pub burstable: bool,
 }
+
+impl Volume {
+    /// The snapshot that it was made from; empty for one that began empty.
+    pub fn snapshot_id(&self) -> String {
+        self.image_id.as_deref().map(snapshot_of).unwrap_or_default()
+    }
+}
+
+impl Image {
+    /// The snapshot of its root volume.
+    pub fn snapshot_id(&self) -> String {
+        snapshot_of(&self.image_id)
+    }
+}
+
+/// This account has no snapshots of its own, so that behind an image is named after it.
+fn snapshot_of(image_id: &str) -> String {
+    image_id.replacen("ami-", "snap-", 1)
+}

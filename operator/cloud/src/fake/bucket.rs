@@ -126,6 +126,7 @@ impl Fake {
             action: call.into(),
             mutating,
             error: answer.as_ref().err().map(|error| error.code.clone()),
+            changed: mutating && answer.is_ok(),
         });
         answer
     }

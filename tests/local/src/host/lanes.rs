@@ -1,16 +1,26 @@
 //! Which order waits for which: a lane for each machine, and one for each volume's own making and ending.
+//!
+//! An order that fails is tried again until it is done or nobody waits for it any more: the model reports what it awaits for
+//! as long as it awaits it, and a command that passes its deadline on a busy host is no reason to wait for ever.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use drover_api::InstanceId;
 use drover_cloud::ec2::{HostEvent as Order, InstanceStateName, PowerOff};
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{MissedTickBehavior, interval},
+};
 
-use super::Host;
+use super::{Host, HostError};
 use crate::machine::Stop;
 
-/// Orders that wait for one machine: more than the model makes while a boot takes its 20 seconds at most.
+/// Orders that wait for one machine: more than the model makes while a boot takes the minute that it may take.
 const LANE_MAX: usize = 256;
+
+/// Between two attempts. What failed by its deadline has waited long already; what failed at once is not hammered.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// The lanes that are open, and what runs in them. Dropping it ends all of them.
 pub(super) struct Lanes {
@@ -42,10 +52,10 @@ impl Lanes {
             }
             Order::AttachVolume { instance_id, .. } => instance_id.clone(),
             Order::CreateVolume { volume_id } | Order::DeleteVolume { volume_id } => volume_id.clone(),
-            Order::DetachVolume { volume_id, instance_id, .. } => {
+            Order::DetachVolume { .. } => {
                 // Not in the machine's lane: a mounted volume keeps it waiting, and a stop must not wait behind it.
-                let (host, volume_id, instance_id) = (self.host.clone(), volume_id.clone(), instance_id.clone());
-                self.tasks.spawn(async move { host.detach(&volume_id, &instance_id).await });
+                let host = self.host.clone();
+                self.tasks.spawn(async move { host.detach(&order).await });
                 return;
             }
             Order::AddressMoved { address, .. } => address.clone(),
@@ -61,7 +71,8 @@ impl Lanes {
         if self.host.hypervisor.is_none() {
             return;
         }
-        let is_last = matches!(order, Order::DeleteVolume { .. } | Order::AddressMoved { .. });
+        // A lane of an address stays open, so that two moves of it never overtake one another; there are no more than addresses.
+        let is_last = matches!(order, Order::DeleteVolume { .. });
         let sender = self.senders.get(&lane).cloned().unwrap_or_else(|| self.open_lane(&lane));
         if sender.send(order).await.is_err() {
             tracing::error!(lane, "a lane ended early; its order is lost until the next start");
@@ -76,9 +87,7 @@ impl Lanes {
         let host = self.host.clone();
         self.tasks.spawn(async move {
             while let Some(order) = orders.recv().await {
-                if let Err(error) = host.perform(&order).await {
-                    tracing::error!(?order, %error, "an order could not be carried out");
-                }
+                carry_out(&order, || host.perform(&order), || host.awaits(&order)).await;
             }
         });
         self.senders.insert(lane.into(), sender.clone());
@@ -96,5 +105,49 @@ impl Lanes {
                 tracing::debug!(instance = %id, %error, "the plug was not pulled");
             }
         });
+    }
+}
+
+/// Attempts an order until it is done, or until it is not awaited any more. The first attempt is always made.
+async fn carry_out<A>(order: &Order, attempt: impl Fn() -> A, awaited: impl Fn() -> bool)
+where
+    A: Future<Output = Result<(), HostError>>,
+{
+    let mut pause = interval(RETRY);
+    pause.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pause.tick().await;
+    while let Err(error) = attempt().await {
+        if !awaited() {
+            tracing::warn!(?order, %error, "an order failed that nobody awaits any more");
+            return;
+        }
+        tracing::error!(?order, %error, "an order failed and is tried again");
+        pause.tick().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// How often an order is attempted that fails `failures` times and is awaited for `awaited` attempts.
+    async fn attempts(failures: u32, awaited: u32) -> u32 {
+        let made = Cell::new(0);
+        let order = Order::Stop { instance_id: "i-1".into(), power_off: PowerOff::Graceful };
+        let attempt = || {
+            made.set(made.get() + 1);
+            std::future::ready(if made.get() > failures { Ok(()) } else { Err(HostError::NoMachines) })
+        };
+        carry_out(&order, attempt, || made.get() < awaited).await;
+        made.get()
+    }
+
+    #[tokio::test]
+    async fn an_order_that_fails_is_tried_until_it_is_done_or_moot() {
+        assert_eq!(attempts(0, 0).await, 1);
+        assert_eq!(attempts(2, u32::MAX).await, 3);
+        assert_eq!(attempts(u32::MAX, 2).await, 2);
     }
 }

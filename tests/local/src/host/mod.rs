@@ -5,6 +5,7 @@
 //! graceful stop that hangs is ended by it. After a restart of drover-local every machine is dead: what ran is reported as
 //! a lost host (EC2's status checks fail, the state stays `running`), and what the model still waits for is ordered again.
 
+mod addresses;
 mod breaking;
 mod lanes;
 mod work;

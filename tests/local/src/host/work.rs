@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use drover_api::{InstanceId, VolumeId};
-use drover_cloud::ec2::{Ec2, HostEvent as Order, PowerOff, StateReason};
+use drover_cloud::ec2::{
+    AttachmentState, Ec2, HostEvent as Order, InstanceStateName, PowerOff, StateReason, VolumeState, private_dns_name,
+};
 
 use super::{Host, HostError};
-use crate::{
-    machine::{self, Hypervisor, MachineSpec, Stop, Subnet},
-    query::private_dns_name,
-};
+use crate::machine::{self, Detach, Hypervisor, MachineSpec, Stop, Subnet};
 
 /// How often a detachment is tried again while the volume is mounted.
 const DETACH_RETRY: Duration = Duration::from_secs(1);
@@ -19,10 +18,7 @@ impl Host {
         let hypervisor = self.hypervisor.as_ref().ok_or(HostError::NoMachines)?;
         match order {
             Order::Boot { instance_id } => self.boot(hypervisor, instance_id).await,
-            Order::Reboot { instance_id } => match hypervisor.reboot(&InstanceId::new(instance_id)?).await {
-                Err(machine::Error::NotRunning(_) | machine::Error::NoSuchMachine(_)) => Ok(()),
-                other => Ok(other?),
-            },
+            Order::Reboot { instance_id } => self.reboot(hypervisor, &InstanceId::new(instance_id)?).await,
             Order::Stop { instance_id, power_off } => {
                 self.power_off(hypervisor, instance_id, *power_off).await?;
                 Ok(self.cloud.change(|ec2, now| ec2.instance_powered_off(now, instance_id))?)
@@ -56,6 +52,43 @@ impl Host {
                 self.move_address(hypervisor, address, from.as_deref(), to.as_deref()).await
             }
             Order::DetachVolume { .. } | Order::GroupsReplaced { .. } | Order::StateChanged { .. } => Ok(()),
+        }
+    }
+
+    /// Whether the model still waits for what this order is to bring about.
+    pub(super) fn awaits(&self, order: &Order) -> bool {
+        self.cloud.look(|ec2, _| {
+            let is = |id: &str, state| ec2.instance(id).is_some_and(|it| it.state == state);
+            let volume_is = |id: &str, state| ec2.volume(id).is_some_and(|it| it.state == state);
+            match order {
+                Order::Boot { instance_id } => is(instance_id, InstanceStateName::Pending),
+                Order::Reboot { instance_id } => is(instance_id, InstanceStateName::Running),
+                Order::Stop { instance_id, .. } => is(instance_id, InstanceStateName::Stopping),
+                Order::Terminate { instance_id, .. } => is(instance_id, InstanceStateName::ShuttingDown),
+                Order::CreateVolume { volume_id } => volume_is(volume_id, VolumeState::Creating),
+                Order::DeleteVolume { volume_id } => volume_is(volume_id, VolumeState::Deleting),
+                Order::AttachVolume { volume_id, instance_id, .. } => {
+                    is_attachment(ec2, volume_id, instance_id, AttachmentState::Attaching)
+                }
+                Order::DetachVolume { volume_id, instance_id, .. } => {
+                    is_attachment(ec2, volume_id, instance_id, AttachmentState::Detaching)
+                }
+                // Who has an address always matters, and it is the present holder that an attempt gives it to.
+                Order::AddressMoved { .. } => true,
+                Order::GroupsReplaced { .. } | Order::StateChanged { .. } => false,
+            }
+        })
+    }
+
+    /// A machine that was ended and did not come back is a lost host; one that has not ended yet is asked again.
+    async fn reboot(&self, hypervisor: &Hypervisor, id: &InstanceId) -> Result<(), HostError> {
+        match hypervisor.reboot(id).await {
+            Ok(()) | Err(machine::Error::NotRunning(_) | machine::Error::NoSuchMachine(_)) => Ok(()),
+            Err(error) if hypervisor.pid(id).is_err() => {
+                tracing::error!(instance = %id, %error, "a machine did not come back from a reboot");
+                Ok(self.cloud.change(|ec2, now| ec2.host_lost(now, id.as_str()))?)
+            }
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -115,59 +148,27 @@ impl Host {
     }
 
     /// Tries until the device is free, the machine is off, or nobody wants it any more.
-    pub(super) async fn detach(&self, volume_id: &str, instance_id: &str) {
+    pub(super) async fn detach(&self, order: &Order) {
+        let Order::DetachVolume { volume_id, instance_id, forced } = order else { return };
+        let how = if *forced { Detach::Forced } else { Detach::WhenFree };
         let Some(hypervisor) = &self.hypervisor else { return };
         let (Ok(volume), Ok(instance)) = (VolumeId::new(volume_id), InstanceId::new(instance_id)) else { return };
         let mut pause = tokio::time::interval(DETACH_RETRY);
-        while self.is_detaching(volume_id, instance_id) {
+        while self.awaits(order) {
             pause.tick().await;
-            match hypervisor.detach(&volume, &instance).await {
+            match hypervisor.detach(&volume, &instance, how).await {
                 Err(machine::Error::VolumeInUse { .. }) => continue,
                 Ok(()) | Err(machine::Error::NotAttached { .. } | machine::Error::NoSuchMachine(_)) => {}
-                Err(error) => tracing::error!(%volume, %error, "a volume could not be detached"),
+                Err(error) => {
+                    tracing::error!(%volume, %error, "a volume could not be detached; it is tried again");
+                    continue;
+                }
             }
-            if let Err(error) = self.cloud.change(|ec2, now| ec2.volume_detached(now, volume_id)) {
-                tracing::error!(%volume, %error, "a detachment is not on disk");
+            match self.cloud.change(|ec2, now| ec2.volume_detached(now, volume_id)) {
+                Ok(()) => return,
+                Err(error) => tracing::error!(%volume, %error, "a detachment is not on disk"),
             }
-            return;
         }
-    }
-
-    fn is_detaching(&self, volume_id: &str, instance_id: &str) -> bool {
-        use drover_cloud::ec2::AttachmentState::Detaching;
-        self.cloud.look(|ec2, _| {
-            let attachment = ec2.volume(volume_id).and_then(|volume| volume.attachment.as_ref());
-            attachment.is_some_and(|at| at.instance_id == instance_id && at.state == Detaching)
-        })
-    }
-
-    async fn move_address(
-        &self,
-        hypervisor: &Hypervisor,
-        address: &str,
-        from: Option<&str>,
-        to: Option<&str>,
-    ) -> Result<(), HostError> {
-        let Ok(address) = address.parse() else { return Ok(()) };
-        let holder = |interface: Option<&str>| {
-            let id =
-                self.cloud.look(|ec2, _| Some(ec2.interface(interface?)?.attachment.as_ref()?.instance_id.clone()));
-            id.and_then(|id| InstanceId::new(id).ok())
-        };
-        let off = |error: &machine::Error| matches!(error, machine::Error::NoSuchMachine(_));
-        if let Some(id) = holder(from) {
-            hypervisor
-                .unassign_address(&id, address)
-                .await
-                .or_else(|error| if off(&error) { Ok(()) } else { Err(error) })?;
-        }
-        if let Some(id) = holder(to) {
-            hypervisor
-                .assign_address(&id, address)
-                .await
-                .or_else(|error| if off(&error) { Ok(()) } else { Err(error) })?;
-        }
-        Ok(())
     }
 
     /// What the hypervisor is asked for, and whether it is the machine's first boot. `None`: there is no such image.
@@ -197,4 +198,9 @@ impl Host {
 enum Launch {
     First,
     Again,
+}
+
+fn is_attachment(ec2: &Ec2, volume_id: &str, instance_id: &str, state: AttachmentState) -> bool {
+    let attachment = ec2.volume(volume_id).and_then(|volume| volume.attachment.as_ref());
+    attachment.is_some_and(|at| at.instance_id == instance_id && at.state == state)
 }

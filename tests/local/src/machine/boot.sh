@@ -9,7 +9,7 @@ root=$HOME_DIR/root
 tries=0
 until mount -t overlay -o "index=on,lowerdir=$LOWER,upperdir=$HOME_DIR/upper,workdir=$HOME_DIR/work" drover "$root" 2>"$HOME_DIR/mount.err"; do
     tries=$((tries + 1))
-    if [ "$tries" -ge 100 ]; then cat "$HOME_DIR/mount.err" >&2; exit 1; fi
+    if [ "$tries" -ge 1000 ]; then cat "$HOME_DIR/mount.err" >&2; exit 1; fi
     sleep 0.05
 done
 cd "$root"

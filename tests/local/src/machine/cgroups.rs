@@ -119,6 +119,12 @@ impl Cgroup {
         if path.exists() { write(&path, thawed) } else { Ok(()) }
     }
 
+    /// Whether it was asked to stand still; what does not exist was not.
+    pub(super) fn is_frozen(&self) -> bool {
+        let (path, [_, thawed]) = self.freezer();
+        fs::read_to_string(path).is_ok_and(|state| state.trim() != thawed)
+    }
+
     fn freezer(&self) -> (PathBuf, [&'static str; 2]) {
         match &self.hierarchies.freezer {
             Some(root) => (root.join(&self.path).join("freezer.state"), ["FROZEN", "THAWED"]),
@@ -152,8 +158,13 @@ impl Cgroup {
         pids
     }
 
-    /// SIGKILL to everything, once. A process that is not there any more is what is wanted, and root may kill every other.
+    /// SIGKILL to everything, once, at one moment where the kernel can do that (5.14). A process that is not there any more is what is
+    /// wanted, and root may kill every other. What is frozen or hangs in a write dies of it before it runs again.
     pub(super) fn signal_all(&self) {
+        let switch = self.hierarchies.unified.join(&self.path).join("cgroup.kill");
+        if let Err(error) = fs::write(&switch, "1") {
+            tracing::debug!(%error, "the kernel does not kill {} as one", self.path.display());
+        }
         for pid in self.processes() {
             if let Err(errno) = kill(Pid::from_raw(pid), Signal::SIGKILL) {
                 tracing::debug!(pid, %errno, "not killed");
@@ -164,7 +175,9 @@ impl Cgroup {
     /// SIGKILL to everything, until nothing is left. Returns how many processes were there at first.
     pub(super) async fn kill(&self, limit: Duration) -> Result<usize> {
         let killed = self.processes().len();
-        // A frozen process of the v1 freezer dies only when it is thawed.
+        // A frozen process of the v1 freezer dies only when it is thawed, and must have been signalled by then: a host that dies sends
+        // nothing more.
+        self.signal_all();
         self.thaw()?;
         let mut pace = Pace::new(limit);
         loop {
@@ -288,6 +301,42 @@ mod tests {
         assert!(!reaper.join().unwrap().success());
         assert_eq!(cgroup.remove(Duration::from_secs(10)).await.unwrap(), 2);
         assert!(cgroup.children().is_empty());
+    }
+
+    /// Many and often, because what this guards against is a moment.
+    #[tokio::test]
+    async fn what_is_killed_while_frozen_never_runs_again() {
+        let hierarchies = Hierarchies::of_host().unwrap();
+        for round in 0..5 {
+            let cgroup = hierarchies.cgroup(format!("drover-test-frozen-{}-{round}", std::process::id()));
+            cgroup.create(None, &[]).unwrap();
+            let enter: String = cgroup.doors().iter().map(|door| format!("echo $$ >'{}'; ", door.display())).collect();
+            let trace = tempfile::NamedTempFile::new().unwrap();
+            let script = format!("{enter}while :; do echo >>'{}'; done", trace.path().display());
+            let written = || trace.as_file().metadata().unwrap().len();
+            let mut children: Vec<_> =
+                (0..8).map(|_| std::process::Command::new("bash").args(["-c", &script]).spawn().unwrap()).collect();
+            let mut pace = Pace::new(Duration::from_secs(60));
+            while cgroup.processes().len() < children.len() || written() == 0 {
+                pace.wait(|| "the writers".into()).await.unwrap();
+            }
+            cgroup.freeze().unwrap();
+            // The freezer stops the last of them a moment after it is asked.
+            let mut before = 0;
+            while before != written() {
+                before = written();
+                pace.wait(|| "the freeze".into()).await.unwrap();
+            }
+            let reaper = std::thread::spawn(move || {
+                for child in &mut children {
+                    child.wait().unwrap();
+                }
+            });
+            cgroup.kill(Duration::from_secs(60)).await.unwrap();
+            reaper.join().unwrap();
+            cgroup.remove(Duration::from_secs(60)).await.unwrap();
+            assert_eq!(written(), before, "something ran between the thaw and its end");
+        }
     }
 
     #[test]

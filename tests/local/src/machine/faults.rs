@@ -35,25 +35,19 @@ impl Hypervisor {
         self.site.cgroup(id).thaw()
     }
 
-    /// Adds a cut. It stays through restarts of its machine until [`Hypervisor::heal`] or [`Hypervisor::heal_all`].
-    pub async fn cut(&self, cut: Cut) -> Result<()> {
-        self.change_cuts(|cuts| {
-            cuts.insert(cut);
-        })
-        .await
+    pub fn is_frozen(&self, id: &InstanceId) -> bool {
+        self.site.cgroup(id).is_frozen()
     }
 
-    /// Takes exactly this cut back; one that is not in force is no error.
-    pub async fn heal(&self, cut: &Cut) -> Result<()> {
-        self.change_cuts(|cuts| {
-            cuts.remove(cut);
-        })
-        .await
-    }
-
-    /// Takes back every cut that names the machine, on either side.
-    pub async fn heal_all(&self, id: &InstanceId) -> Result<()> {
-        self.change_cuts(|cuts| cuts.retain(|cut| cut.machine != *id && cut.peer.as_ref() != Some(id))).await
+    /// Makes the cuts in force exactly those that `wanted` says when it is its turn. They stay through restarts of their machines.
+    pub async fn cut(&self, wanted: impl FnOnce() -> BTreeSet<Cut>) -> Result<()> {
+        let mut cuts = self.site.cuts.lock().await;
+        let wanted = wanted();
+        if wanted != *cuts {
+            self.site.network.cut(&wanted).await?;
+            *cuts = wanted;
+        }
+        Ok(())
     }
 
     /// Makes every write to the volume's file system hang, and with time every read that misses the cache behind one.
@@ -71,6 +65,10 @@ impl Hypervisor {
         self.site.stalls.resume(volume, self.site.limits.command).await
     }
 
+    pub async fn is_stalled(&self, volume: &VolumeId) -> bool {
+        self.site.stalls.has(volume).await
+    }
+
     /// Leaves no free block in the volume's file system, those reserved for root included.
     pub async fn fill_volume(&self, volume: &VolumeId) -> Result<()> {
         let (machine, pid, minor) = self.mounted(volume)?;
@@ -78,11 +76,14 @@ impl Hypervisor {
         self.must(&machine, &["sh", "-euc", FILL_SCRIPT, "fill", &mount, FILLER]).await
     }
 
-    /// Gives the blocks back.
+    /// Gives the blocks back, also where no machine has the volume mounted by now.
     pub async fn empty_volume(&self, volume: &VolumeId) -> Result<()> {
-        let (machine, pid, minor) = self.mounted(volume)?;
-        let mount = mount_point(pid, minor)?.ok_or_else(|| Error::NotMounted(volume.clone()))?;
-        self.must(&machine, &["rm", "-f", &format!("{mount}/{FILLER}")]).await
+        if let Ok((machine, pid, minor)) = self.mounted(volume)
+            && let Some(mount) = mount_point(pid, minor)?
+        {
+            return self.must(&machine, &["rm", "-f", &format!("{mount}/{FILLER}")]).await;
+        }
+        self.site.volumes.on_host(volume, "rm -f \"$1\"", &[FILLER]).await
     }
 
     async fn must(&self, id: &InstanceId, argv: &[&str]) -> Result<()> {
@@ -102,16 +103,5 @@ impl Hypervisor {
         let (machine, minor) = self.site.volumes.held(volume).ok_or_else(|| Error::NotMounted(volume.clone()))?;
         let pid = self.pid(&machine)?;
         Ok((machine, pid, minor))
-    }
-
-    async fn change_cuts(&self, change: impl FnOnce(&mut BTreeSet<Cut>)) -> Result<()> {
-        let mut cuts = self.site.cuts.lock().await;
-        let mut wanted = cuts.clone();
-        change(&mut wanted);
-        if wanted != *cuts {
-            self.site.network.cut(&wanted).await?;
-            *cuts = wanted;
-        }
-        Ok(())
     }
 }

@@ -8,7 +8,7 @@ use super::command;
 use super::spec::{Error, Limits, Result};
 
 /// With the Debian package that has each.
-const TOOLS: [(&str, &str); 9] = [
+const TOOLS: [(&str, &str); 8] = [
     ("bash", "bash"),
     ("ip", "iproute2"),
     ("losetup", "mount"),
@@ -17,7 +17,6 @@ const TOOLS: [(&str, &str); 9] = [
     ("setpriv", "util-linux"),
     ("unshare", "util-linux"),
     ("fsfreeze", "util-linux"),
-    ("kill", "procps"),
 ];
 
 /// `fs.inotify.max_user_instances` is 128 by default and shared by all that root runs, in every machine. A machine's systemd, journald,

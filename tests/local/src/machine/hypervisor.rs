@@ -17,7 +17,7 @@ use super::host;
 use super::names::{Names, device_link};
 use super::network::Network;
 use super::site::{Site, free_node};
-use super::spec::{Config, Error, HostEvent, MachineSpec, Metadata, Output, Result, Stop, Swept};
+use super::spec::{Config, Detach, Error, HostEvent, MachineSpec, Metadata, Output, Result, Stop, Swept};
 use super::stall::Stalls;
 use super::sweep;
 use super::volumes::{self, Device, Volumes};
@@ -85,6 +85,10 @@ impl Hypervisor {
             return Err(Error::AlreadyRunning(spec.id.clone()));
         }
         host::room(self.site.names.dir(), &self.site.limits)?;
+        if !bay.devices.is_empty() {
+            // An end that failed half the way left them.
+            self.site.dismantle(&machine, &mut bay).await?;
+        }
         machine.ending.store(false, Ordering::SeqCst);
         bay.spec = spec.clone();
         self.site.power_on(&machine, &mut bay).await
@@ -163,22 +167,25 @@ impl Hypervisor {
     }
 
     /// Gives a running machine a secondary address; what had it before loses it first ([`Hypervisor::unassign_address`]). Inside it is
-    /// configured at once, as the network agents of EC2's images do. At a boot the addresses are those that [`Metadata`] tells.
+    /// configured at once, as the network agents of EC2's images do. At a boot the addresses are those that [`Metadata`] tells. After an
+    /// error this and its reverse may be tried again.
     pub async fn assign_address(&self, id: &InstanceId, address: Ipv4Addr) -> Result<()> {
         let machine = self.site.machine(id)?;
         let mut bay = machine.bay.lock().await;
-        if bay.secondary.insert(address) && bay.live.is_some() {
-            self.site.network.address(id, "add", address, &self.site.running()).await?;
+        if !bay.secondary.contains(&address) && bay.live.is_some() {
+            self.site.network.give(id, address, &self.site.running()).await?;
         }
+        bay.secondary.insert(address);
         Ok(())
     }
 
     pub async fn unassign_address(&self, id: &InstanceId, address: Ipv4Addr) -> Result<()> {
         let machine = self.site.machine(id)?;
         let mut bay = machine.bay.lock().await;
-        if bay.secondary.remove(&address) && bay.live.is_some() {
-            self.site.network.address(id, "del", address, &self.site.running()).await?;
+        if bay.secondary.contains(&address) && bay.live.is_some() {
+            self.site.network.take(id, address, &self.site.running()).await?;
         }
+        bay.secondary.remove(&address);
         Ok(())
     }
 
@@ -192,7 +199,7 @@ impl Hypervisor {
         self.site.volumes.delete(volume)
     }
 
-    /// Attaches a volume: a running machine sees it at once, a stopped one when it boots.
+    /// Attaches a volume: a running machine sees it at once, a stopped one when it boots. After an error it may be tried again.
     pub async fn attach(&self, volume: &VolumeId, id: &InstanceId) -> Result<()> {
         let machine = self.site.machine(id)?;
         let mut bay = machine.bay.lock().await;
@@ -200,28 +207,34 @@ impl Hypervisor {
             return Ok(());
         }
         if bay.live.is_some() {
-            let node = free_node(&bay.devices);
-            let device = self.site.volumes.bind(volume, &node, id).await?;
-            if let Err(error) = self.inside(id, volumes::SHOW, &device).await {
-                self.site.volumes.unbind(&device).await?;
-                return Err(error);
-            }
-            bay.devices.push(device);
+            let device = match bay.devices.iter().find(|device| device.volume == *volume) {
+                // Bound by an attempt that got no further: it hung in a frozen machine, for example.
+                Some(device) => device.clone(),
+                None => {
+                    let device = self.site.volumes.bind(volume, &free_node(&bay.devices), id).await?;
+                    bay.devices.push(device.clone());
+                    device
+                }
+            };
+            self.inside(id, volumes::SHOW, &device).await?;
         }
         bay.spec.volumes.push(volume.clone());
         Ok(())
     }
 
-    /// Errors: [`Error::VolumeInUse`] while it is mounted inside: EC2's own detachment hangs there, in `busy`.
-    pub async fn detach(&self, volume: &VolumeId, id: &InstanceId) -> Result<()> {
+    /// Errors: [`Error::VolumeInUse`] while it is mounted inside, unless it is torn away: EC2's own detachment hangs there, in `busy`.
+    pub async fn detach(&self, volume: &VolumeId, id: &InstanceId, how: Detach) -> Result<()> {
         let machine = self.site.machine(id)?;
         let mut bay = machine.bay.lock().await;
-        if !bay.spec.volumes.contains(volume) {
+        let bound = bay.devices.iter().any(|device| device.volume == *volume);
+        if !bay.spec.volumes.contains(volume) && !bound {
             return Err(Error::NotAttached { volume: volume.clone(), instance: id.clone() });
         }
         if let Some(index) = bay.devices.iter().position(|device| device.volume == *volume) {
             let device = bay.devices[index].clone();
-            if volumes::busy(&device)? {
+            if how == Detach::Forced {
+                self.tear_away(&device, id).await?;
+            } else if volumes::busy(&device)? {
                 return Err(Error::VolumeInUse {
                     volume: volume.clone(),
                     by: format!("a file system mounted in {id}"),

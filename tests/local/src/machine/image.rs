@@ -32,11 +32,7 @@ impl Images {
     pub async fn build(cache: &Path) -> Result<Images> {
         let failed = |source| Error::Io { what: format!("cannot write the recipe to {}", cache.display()), source };
         fs::create_dir_all(cache).map_err(failed)?;
-        // Named by its content: another version's recipe beside it is another file.
-        let recipe = cache.join(format!("build-{}.sh", short_hash(RECIPE.as_bytes(), 16)));
-        fs::write(&recipe, RECIPE)
-            .and_then(|()| fs::set_permissions(&recipe, fs::Permissions::from_mode(0o755)))
-            .map_err(failed)?;
+        let recipe = write_recipe(cache).map_err(failed)?;
         let (recipe, cache) = (recipe.to_string_lossy(), cache.to_string_lossy());
         let printed = command::run(&["bash", &recipe, &cache], BUILD_MAX).await.map_err(last_lines)?;
         Images::at(Path::new(printed.trim()))
@@ -61,6 +57,20 @@ impl Images {
     }
 }
 
+/// Named by its content: another version's recipe beside it is another file. A shell reads its script while it runs it, so one that is
+/// there may be under execution and is not written again, and it gets its name when it is whole.
+fn write_recipe(cache: &Path) -> std::io::Result<PathBuf> {
+    let recipe = cache.join(format!("build-{}.sh", short_hash(RECIPE.as_bytes(), 16)));
+    if fs::read(&recipe).is_ok_and(|there| there == RECIPE.as_bytes()) {
+        return Ok(recipe);
+    }
+    let staged = cache.join(format!("build-{}.new", std::process::id()));
+    fs::write(&staged, RECIPE)?;
+    fs::set_permissions(&staged, fs::Permissions::from_mode(0o755))?;
+    fs::rename(&staged, &recipe)?;
+    Ok(recipe)
+}
+
 /// A failed build prints hundreds of lines; the last ones say why.
 fn last_lines(error: Error) -> Error {
     match error {
@@ -69,5 +79,29 @@ fn last_lines(error: Error) -> Error {
             Error::Command { command, status, stderr: lines[lines.len().saturating_sub(8)..].join("\n") }
         }
         error => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn a_recipe_that_another_shell_may_be_executing_is_not_written_again() {
+        let cache = tempfile::tempdir().unwrap();
+        let recipe = write_recipe(cache.path()).unwrap();
+        let before = fs::metadata(&recipe).unwrap();
+        assert_eq!(write_recipe(cache.path()).unwrap(), recipe);
+        let after = fs::metadata(&recipe).unwrap();
+        assert_eq!((before.ino(), before.mtime_nsec()), (after.ino(), after.mtime_nsec()));
+
+        // One that is not whole is replaced, and never written into.
+        fs::write(&recipe, &RECIPE[..100]).unwrap();
+        write_recipe(cache.path()).unwrap();
+        assert_eq!(fs::read_to_string(&recipe).unwrap(), RECIPE);
+        assert_ne!(fs::metadata(&recipe).unwrap().ino(), before.ino());
+        assert_eq!(fs::read_dir(cache.path()).unwrap().count(), 1);
     }
 }

@@ -25,6 +25,7 @@ mod site;
 mod spec;
 mod stall;
 mod sweep;
+mod tear;
 #[cfg(test)]
 mod tests;
 mod volumes;
@@ -32,8 +33,9 @@ mod volumes;
 pub use enter::entrance_to;
 pub use hypervisor::Hypervisor;
 pub use image::Images;
+pub use network::first_free;
 pub use spec::{
-    Config, Cut, Direction, Error, HostEvent, Image, Limits, MachineSpec, Metadata, MetadataView, Output, Result,
-    RoleCredentials, RoleView, Stop, Subnet, Swept,
+    Config, Cut, Detach, Direction, Error, HostEvent, Image, Limits, MachineSpec, Metadata, MetadataView, Output,
+    Result, RoleCredentials, RoleView, Stop, Subnet, Swept,
 };
 pub use sweep::sweep;

@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::command;
 use super::names::{INTERFACE, Names, port};
-use super::spec::{Cut, Direction, Error, MachineSpec, Result, Subnet};
+use super::spec::{Cut, Direction, Error, Limits, MachineSpec, Result, Subnet};
 
 /// Where the metadata service answers, inside each machine: on its loopback interface, so that no cut reaches it.
 pub(super) const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
@@ -41,8 +41,7 @@ impl Network {
 
     /// Makes the switch and the host's cable into it. Refuses a range that the host already routes elsewhere.
     pub(super) async fn open(&self) -> Result<()> {
-        let routes = command::run(&["ip", "-j", "-4", "route", "show", "table", "all"], self.limit).await?;
-        refuse_collision(&self.range, &routes)?;
+        refuse_collision(&self.range, &routes(self.limit).await?)?;
         let (switch, link) = (self.names.switch(), self.names.host_link());
         command::run(&["ip", "netns", "add", &switch], self.limit).await?;
         let inside = format!(
@@ -92,17 +91,28 @@ impl Network {
         Ok(())
     }
 
-    /// Moves a secondary address to or from a machine that runs, and makes its neighbours forget where it was.
-    pub(super) async fn address(
-        &self,
-        instance: &InstanceId,
-        verb: &str,
-        address: Ipv4Addr,
-        others: &[InstanceId],
-    ) -> Result<()> {
-        let address_32 = format!("{address}/32");
-        let namespace = self.names.namespace(instance);
-        command::run(&["ip", "-n", &namespace, "addr", verb, &address_32, "dev", INTERFACE], self.limit).await?;
+    /// Gives a secondary address to a machine that runs, which may have it already.
+    pub(super) async fn give(&self, instance: &InstanceId, address: Ipv4Addr, others: &[InstanceId]) -> Result<()> {
+        let (address_32, namespace) = (format!("{address}/32"), self.names.namespace(instance));
+        command::run(&["ip", "-n", &namespace, "addr", "replace", &address_32, "dev", INTERFACE], self.limit).await?;
+        self.forget(instance, address, others).await
+    }
+
+    /// Takes it from a machine that runs, which may have lost it already.
+    pub(super) async fn take(&self, instance: &InstanceId, address: Ipv4Addr, others: &[InstanceId]) -> Result<()> {
+        let (address_32, namespace) = (format!("{address}/32"), self.names.namespace(instance));
+        let taken =
+            command::run(&["ip", "-n", &namespace, "addr", "del", &address_32, "dev", INTERFACE], self.limit).await;
+        match taken {
+            Err(Error::Command { stderr, .. }) if stderr.contains("Address not found") => {}
+            Err(Error::Command { stderr, .. }) if stderr.contains("Cannot assign requested address") => {}
+            other => drop(other?),
+        }
+        self.forget(instance, address, others).await
+    }
+
+    /// Makes the neighbours forget where an address was.
+    async fn forget(&self, instance: &InstanceId, address: Ipv4Addr, others: &[InstanceId]) -> Result<()> {
         let address = address.to_string();
         for other in others.iter().filter(|other| *other != instance) {
             let namespace = self.names.namespace(other);
@@ -125,6 +135,29 @@ impl Network {
             .map_err(missing)?;
         Ok(())
     }
+}
+
+/// The first of these ranges that the host routes nowhere yet.
+///
+/// Errors: [`Error::Unfit`] that names the last one's collision.
+pub async fn first_free(ranges: &[Subnet]) -> Result<Subnet> {
+    first_without_collision(ranges, &routes(Limits::default().command).await?)
+}
+
+fn first_without_collision(ranges: &[Subnet], routes: &str) -> Result<Subnet> {
+    let mut outcome = Err(Error::Unfit("there is no range to choose from".into()));
+    for range in ranges {
+        outcome = refuse_collision(range, routes).map(|()| *range);
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome
+}
+
+/// JSON.
+async fn routes(limit: Duration) -> Result<String> {
+    command::run(&["ip", "-j", "-4", "route", "show", "table", "all"], limit).await
 }
 
 fn missing_nft() -> Error {
@@ -171,7 +204,8 @@ fn refuse_collision(range: &Subnet, routes: &str) -> Result<()> {
         let (Ok(address), Ok(prefix)) = (address.parse(), prefix.parse::<u8>()) else { continue };
         if prefix >= 8 && range.overlaps(&Subnet { address, prefix }) {
             return Err(Error::Unfit(format!(
-                "the machines' network {range} collides with the host's route to {} by {}; choose another range",
+                "the machines' network {range} collides with the host's route to {} by {}; name another with `up --network` \
+                 (an account keeps its network: `down` ends it)",
                 route.dst, route.dev
             )));
         }
@@ -198,6 +232,15 @@ mod tests {
             let error = refuse_collision(&range, &routes).unwrap_err().to_string();
             assert!(error.contains(taken) && error.contains("tun0"), "{error}");
         }
+    }
+
+    #[test]
+    fn the_first_range_is_chosen_that_the_host_does_not_route() {
+        let [a, b, c] = [1, 2, 3].map(|n| Subnet { address: Ipv4Addr::new(10, n, 0, 0), prefix: 16 });
+        let routes = r#"[{"dst":"10.1.7.0/24","dev":"x"},{"dst":"10.3.0.1","dev":"y"}]"#;
+        assert_eq!(first_without_collision(&[a, b, c], routes).unwrap(), b);
+        let error = first_without_collision(&[a, c], routes).unwrap_err().to_string();
+        assert!(error.contains("10.3.0.1") && error.contains("--network"), "{error}");
     }
 
     #[test]

@@ -108,8 +108,11 @@ impl Site {
     }
 
     pub(super) async fn kill(&self, id: &InstanceId) -> Result<()> {
+        let cgroup = self.cgroup(id);
+        // First: a write that a stalled disk held back must not be acknowledged when the disk is let go.
+        cgroup.signal_all();
         self.stalls.end(id, self.limits.command).await?;
-        self.cgroup(id).kill(self.limits.command).await.map(drop)
+        cgroup.kill(self.limits.command).await.map(drop)
     }
 
     /// Asks systemd to end by a signal and waits until the machine has ended or the patience has. A systemd that is only just starting does
@@ -118,9 +121,11 @@ impl Site {
         let Some(live) = &bay.live else { return Ok(()) };
         let pid = live.running.pid.to_string();
         let mut ended = live.running.ended.clone();
+        // The shell's own kill: real-time signals have no name in nix, and the program is in a package that a host may not have.
+        let kill = ["bash", "-c", "kill -s \"$1\" \"$2\"", "kill", signal, &pid];
         let ask = async {
             loop {
-                command::output(&["kill", "-s", signal, &pid], "", self.limits.command).await?;
+                command::output(&kill, "", self.limits.command).await?;
                 if tokio::time::timeout(ASK_AGAIN, ended.wait_for(Option::is_some)).await.is_ok() {
                     return Ok(());
                 }
@@ -197,7 +202,7 @@ impl Site {
         Ok(Live { running, _service: service })
     }
 
-    /// Removes everything a boot made, however far it came, and tells the first thing that could not be removed.
+    /// Removes everything a boot made, however far it came, and tells the first thing that could not be removed. It may be tried again.
     pub(super) async fn dismantle(&self, machine: &Machine, bay: &mut Bay) -> Result<()> {
         let cgroup = self.cgroup(&machine.id);
         self.kill(&machine.id).await?;
@@ -215,7 +220,10 @@ impl Site {
         bay.live = None;
         let mut outcome = Ok(());
         for device in std::mem::take(&mut bay.devices) {
-            outcome = outcome.and(self.volumes.unbind(&device).await);
+            if let Err(error) = self.volumes.unbind(&device).await {
+                bay.devices.push(device);
+                outcome = outcome.and(Err(error));
+            }
         }
         outcome = outcome.and(self.network.unplug(&machine.id).await);
         outcome.and(cgroup.remove(self.limits.command).await.map(drop))

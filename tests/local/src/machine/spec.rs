@@ -77,6 +77,14 @@ pub enum Stop {
     Forced,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detach {
+    /// Only what no file system is mounted from.
+    WhenFree,
+    /// Force: also what is in use. What has it open ends.
+    Forced,
+}
+
 /// What a machine did without being asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostEvent {
@@ -224,9 +232,10 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
-            boot: Duration::from_secs(20),
+            // Two seconds on an idle host; a bound is for what hangs, not for what is slow on a busy one.
+            boot: Duration::from_secs(60),
             graceful_stop: Duration::from_secs(90),
-            command: Duration::from_secs(20),
+            command: Duration::from_secs(60),
             memory_reserve: 512 << 20,
             disk_reserve: 1 << 30,
         }

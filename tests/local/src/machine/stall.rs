@@ -12,6 +12,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use drover_api::{InstanceId, VolumeId};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio::sync::{Mutex, oneshot};
 
 use super::cgroups::Cgroup;
@@ -69,6 +71,10 @@ impl Stalls {
         Ok(())
     }
 
+    pub(super) async fn has(&self, volume: &VolumeId) -> bool {
+        self.kept.lock().await.contains_key(volume)
+    }
+
     /// Lets a volume go on; what is not stalled goes on already.
     pub(super) async fn resume(&self, volume: &VolumeId, limit: Duration) -> Result<()> {
         let keeper = self.kept.lock().await.remove(volume);
@@ -78,7 +84,7 @@ impl Stalls {
         }
     }
 
-    /// Lets everything of a machine go on, before it is killed: a process that hangs in a write cannot be.
+    /// Lets everything of a machine go on that was killed: a process that hangs in a write ends only then.
     pub(super) async fn end(&self, machine: &InstanceId, limit: Duration) -> Result<()> {
         let stalled: Vec<VolumeId> = self
             .kept
@@ -107,9 +113,16 @@ pub(super) struct Place<'a> {
 
 impl Keeper {
     async fn end(self, limit: Duration) -> Result<()> {
-        command::output(&["kill", "-s", "TERM", &self.pid.to_string()], "", limit).await?;
+        tell_to_end(self.pid.cast_signed());
         let waited = tokio::time::timeout(limit, self.ended).await;
         waited.map(drop).map_err(|_| Error::Deadline { command: "thawing a stalled volume".into(), limit })
+    }
+}
+
+/// One that has ended already was told, or ends by itself.
+fn tell_to_end(pid: i32) {
+    if let Err(errno) = kill(Pid::from_raw(pid), Signal::SIGTERM) {
+        tracing::debug!(pid, %errno, "not told to end");
     }
 }
 
@@ -167,7 +180,7 @@ pub(super) async fn sweep(cgroup: &Cgroup, devices: &[PathBuf], limit: Duration)
     let found = keepers.processes().len();
     while let [first, ..] = keepers.processes()[..] {
         // The one that sleeps for the keeper is told too and simply ends.
-        command::output(&["kill", "-s", "TERM", &first.to_string()], "", limit).await?;
+        tell_to_end(first);
         pace.wait(|| "thawing volumes that a crash left stalled".into()).await?;
     }
     for device in devices {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use drover_api::{InstanceId, VolumeId};
 use serde::Deserialize;
+use tokio::sync::RwLock;
 
 use super::command;
 use super::names::{Names, device_link};
@@ -34,10 +35,14 @@ pub(super) struct Volumes {
     limit: Duration,
     /// Which machine that runs has which volume, and as which device; no device while it is being bound.
     holders: Mutex<BTreeMap<VolumeId, (InstanceId, Option<u32>)>>,
+    /// Held alone while the host itself has a volume bound that no machine runs with: a file behind two devices would be corrupted.
+    host_alone: RwLock<()>,
 }
 
-/// Run inside a machine with node, minor and link: makes the device and the link that udev would make.
-pub(super) const SHOW: &str = "mknod -m 660 \"/dev/$1\" b 7 \"$2\"; ln -s \"../../$1\" \"/dev/disk/by-id/$3\"";
+/// Run inside a machine with node, minor and link: makes the device and the link that udev would make. An earlier run may have come half
+/// the way.
+pub(super) const SHOW: &str =
+    "rm -f \"/dev/$1\"; mknod -m 660 \"/dev/$1\" b 7 \"$2\"; ln -sfn \"../../$1\" \"/dev/disk/by-id/$3\"";
 /// The reverse.
 pub(super) const HIDE: &str = "rm -f \"/dev/disk/by-id/$3\" \"/dev/$1\"";
 
@@ -50,7 +55,7 @@ impl Device {
 
 impl Volumes {
     pub(super) fn new(names: Names, limit: Duration) -> Volumes {
-        Volumes { names, limit, holders: Mutex::default() }
+        Volumes { names, limit, holders: Mutex::default(), host_alone: RwLock::default() }
     }
 
     /// A volume of zeros that takes no space until it is written. Creating it again changes nothing.
@@ -91,6 +96,7 @@ impl Volumes {
         if !path.exists() {
             return Err(Error::NoSuchVolume(volume.clone()));
         }
+        let _shared = self.host_alone.read().await;
         match self.holders().entry(volume.clone()) {
             Entry::Occupied(held) => {
                 return Err(Error::VolumeInUse { volume: volume.clone(), by: held.get().0.to_string() });
@@ -103,6 +109,32 @@ impl Volumes {
             Err(_) => self.holders().remove(volume),
         };
         bound
+    }
+
+    /// Runs a script of the host's with the volume's file system in its working directory, mounted for this script alone: for what is to be
+    /// done to a volume that no machine has mounted.
+    pub(super) async fn on_host(&self, volume: &VolumeId, script: &str, arguments: &[&str]) -> Result<()> {
+        let _alone = self.host_alone.write().await;
+        let path = self.names.volume_file(volume);
+        let (host, bound) = match self.held(volume) {
+            Some((_, minor)) => (PathBuf::from(format!("/dev/loop{minor}")), None),
+            None if !path.exists() => return Err(Error::NoSuchVolume(volume.clone())),
+            None => {
+                let device = self.bind_file(volume, &path, "").await?;
+                (device.host.clone(), Some(device))
+            }
+        };
+        // The mount point is any directory: it is covered only in the script's own namespace.
+        let (place, device) = (self.names.volumes_dir(), text(&host)?);
+        let script = format!("mount \"$1\" \"$2\"; cd \"$2\"; shift 2; {script}");
+        let mut argv = vec!["unshare", "--mount", "--propagation", "private", "sh", "-euc", &script, "volume"];
+        argv.extend([device, text(&place)?]);
+        argv.extend(arguments);
+        let done = command::run(&argv, self.limit).await;
+        if let Some(device) = bound {
+            self.unbind(&device).await?;
+        }
+        done.map(drop)
     }
 
     async fn bind_file(&self, volume: &VolumeId, path: &Path, node: &str) -> Result<Device> {

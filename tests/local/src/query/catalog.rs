@@ -5,7 +5,7 @@ use drover_cloud::ec2::{
     Page,
 };
 
-use super::{Reader, Wire, Xml, filters, paged, timestamp, volumes::snapshot_of, write_tags};
+use super::{Reader, Wire, Xml, filters, paged, write_tags};
 
 impl Wire for DescribeAvailabilityZones {
     fn read(form: &Reader<'_>) -> Result<Self, ApiError> {
@@ -41,7 +41,7 @@ impl Wire for DescribeImages {
             xml.text("imageLocation", format!("{}/{}", image.owner_id, image.name));
             xml.text("imageState", "available");
             xml.text("imageOwnerId", &image.owner_id);
-            xml.text("creationDate", timestamp(image.creation_date).strftime("%Y-%m-%dT%H:%M:%S.000Z"));
+            xml.time("creationDate", image.creation_date);
             xml.text("isPublic", false);
             xml.text("architecture", image.architecture);
             xml.text("imageType", "machine");
@@ -54,7 +54,7 @@ impl Wire for DescribeImages {
             xml.items("blockDeviceMapping", [image], |xml, image| {
                 xml.text("deviceName", &image.root_device_name);
                 xml.element("ebs", |xml| {
-                    xml.text("snapshotId", snapshot_of(&image.image_id));
+                    xml.text("snapshotId", image.snapshot_id());
                     xml.text("volumeSize", image.root_size_gib);
                     xml.text("volumeType", "gp3");
                     xml.text("deleteOnTermination", true);

@@ -42,7 +42,7 @@ impl Endpoint {
         let (parts, body) = request.into_parts();
         let (action, target, answer) = match receive(body).await {
             Ok(body) => self.perform(&parts, &body, &request_id),
-            Err(error) => (String::new(), String::new(), Answer { result: Err(error), mutating: false }),
+            Err(error) => (String::new(), String::new(), Answer::refused(error, false)),
         };
         let reply_lost = self.lost.takes_reply(&action);
         let (status, error, xml) = match answer.result {
@@ -59,6 +59,7 @@ impl Endpoint {
             action,
             access_key: signing_key(&parts.headers),
             mutating: answer.mutating,
+            changed: answer.changed,
             status: status.as_u16(),
             error,
             reply_lost,
@@ -75,7 +76,6 @@ impl Endpoint {
 
     /// The action's name and what it was about, for the log, and the answer.
     fn perform(&self, parts: &Parts, body: &[u8], request_id: &str) -> (String, String, Answer) {
-        let refused = |error| Answer { result: Err(error), mutating: false };
         // The Query API takes its parameters from the body of a POST or from the query of a GET.
         let request = match parts.method {
             Method::GET => Request::parse(parts.uri.query().unwrap_or_default().as_bytes()),
@@ -87,14 +87,16 @@ impl Endpoint {
             .map_or_else(|_| Default::default(), |request| (request.action().to_owned(), request.target()));
         let signed = Signed { method: &parts.method, uri: &parts.uri, headers: &parts.headers, body };
         let answer = match sigv4::verify(signed, &self.keys, &self.region, "ec2", clock::now()) {
-            Err(error) => Answer { result: Err(refusal(&error)), mutating: is_mutating(&action) },
+            Err(error) => Answer::refused(refusal(&error), is_mutating(&action)),
             Ok(key) => match request {
-                Err(error) => refused(error),
+                Err(error) => Answer::refused(error, false),
                 Ok(request) => {
                     let called = self.cloud.call(&Caller::Operator(key.access_key), &request, request_id);
                     called.unwrap_or_else(|error| {
                         tracing::error!(%error, "a change of the account is not on disk");
-                        refused(ApiError::new("InternalError", "An internal error has occurred"))
+                        // It is in memory, and with the next change that can be written it will be kept.
+                        let error = ApiError::new("InternalError", "An internal error has occurred");
+                        Answer { result: Err(error), mutating: is_mutating(&action), changed: is_mutating(&action) }
                     })
                 }
             },

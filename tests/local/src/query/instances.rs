@@ -2,14 +2,11 @@
 
 use drover_cloud::ec2::{
     ApiError, BlockDevice, CheckStatus, DescribeInstanceStatus, DescribeInstances, DescribedInstance,
-    InstanceStateChange, InstanceStateName, InstanceStatus, Page, RebootInstances, Reservation, StartInstances,
-    StopInstances, TerminateInstances, VolumeAttachment,
+    InstanceStateChange, InstanceStateName, InstanceStatus, PLATFORM_DETAILS, Page, RebootInstances, Reservation,
+    StartInstances, StopInstances, TerminateInstances, USAGE_OPERATION, VolumeAttachment, private_dns_name,
 };
 
-use super::{
-    Reader, Wire, Xml, network::write_interface, paged, private_dns_name, timestamp, write_done, write_groups,
-    write_tags,
-};
+use super::{Reader, Wire, Xml, network::write_interface, paged, write_done, write_groups, write_tags};
 
 impl Wire for DescribeInstances {
     fn read(form: &Reader<'_>) -> Result<Self, ApiError> {
@@ -115,7 +112,7 @@ fn write_instance(xml: &mut Xml, described: &DescribedInstance) {
     xml.text("amiLaunchIndex", instance.ami_launch_index);
     xml.items("productCodes", [""; 0], |xml, code| xml.text("productCode", code));
     xml.text("instanceType", &instance.instance_type);
-    xml.time("launchTime", timestamp(instance.launch_time));
+    xml.time("launchTime", instance.launch_time);
     xml.element("placement", |xml| {
         xml.text("availabilityZone", &instance.zone);
         xml.text("groupName", "");
@@ -172,8 +169,8 @@ fn write_options(xml: &mut Xml, described: &DescribedInstance) {
     xml.element("hibernationOptions", |xml| xml.text("configured", false));
     xml.element("enclaveOptions", |xml| xml.text("enabled", false));
     xml.element("maintenanceOptions", |xml| xml.text("autoRecovery", instance.auto_recovery));
-    xml.text("platformDetails", "Linux/UNIX");
-    xml.text("usageOperation", "RunInstances");
+    xml.text("platformDetails", PLATFORM_DETAILS);
+    xml.text("usageOperation", USAGE_OPERATION);
 }
 
 /// `blockDeviceMapping`, of an instance and as an attribute.
@@ -183,7 +180,7 @@ pub(super) fn write_block_devices(xml: &mut Xml, devices: &[(BlockDevice, Volume
         xml.element("ebs", |xml| {
             xml.text("volumeId", &device.volume_id);
             xml.text("status", attachment.state);
-            xml.time("attachTime", timestamp(attachment.attach_time));
+            xml.time("attachTime", attachment.attach_time);
             xml.text("deleteOnTermination", attachment.delete_on_termination);
         });
     });

@@ -2,8 +2,8 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use drover_cloud::ec2::{
-    ApiError, AttributeValue, BlockDeviceMapping, DescribeInstanceAttribute, EbsBlockDevice, InstanceAttribute,
-    InstanceChange, InstanceProfileSpecification, InterfaceSpecification, MetadataOptionsRequest,
+    AddressSpecification, ApiError, AttributeValue, BlockDeviceMapping, DescribeInstanceAttribute, EbsBlockDevice,
+    InstanceAttribute, InstanceChange, InstanceProfileSpecification, InterfaceSpecification, MetadataOptionsRequest,
     ModifyInstanceAttribute, Reservation, RunInstances,
 };
 
@@ -46,6 +46,9 @@ impl Wire for RunInstances {
             client_token: form.optional("ClientToken")?,
             subnet_id: form.optional("SubnetId")?,
             availability_zone: form.optional("Placement.AvailabilityZone")?,
+            tenancy: form.optional("Placement.Tenancy")?,
+            cpu_credits: form.optional("CreditSpecification.CpuCredits")?,
+            key_name: form.optional("KeyName")?,
             security_group_ids: form.list("SecurityGroupId")?,
             security_groups: form.list("SecurityGroup")?,
             private_ip_address: form.optional("PrivateIpAddress")?,
@@ -75,6 +78,12 @@ fn read_interface(interface: &Reader<'_>) -> Result<InterfaceSpecification, Malf
         subnet_id: interface.optional("SubnetId")?,
         groups: interface.list("SecurityGroupId")?,
         private_ip_address: interface.optional("PrivateIpAddress")?,
+        private_ip_addresses: interface.structures("PrivateIpAddresses", |address| {
+            Ok(AddressSpecification {
+                private_ip_address: address.required("PrivateIpAddress")?,
+                primary: address.optional("Primary")?.unwrap_or(false),
+            })
+        })?,
         description: interface.optional("Description")?,
         delete_on_termination: interface.optional("DeleteOnTermination")?,
         associate_public_ip_address: interface.optional("AssociatePublicIpAddress")?,

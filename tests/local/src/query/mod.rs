@@ -20,7 +20,6 @@ pub use endpoint::Endpoint;
 use drover_api::Millis;
 use drover_cloud::ec2::{self, ApiError, Caller, Ec2, Mode};
 use form::{Form, Malformed, Reader, Value};
-use jiff::Timestamp;
 use xml::Xml;
 
 /// The one version of the API that is spoken here.
@@ -47,6 +46,15 @@ pub struct Answer {
     pub result: Result<String, ApiError>,
     /// Whether the account was to be changed: a mutating action that was no dry run.
     pub mutating: bool,
+    /// Whether it was changed, or may have been: an error can come after a change.
+    pub changed: bool,
+}
+
+impl Answer {
+    /// A refusal before the account was asked.
+    fn refused(error: ApiError, mutating: bool) -> Self {
+        Self { result: Err(error), mutating, changed: false }
+    }
 }
 
 impl Request {
@@ -81,7 +89,7 @@ macro_rules! actions {
         pub fn call(ec2: &mut Ec2, now: Millis, caller: &Caller, request: &Request, request_id: &str) -> Answer {
             match request.action.as_str() {
                 $(stringify!($action) => run::<ec2::$action>(ec2, now, caller, request, request_id),)*
-                unknown => Answer { result: Err(ApiError::unknown_action(unknown)), mutating: false },
+                unknown => Answer::refused(ApiError::unknown_action(unknown), false),
             }
         }
     };
@@ -107,11 +115,13 @@ fn run<A: Wire>(ec2: &mut Ec2, now: Millis, caller: &Caller, request: &Request, 
     };
     let (action, mode) = match read() {
         Ok(read) => read,
-        Err(error) => return Answer { result: Err(error), mutating: A::MUTATING },
+        Err(error) => return Answer::refused(error, A::MUTATING),
     };
     let reply = ec2.call(now, caller, mode, &action);
     let written = reply.map(|reply| Xml::response(A::NAME, request_id, |xml| A::write(&reply, xml)));
-    Answer { result: written, mutating: A::MUTATING && mode == Mode::Run }
+    // The log of this cloud is `Calls`, where S3's are too: the model's own would grow beside it and be read by nobody.
+    let changed = ec2.take_log().any(|call| call.changed_something());
+    Answer { result: written, mutating: A::MUTATING && mode == Mode::Run, changed }
 }
 
 impl From<Malformed> for ApiError {
@@ -190,18 +200,4 @@ fn write_groups(xml: &mut Xml, groups: &[ec2::GroupIdentifier]) {
 /// `<return>true</return>`: all that many changes answer.
 fn write_done(xml: &mut Xml) {
     xml.text("return", true);
-}
-
-fn timestamp(at: Millis) -> Timestamp {
-    i64::try_from(at.0).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or(Timestamp::MAX)
-}
-
-/// `ip-10-0-0-5.<region>.compute.internal`: EC2 User Guide, "IP based naming".
-pub fn private_dns_name(address: &str, zone: &str) -> String {
-    format!("ip-{}.{}.compute.internal", address.replace('.', "-"), region_of(zone))
-}
-
-/// A zone is its region and a letter.
-fn region_of(zone: &str) -> &str {
-    zone.strip_suffix(|c: char| c.is_ascii_lowercase()).unwrap_or(zone)
 }

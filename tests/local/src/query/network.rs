@@ -4,12 +4,10 @@ use drover_cloud::ec2::{
     ApiError, AssignPrivateIpAddresses, AssignedPrivateIpAddresses, CreateSecurityGroup, CreatedSecurityGroup,
     DeleteSecurityGroup, DescribeNetworkInterfaces, DescribeSecurityGroups, DescribeSubnets, DescribeVpcs,
     DescribedInterface, DescribedSubnet, InterfaceChange, IpPermission, ModifyNetworkInterfaceAttribute, Page,
-    SecurityGroup, UnassignPrivateIpAddresses, Vpc,
+    SecurityGroup, UnassignPrivateIpAddresses, Vpc, private_dns_name,
 };
 
-use super::{
-    Reader, Wire, Xml, paged, private_dns_name, tag_specifications, timestamp, write_done, write_groups, write_tags,
-};
+use super::{Reader, Wire, Xml, paged, tag_specifications, write_done, write_groups, write_tags};
 
 impl Wire for DescribeNetworkInterfaces {
     fn read(form: &Reader<'_>) -> Result<Self, ApiError> {
@@ -214,7 +212,7 @@ pub(super) fn write_interface(xml: &mut Xml, described: &DescribedInterface) {
             xml.text("deviceIndex", attachment.device_index);
             xml.text("networkCardIndex", 0);
             xml.text("status", "attached");
-            xml.time("attachTime", timestamp(attachment.attach_time));
+            xml.time("attachTime", attachment.attach_time);
             xml.text("deleteOnTermination", attachment.delete_on_termination);
         });
     }

@@ -5,7 +5,7 @@ use drover_cloud::ec2::{
     VolumeAttachment,
 };
 
-use super::{Reader, Wire, Xml, paged, tag_specifications, timestamp, write_done, write_tags};
+use super::{Reader, Wire, Xml, paged, tag_specifications, write_done, write_tags};
 
 impl Wire for CreateVolume {
     fn read(form: &Reader<'_>) -> Result<Self, ApiError> {
@@ -82,10 +82,10 @@ impl Wire for DescribeVolumes {
 fn write_volume(xml: &mut Xml, volume: &Volume) {
     xml.text("volumeId", &volume.volume_id);
     xml.text("size", volume.size_gib);
-    xml.text("snapshotId", volume.image_id.as_deref().map(snapshot_of).unwrap_or_default());
+    xml.text("snapshotId", volume.snapshot_id());
     xml.text("availabilityZone", &volume.zone);
     xml.text("status", volume.state);
-    xml.time("createTime", timestamp(volume.create_time));
+    xml.time("createTime", volume.create_time);
     xml.items("attachmentSet", &volume.attachment, |xml, attachment| {
         write_attachment(xml, &volume.volume_id, attachment);
     });
@@ -103,11 +103,6 @@ fn write_attachment(xml: &mut Xml, volume_id: &str, attachment: &VolumeAttachmen
     xml.text("instanceId", &attachment.instance_id);
     xml.text("device", &attachment.device);
     xml.text("status", attachment.state);
-    xml.time("attachTime", timestamp(attachment.attach_time));
+    xml.time("attachTime", attachment.attach_time);
     xml.text("deleteOnTermination", attachment.delete_on_termination);
-}
-
-/// The snapshot behind an image: this account has no snapshots, so it is named after its image.
-pub(super) fn snapshot_of(image_id: &str) -> String {
-    image_id.replacen("ami-", "snap-", 1)
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write};
 
-use jiff::Timestamp;
+use drover_api::Millis;
 
 /// An XML document under construction.
 #[derive(Debug, Default)]
@@ -54,9 +54,9 @@ impl Xml {
         }
     }
 
-    /// A time, to the second, as EC2 writes it: `2026-01-02T03:04:05.000Z`.
-    pub fn time(&mut self, name: &str, at: Timestamp) {
-        self.text(name, at.strftime("%Y-%m-%dT%H:%M:%S.000Z"));
+    /// A time as EC2 writes it, which is how a filter asks for it: `2026-01-02T03:04:05.000Z`.
+    pub fn time(&mut self, name: &str, at: Millis) {
+        self.text(name, drover_cloud::ec2::time(at));
     }
 
     /// `<name><item>...</item>...</name>`; present also where the list is empty.
@@ -93,7 +93,7 @@ mod tests {
             xml.items("tagSet", ["<a>&\"b\"", "\u{1}"], |xml, value| xml.text("value", value));
             xml.items("noneSet", Vec::<u8>::new(), |xml, value| xml.text("value", value));
             xml.optional("nextToken", None::<&str>);
-            xml.time("at", "2026-01-02T03:04:05.678Z".parse().unwrap());
+            xml.time("at", Millis(1_767_323_045_678));
         });
         let expected = expect_test::expect![[r#"
             <?xml version="1.0" encoding="UTF-8"?>

@@ -66,6 +66,7 @@ impl Endpoint {
             at_ms,
             service: "s3".into(),
             mutating: is_mutating(&action),
+            changed: is_mutating(&action) && !failed,
             action,
             access_key,
             status: status.as_u16(),
@@ -367,8 +368,9 @@ mod tests {
         let log: Vec<(String, bool, bool)> = server
             .calls
             .since(0)
+            .calls
             .into_iter()
-            .map(|call| (call.action.clone(), call.changed(), call.reply_lost))
+            .map(|call| (call.action.clone(), call.changed, call.reply_lost))
             .collect();
         assert_eq!(log, [("PutObject".into(), true, true), ("GetObject".into(), false, false)]);
     }

@@ -21,7 +21,9 @@ async fn start(home: &Home) -> Up {
 
 #[test]
 fn speed_shortens_what_one_waits_for_and_not_how_long_a_terminated_instance_is_listed() {
-    let timings = |speed: &str| account(&Cli::parse_from(["up", "--no-machines", "--speed", speed]).options).timings;
+    let network = network_of("10.7.0.0/16").unwrap();
+    let timings =
+        |speed: &str| account(&Cli::parse_from(["up", "--no-machines", "--speed", speed]).options, network).timings;
     let (usual, fast) = (timings("1"), timings("20"));
     let waits = |it: &Timings| {
         [
@@ -54,8 +56,8 @@ async fn asked(home: &Home, ask: Ask) -> Told {
 
 /// What the log says of the calls so far: action, whether it changed something, whether its answer was withheld.
 async fn log(home: &Home) -> Vec<(String, bool, bool)> {
-    let Told::Calls(calls) = asked(home, Ask::Calls { since: 0 }).await else { panic!("no calls") };
-    calls.iter().map(|call| (call.action.clone(), call.changed(), call.reply_lost)).collect()
+    let Told::Calls(told) = asked(home, Ask::Calls { since: 0 }).await else { panic!("no calls") };
+    told.calls.iter().map(|call| (call.action.clone(), call.changed, call.reply_lost)).collect()
 }
 
 const VOLUME: &str = "Action=CreateVolume&AvailabilityZone=local-1a&Size=1&ClientToken=one";
@@ -101,6 +103,7 @@ async fn faults_that_cannot_be_are_refused() {
     let up = start(&home).await;
     for fault in [
         Fault::ZoneOutage { zone: "nowhere".into() },
+        Fault::FullSubnet { subnet: "subnet-0123456789abcdef0".into() },
         Fault::Machine(MachineFault::Kill { instance: "i-0123456789abcdef0".into() }),
         Fault::Machine(MachineFault::Freeze { instance: "i-0123456789abcdef0".into() }),
         Fault::LostReply { action: None, times: 0 },
@@ -128,4 +131,39 @@ async fn down_ends_what_is_up_and_leaves_nothing() {
     ending.await.unwrap().unwrap();
     assert!(!home.dir().exists());
     down(&home).await.expect("there is nothing to end, and that is no error");
+}
+
+#[tokio::test]
+async fn down_refuses_a_directory_that_is_not_of_drover_local() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("letter"), "dear").unwrap();
+    let refused = down(&Home::new(dir.path())).await;
+    assert!(matches!(&refused, Err(UpError::NotOurs(_))), "{refused:?}");
+    let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["letter"], "nothing was made there either");
+}
+
+#[tokio::test]
+async fn an_account_is_founded_in_the_network_that_is_named_and_keeps_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = Home::new(dir.path().join("home"));
+    let start = async |network: &[&str]| {
+        let words = ["up", "--no-machines", "--ec2-port", "0", "--s3-port", "0"];
+        Up::start(home.clone(), &Cli::parse_from(words.iter().chain(network)).options).await
+    };
+    let up = start(&["--network", "10.9.0.0/16"]).await.unwrap();
+    let (_, subnets) = call(&up, "Action=DescribeSubnets").await.unwrap();
+    for subnet in ["10.9.1.0/24", "10.9.2.0/24", "10.9.3.0/24"] {
+        assert!(subnets.contains(&format!("<cidrBlock>{subnet}</cidrBlock>")), "{subnets}");
+    }
+    up.end().await.unwrap();
+    let other = start(&["--network", "10.8.0.0/16"]).await;
+    assert!(
+        matches!(&other, Err(UpError::OtherNetwork { kept, .. }) if kept.to_string() == "10.9.0.0/16"),
+        "{other:?}"
+    );
+    start(&[]).await.unwrap().end().await.unwrap();
+    for refused in ["10.9.0.0/24", "10.9.1.0/16", "10.9.0.0", "east"] {
+        assert!(network_of(refused).is_err(), "{refused}");
+    }
 }

@@ -125,6 +125,42 @@ fn a_launch_time_is_shown_in_whole_seconds_and_found_as_it_is_shown() {
 }
 
 #[test]
+fn times_and_snapshots_are_found_as_they_are_shown() {
+    let mut cloud = Cloud::new();
+    cloud.now = cloud.now.plus(Duration::from_millis(1_999));
+    let image_id =
+        cloud.ec2.register_image(cloud.now, ImageSpec { name: "late".into(), ..cloud.ec2.account().images[0].clone() });
+    let id = cloud.running();
+    let volume_id = cloud.describe(&id).instance.block_devices[0].volume_id.clone();
+    let volume = cloud.ec2.volume(&volume_id).expect("the root volume").clone();
+    let image = cloud.ec2.image(&image_id).expect("the image").clone();
+    let paged = |name: &str, value: &str| Paged { filters: filters(&[(name, &[value])]), ..Paged::default() };
+
+    let attached = time(volume.attachment.as_ref().expect("attached").attach_time);
+    for (name, value) in [
+        ("create-time", time(volume.create_time)),
+        ("attachment.attach-time", attached.clone()),
+        ("snapshot-id", volume.snapshot_id()),
+    ] {
+        assert!(name == "snapshot-id" || value.ends_with(":01.000Z"), "{value}");
+        let found = cloud.ok(&DescribeVolumes { paged: paged(name, &value), ..DescribeVolumes::default() });
+        assert_eq!(found.items.len(), 1, "{name}={value}");
+    }
+    let found = cloud
+        .ok(&DescribeNetworkInterfaces { paged: paged("attachment.attach-time", &attached), ..Default::default() });
+    assert_eq!(found.items.len(), 1);
+    for name in ["block-device-mapping.attach-time", "network-interface.attachment.attach-time"] {
+        assert_eq!(cloud.filtered(&[(name, &[&attached])]), Ok(one(&id)), "{name}");
+    }
+    for (name, value) in
+        [("creation-date", time(image.creation_date)), ("block-device-mapping.snapshot-id", image.snapshot_id())]
+    {
+        let found = cloud.ok(&DescribeImages { paged: paged(name, &value), ..DescribeImages::default() });
+        assert_eq!(found.items.iter().map(|it| &it.image_id).collect::<Vec<_>>(), [&image_id], "{name}={value}");
+    }
+}
+
+#[test]
 fn two_filters_of_one_name_both_count() {
     let mut cloud = Cloud::new();
     let mut launch = |tags: &[(&str, &str)]| {

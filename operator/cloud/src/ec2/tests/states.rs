@@ -97,12 +97,16 @@ fn a_protected_instance_keeps_its_zone_and_no_other() {
             _ => InstanceChange::DisableApiTermination(true),
         };
         cloud.ok(&ModifyInstanceAttribute { instance_id: ids[0].clone(), changes: vec![change] });
-        let instance_ids = ids.clone();
-        let code = match flag {
-            "stop" => cloud.code(&StopInstances { instance_ids, ..StopInstances::default() }),
-            _ => cloud.code(&TerminateInstances { instance_ids, ..TerminateInstances::default() }),
+        let mut order = |instance_ids: Vec<String>| {
+            let code = match flag {
+                "stop" => cloud.code(&StopInstances { instance_ids, ..StopInstances::default() }),
+                _ => cloud.code(&TerminateInstances { instance_ids, ..TerminateInstances::default() }),
+            };
+            assert_eq!(code, "OperationNotPermitted");
+            cloud.ec2.log().entries().last().map(LogEntry::changed_something)
         };
-        assert_eq!(code, "OperationNotPermitted");
+        assert_eq!(order(ids[..2].to_vec()), Some(false), "only the zone that is kept");
+        assert_eq!(order(ids.clone()), Some(true), "the error comes after a change");
         cloud.pass(60);
         let states: Vec<&str> = ids.iter().map(|id| cloud.state(id)).collect();
         assert_eq!(states, ["running", "running", verb], "{flag} protection");
@@ -110,10 +114,16 @@ fn a_protected_instance_keeps_its_zone_and_no_other() {
 }
 
 #[test]
-fn stop_protection_does_not_keep_from_terminating_nor_the_other_way_round() {
+fn stop_protection_keeps_from_terminating_too_and_termination_protection_not_from_stopping() {
     let mut cloud = Cloud::new();
     let request = RunInstances { disable_api_stop: Some(true), ..cloud.request() };
     let id = cloud.launch(&request).remove(0);
+    let order = TerminateInstances { instance_ids: one(&id), ..TerminateInstances::default() };
+    let refusal = cloud.run(&order).expect_err("protected");
+    assert_eq!(refusal.code, "OperationNotPermitted");
+    assert!(refusal.message.contains("'disableApiStop'"), "{}", refusal.message);
+    let change = InstanceChange::DisableApiStop(false);
+    cloud.ok(&ModifyInstanceAttribute { instance_id: id.clone(), changes: vec![change] });
     terminate(&mut cloud, &id);
     let request = RunInstances { disable_api_termination: Some(true), ..cloud.request() };
     let id = cloud.launch(&request).remove(0);

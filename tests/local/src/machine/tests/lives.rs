@@ -86,13 +86,14 @@ async fn a_container_gets_a_token_only_where_the_hop_limit_allows_it() {
         let spec = MachineSpec { metadata_hop_limit: hop_limit, ..world.spec(u32::from(hop_limit)) };
         world.host.boot(&spec).await.unwrap();
         world.sh(&spec.id, container).await;
-        assert!(world.succeeds(&spec.id, ask).await);
-        assert!(
-            world
-                .succeeds(&spec.id, &ask.replace("-sf", &format!("-sf --interface {}", address(world.range, &spec.id))))
-                .await
-        );
-        assert_eq!(world.succeeds(&spec.id, &format!("ip netns exec pod {ask}")).await, hop_limit == 2);
+        world.until(&spec.id, ask).await;
+        let own_address = format!("-sf --interface {}", address(world.range, &spec.id));
+        world.until(&spec.id, &ask.replace("-sf", &own_address)).await;
+        let from_container = format!("ip netns exec pod {ask}");
+        match hop_limit {
+            2 => world.until(&spec.id, &from_container).await,
+            _ => assert!(!world.succeeds(&spec.id, &from_container).await),
+        }
     }
     world.close().await;
 }
@@ -162,8 +163,9 @@ async fn a_reboot_gives_a_new_boot_id_and_keeps_the_root() {
     assert!(world.host.exec(&id, &["systemctl", "reboot"], PATIENCE).await.is_ok());
     assert_eq!(world.event().await, HostEvent::Rebooted(id.clone()));
     assert_ne!(boot_id(&world, &id).await, second);
-    // Asked for while systemd is only just starting.
-    let soon = tokio::time::timeout(Duration::from_secs(10), world.host.reboot(&id));
+    // Asked for while systemd is only just starting; what does not hear it is killed later than this waits.
+    assert!(world.host.site.limits.graceful_stop > PATIENCE);
+    let soon = tokio::time::timeout(PATIENCE, world.host.reboot(&id));
     soon.await.expect("an early request to reboot is heard").unwrap();
     world.close().await;
 }
@@ -232,9 +234,13 @@ async fn a_frozen_machine_stands_still_and_can_be_killed() {
     let waited = tokio::time::timeout(Duration::from_millis(500), inside.wait()).await;
     assert!(waited.is_err(), "a frozen machine answered");
     world.host.thaw(&id).unwrap();
+    assert!(!world.host.is_frozen(&id));
     assert!(tokio::time::timeout(PATIENCE, inside.wait()).await.unwrap().unwrap().success());
     world.host.freeze(&id).unwrap();
+    assert!(world.host.is_frozen(&id));
     world.host.stop(&id, Stop::Forced).await.unwrap();
+    world.boot(1).await;
+    assert!(!world.host.is_frozen(&id), "a freeze ends with its boot");
     world.close().await;
 }
 
@@ -270,7 +276,7 @@ async fn images_without_mysqld_or_with_another_version_boot_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_without_room_refuses_before_anything_is_made() {
     let dir = Home::new();
-    let mut config = config(dir.path(), free_range());
+    let mut config = config(dir.path(), free_range().await);
     config.limits.memory_reserve = u64::MAX;
     let world = World::open(config, dir).await;
     let refused = world.host.boot(&world.spec(1)).await;

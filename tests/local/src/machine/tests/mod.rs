@@ -5,7 +5,7 @@ mod networks;
 mod sweeping;
 mod volumes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -111,23 +111,28 @@ fn volume(name: &str) -> VolumeId {
     VolumeId::new(format!("vol-{name}")).unwrap()
 }
 
-/// Built once for all tests, and kept between runs in the target directory.
+/// Built once for all tests and runs, in the place where `make image` and `drover-local up` keep it.
+#[expect(clippy::disallowed_methods, reason = "the edge of a test: the Makefile says where the image is kept")]
 async fn images() -> Images {
     static IMAGES: OnceCell<Images> = OnceCell::const_new();
-    let cache = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/machine-image");
-    IMAGES.get_or_init(async || Images::build(&cache).await.unwrap()).await.clone()
+    let cache = std::env::var("DROVER_IMAGE_CACHE").unwrap_or_else(|_| "/var/cache/drover-local".into());
+    IMAGES.get_or_init(async || Images::build(Path::new(&cache)).await.unwrap()).await.clone()
 }
 
 fn config(dir: &Path, range: Subnet) -> Config {
-    let limits = Limits { graceful_stop: Duration::from_secs(20), ..Limits::default() };
-    Config { dir: dir.to_owned(), network: range, limits }
+    Config { dir: dir.to_owned(), network: range, limits: Limits::default() }
 }
 
-/// A range that no other test of this process has.
-fn free_range() -> Subnet {
+/// A range that no other test of this process has, and that the host routes nowhere: another run may be under way, or have crashed.
+async fn free_range() -> Subnet {
     static NEXT: AtomicU8 = AtomicU8::new(0);
-    let n = NEXT.fetch_add(1, Ordering::SeqCst);
-    Subnet { address: Ipv4Addr::new(10, 213, n, 0), prefix: 24 }
+    for _ in 0..=u8::MAX {
+        let range = Subnet { address: Ipv4Addr::new(10, 213, NEXT.fetch_add(1, Ordering::SeqCst), 0), prefix: 24 };
+        if first_free(&[range]).await.is_ok() {
+            return range;
+        }
+    }
+    panic!("all of 10.213.0.0/16 is taken");
 }
 
 fn spec(images: &Images, range: Subnet, n: u32) -> MachineSpec {
@@ -148,7 +153,7 @@ fn spec(images: &Images, range: Subnet, n: u32) -> MachineSpec {
 impl World {
     async fn new() -> World {
         let dir = Home::new();
-        World::open(config(dir.path(), free_range()), dir).await
+        World::open(config(dir.path(), free_range().await), dir).await
     }
 
     async fn open(config: Config, dir: Home) -> World {
@@ -229,7 +234,7 @@ impl Drop for Home {
 
 /// A host that was just killed may hold its directory for a moment more.
 async fn sweep_soon(dir: &Path) -> Result<Swept> {
-    let mut pace = Pace::new(Duration::from_secs(10));
+    let mut pace = Pace::new(PATIENCE);
     loop {
         match sweep(dir).await {
             Err(Error::Unfit(_)) if pace.wait(|| "the directory".into()).await.is_ok() => {}

@@ -8,11 +8,9 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use super::volumes::{WRITER_HANGS, formatted};
 use super::*;
 
-/// Set for the process that is to be killed: where it runs its machines.
+/// Set for the process that is to be killed: where it runs its machines, and in which range (a /24).
 const ROLE: &str = "DROVER_TEST_KILLED_HOST";
-
-/// Out of the way of the other tests' ranges.
-const RANGE: Subnet = Subnet { address: Ipv4Addr::new(10, 214, 0, 0), prefix: 24 };
+const RANGE: &str = "DROVER_TEST_KILLED_RANGE";
 
 /// The part of the killed process: a machine with a mounted, stalled volume that is being written to, and one that is frozen. It does
 /// something only where the test below starts it.
@@ -23,12 +21,14 @@ const RANGE: Subnet = Subnet { address: Ipv4Addr::new(10, 214, 0, 0), prefix: 24
 )]
 async fn the_host_that_is_killed() {
     let Ok(dir) = std::env::var(ROLE) else { return };
-    let world = World::open(config(Path::new(&dir), RANGE), Home::new()).await;
+    let range = Subnet { address: std::env::var(RANGE).unwrap().parse().unwrap(), prefix: 24 };
+    let world = World::open(config(Path::new(&dir), range), Home::new()).await;
     let (a, b) = (formatted(&world).await, world.boot(2).await);
     world.host.stall_volume(&volume("0a")).await.unwrap();
     world.sh(&a, "systemd-run -q --unit=writer sh -c 'echo two >/data/other'").await;
     world.until(&a, WRITER_HANGS).await;
-    world.host.cut(Cut { machine: a, direction: Direction::Both, peer: None }).await.unwrap();
+    let cut = Cut { machine: a, direction: Direction::Both, peer: None };
+    world.host.cut(|| BTreeSet::from([cut])).await.unwrap();
     world.host.freeze(&b).unwrap();
     println!("\nready");
     std::future::pending::<()>().await;
@@ -68,12 +68,13 @@ async fn a_sweep_after_sigkill_leaves_nothing_and_touches_nothing_else() {
         traces(world.dir.path()).into_iter().filter(|trace| !trace.starts_with("/proc/")).collect::<Vec<_>>()
     };
     let before = made(&bystander);
-    let dir = Home::new();
+    let (dir, range) = (Home::new(), free_range().await);
     assert_eq!(traces(dir.path()), Vec::<String>::new());
 
     let mut host = tokio::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "machine::tests::sweeping::the_host_that_is_killed", "--nocapture"])
         .env(ROLE, dir.path())
+        .env(RANGE, range.address.to_string())
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
@@ -114,7 +115,7 @@ async fn a_sweep_after_sigkill_leaves_nothing_and_touches_nothing_else() {
     bystander.sh(&neighbour, "true").await;
 
     // What machines wrote is kept: the next host goes on with it.
-    let world = World::open(config(dir.path(), RANGE), dir).await;
+    let world = World::open(config(dir.path(), range), dir).await;
     world.host.boot(&MachineSpec { volumes: vec![volume("0a")], ..world.spec(1) }).await.unwrap();
     let row = world
         .sh(&instance(1), "mount /dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol0a /data; cat /data/row")
@@ -141,7 +142,7 @@ async fn a_stalled_disk_whose_keeper_was_killed_is_swept_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_dies_with_a_hypervisor_that_is_dropped() {
-    let (dir, range, images) = (Home::new(), free_range(), images().await);
+    let (dir, range, images) = (Home::new(), free_range().await, images().await);
     let (host, _events) = Hypervisor::open(config(dir.path(), range), TestMetadata::new(range)).await.unwrap();
     host.boot(&spec(&images, range, 1)).await.unwrap();
     drop(host);
