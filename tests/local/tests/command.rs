@@ -27,6 +27,7 @@ impl Up {
         let mut up = Up(drover_local(Some(dir), &words).stdout(Stdio::piped()).spawn().expect("the command runs"));
         let ready = up.first_line();
         assert!(ready.starts_with("drover-local is ready"), "{ready}");
+        assert!(dir.join("ready.json").exists(), "it lives where the variable says");
         up
     }
 
