@@ -8,8 +8,8 @@ use common::{World, declare, key};
 use drover_api::{ResourceKey, bucket::RealmKeys};
 use drover_cloud::flaky::{Counted, Crash, Flaky, Odds, Plan as Faults, When};
 use drover_control::{
+    deletions::DeleteRefused,
     forecast::forecast,
-    operator::DeleteRefused,
     publish::{Binary, PublishError},
 };
 use futures::executor::block_on;

@@ -1,0 +1,139 @@
+//! Deletions that were asked for and are not written down yet. They are this process's word only: whoever was refused, or does
+//! not wait any more, has asked for nothing. One that stayed armed could end a set months later, when its manifest is moved.
+
+use drover_api::{ResourceKey, records::IncarnationState};
+use drover_cloud::{Machines, Objects, Volumes};
+use tokio::sync::oneshot;
+
+use crate::{agents::Agents, lock::Holding, operator::Operator, socket::Command};
+
+/// A deletion that is not begun.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DeleteRefused {
+    #[error("{key} is still declared by a manifest: remove it there first, or it would come back at once")]
+    Declared { key: ResourceKey },
+    #[error("there is no {key}: neither records nor machines carry that name")]
+    Unknown { key: ResourceKey },
+    #[error("the records of {key} are not known yet: {why}")]
+    Unread { key: ResourceKey, why: String },
+}
+
+/// People who wait until the end of a set is written down.
+#[derive(Debug, Default)]
+pub struct Deletions {
+    waiting: Vec<(ResourceKey, Reply)>,
+}
+
+type Reply = oneshot::Sender<Result<(), String>>;
+
+// === impl Deletions ===
+
+impl Deletions {
+    /// Takes a person's command.
+    pub fn take<C: Machines + Volumes + Objects, A: Agents>(
+        &mut self,
+        operator: &mut Operator<C, A>,
+        holding: &Holding,
+        command: Command,
+    ) {
+        let Command::Delete { key, reply } = command;
+        if reply.is_closed() {
+            return;
+        }
+        let begun = match holding {
+            Holding::Us { .. } => operator.delete(&key).map_err(|refused| refused.to_string()),
+            Holding::Other { holder, .. } => {
+                Err(format!("this operator does not act: ask the one that does, {holder}"))
+            }
+            Holding::Unknown => Err("this operator does not hold the lock yet: try again".to_owned()),
+        };
+        match begun {
+            Ok(()) => self.waiting.push((key, reply)),
+            Err(refused) => tell(reply, Err(refused)),
+        }
+    }
+
+    /// Tells those whose deletion is written down, and those who would wait in vain. What nobody waits for is taken back.
+    pub fn answer<C: Machines + Volumes + Objects, A: Agents>(
+        &mut self,
+        operator: &mut Operator<C, A>,
+        holding: &Holding,
+    ) {
+        let mut over = Vec::new();
+        for (key, reply) in std::mem::take(&mut self.waiting) {
+            let answer = if operator.ends(&key) {
+                Some(Ok(()))
+            } else if !matches!(holding, Holding::Us { .. }) {
+                Some(Err("this operator lost the lock: ask the one that acts".to_owned()))
+            } else if operator.intents.contains_key(&key) {
+                Some(Err(DeleteRefused::Declared { key: key.clone() }.to_string()))
+            } else if !operator.deletions.contains(&key) {
+                Some(Err("the deletion is not written down: ask again".to_owned()))
+            } else {
+                None
+            };
+            match answer {
+                Some(answer) => tell(reply, answer),
+                None if reply.is_closed() => {}
+                None => {
+                    self.waiting.push((key, reply));
+                    continue;
+                }
+            }
+            over.push(key);
+        }
+        for key in over.iter().filter(|key| self.waiting.iter().all(|(waiting, _)| waiting != *key)) {
+            operator.deletions.remove(key);
+        }
+    }
+}
+
+// === impl Operator ===
+
+impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
+    /// Asks for the end of a set that no manifest declares. It is durable once [`Operator::ends`] says so; until then it is
+    /// forgotten when the set is declared again, or when this process does not act any more.
+    pub fn delete(&mut self, key: &ResourceKey) -> Result<(), DeleteRefused> {
+        let key = key.clone();
+        if self.intents.contains_key(&key) {
+            return Err(DeleteRefused::Declared { key });
+        }
+        match self.memory.sets.get(&key) {
+            None => Err(DeleteRefused::Unknown { key }),
+            Some(Err(why)) => {
+                let why = why.clone();
+                Err(DeleteRefused::Unread { key, why })
+            }
+            Some(Ok(set)) if set.incarnation.is_none() && !self.has_machines(&key) => {
+                Err(DeleteRefused::Unknown { key })
+            }
+            Some(Ok(_)) => {
+                self.deletions.insert(key);
+                Ok(())
+            }
+        }
+    }
+
+    /// The set's end is written down (or reached): no crash forgets it.
+    pub fn ends(&self, key: &ResourceKey) -> bool {
+        let set = self.memory.sets.get(key).and_then(|read| read.as_ref().ok());
+        let record = set.and_then(|set| set.incarnation.as_ref());
+        record.is_some_and(|stored| stored.record.state != IncarnationState::Live)
+    }
+
+    pub(crate) fn deletions_made_durable(&mut self) {
+        let mut asked = std::mem::take(&mut self.deletions);
+        asked.retain(|key| !self.ends(key));
+        self.deletions = asked;
+    }
+
+    fn has_machines(&self, key: &ResourceKey) -> bool {
+        self.endpoints.values().any(|endpoint| endpoint.key == *key)
+    }
+}
+
+fn tell(reply: Reply, answer: Result<(), String>) {
+    if reply.send(answer).is_err() {
+        tracing::debug!("whoever asked for a deletion does not wait for the answer any more");
+    }
+}
