@@ -167,9 +167,10 @@ impl<C: Machines + Volumes + Objects, A: Agents> Hands<'_, C, A> {
         }
     }
 
-    /// The gate of law 7, asked right before each mutating call.
+    /// The gate of law 7, asked right before each mutating call: the lease of the very fence that the plan was made under.
     fn permit(&self) -> Result<(), ActError> {
-        if self.lease.permits(self.clock.monotonic(), self.deadline) { Ok(()) } else { Err(ActError::LeaseEnds) }
+        let permitted = self.lease.permits(self.fence, self.clock.monotonic(), self.deadline);
+        if permitted { Ok(()) } else { Err(ActError::LeaseEnds) }
     }
 
     async fn put_incarnation(

@@ -154,7 +154,7 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
                     let lock = Lock { holder: self.config.holder.clone(), fence, ours: true, error: None };
                     *snapshot = Arc::new(Snapshot { lock, waiting, ..Snapshot::empty(self.config.realm.clone()) });
                 });
-                let permit = || self.lease.permits(self.clock.monotonic(), self.config.deadline);
+                let permit = || self.lease.permits(fence, self.clock.monotonic(), self.config.deadline);
                 if let Err(error) = binary.publish(&*self.cloud, &self.keys, permit).await {
                     return self.stand_by(self.lease.holding(), Some(error.to_string()));
                 }
