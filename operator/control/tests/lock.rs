@@ -106,7 +106,7 @@ fn a_holder_whose_lock_was_another_s_in_between_does_not_go_on_with_its_old_plan
     let world = World::new();
     let (mut first, faults) = world.start();
     first.declare(declare("orders", 3, 0), vec![]);
-    world.passes(&mut first, 4);
+    world.passes(&mut first, 3);
     // In the next pass it is stopped until another has taken the lock, acted and given it up; then it is the keeper of its
     // own lease that runs first, and takes the lock anew.
     let (mut second, _) = world.start();
