@@ -464,10 +464,13 @@ fn a_refusal_after_a_possibly_sent_request_is_not_believed_for_five_minutes() {
     let action = |world: &World| world.plan().actions.get(&key()).map(|planned| planned[0].action.kind());
     assert_eq!(action(&world), Some("FindByToken"));
     let send = world.observed.sends.get_mut(&request.token).expect("minted");
-    (send.looked_up_empty_since, send.last_lookup) = (Some(at), Some(at.plus(std::time::Duration::from_secs(295))));
-    world.observed.now = at.plus(std::time::Duration::from_secs(299));
-    assert_eq!(action(&world), None);
-    world.observed.now = at.plus(std::time::Duration::from_secs(301));
+    (send.looked_up_empty_since, send.last_lookup) = (Some(at), Some(at.plus(std::time::Duration::from_secs(299))));
+    world.observed.now = at.plus(std::time::Duration::from_secs(302));
+    assert_eq!(action(&world), None, "one look-up after 299 s is believed for longer than it looked");
+    world.observed.now = at.plus(std::time::Duration::from_secs(309));
+    assert_eq!(action(&world), Some("FindByToken"));
+    let send = world.observed.sends.get_mut(&request.token).expect("minted");
+    send.last_lookup = Some(at.plus(std::time::Duration::from_secs(309)));
     assert_eq!(action(&world), Some("PutSlot"));
 }
 
