@@ -12,6 +12,8 @@ use crate::{agents::Agents, lock::Holding, operator::Operator, socket::Command};
 pub enum DeleteRefused {
     #[error("{key} is still declared by a manifest: remove it there first, or it would come back at once")]
     Declared { key: ResourceKey },
+    #[error("{key} may be declared by a manifest that is not understood: mend it first, or remove it: {problem}")]
+    Unclear { key: ResourceKey, problem: String },
     #[error("there is no {key}: neither records nor machines carry that name")]
     Unknown { key: ResourceKey },
     #[error("the records of {key} are not known yet: {why}")]
@@ -65,8 +67,8 @@ impl Deletions {
                 Some(Ok(()))
             } else if !matches!(holding, Holding::Us { .. }) {
                 Some(Err("this operator lost the lock: ask the one that acts".to_owned()))
-            } else if operator.intents.contains_key(&key) {
-                Some(Err(DeleteRefused::Declared { key: key.clone() }.to_string()))
+            } else if let Some(refused) = operator.stays(&key) {
+                Some(Err(refused.to_string()))
             } else if !operator.deletions.contains(&key) {
                 Some(Err("the deletion is not written down: ask again".to_owned()))
             } else {
@@ -94,10 +96,10 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
     /// Asks for the end of a set that no manifest declares. It is durable once [`Operator::ends`] says so; until then it is
     /// forgotten when the set is declared again, or when this process does not act any more.
     pub fn delete(&mut self, key: &ResourceKey) -> Result<(), DeleteRefused> {
-        let key = key.clone();
-        if self.intents.contains_key(&key) {
-            return Err(DeleteRefused::Declared { key });
+        if let Some(refused) = self.stays(key) {
+            return Err(refused);
         }
+        let key = key.clone();
         match self.memory.sets.get(&key) {
             None => Err(DeleteRefused::Unknown { key }),
             Some(Err(why)) => {
@@ -112,6 +114,15 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
                 Ok(())
             }
         }
+    }
+
+    /// Why a set must not be deleted, as far as manifests go: one declares it, or may do so.
+    pub(crate) fn stays(&self, key: &ResourceKey) -> Option<DeleteRefused> {
+        if self.intents.contains_key(key) {
+            return Some(DeleteRefused::Declared { key: key.clone() });
+        }
+        let problem = self.problems.first()?.clone();
+        Some(DeleteRefused::Unclear { key: key.clone(), problem })
     }
 
     /// The set's end is written down (or reached): no crash forgets it.

@@ -113,11 +113,13 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
         }
     }
 
-    /// What is wanted, whole; and what a source could not read, a line each. What is declared is not to be deleted any more.
+    /// What is wanted, whole; and what a source could not read, a line each. What is or may be declared is not to be deleted any more.
     pub fn declare(&mut self, intents: BTreeMap<ResourceKey, Intent>, problems: Vec<String>) {
-        self.deletions.retain(|key| !intents.contains_key(key));
         self.intents = intents;
         self.problems = problems;
+        let mut asked = std::mem::take(&mut self.deletions);
+        asked.retain(|key| self.stays(key).is_none());
+        self.deletions = asked;
     }
 
     /// The latest report, and every one after it.

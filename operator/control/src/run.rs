@@ -102,7 +102,12 @@ where
         tokio::select! {
             biased;
             () = stop.signalled() => break,
-            Some(command) = asked.recv() => deletions.take(&mut operator, &holding, command),
+            Some(command) = asked.recv() => {
+                // A manifest that was just put there counts, although nobody has told of it yet.
+                let scan = watching::scanned(&source.path).await;
+                source.take(&mut operator, scan);
+                deletions.take(&mut operator, &holding, command);
+            }
             Some(scan) = scanned.recv() => source.take(&mut operator, scan),
             () = wake.notified() => {}
             () = pause(interval) => {}
@@ -193,9 +198,7 @@ async fn keep<C: Objects>(
 async fn watch(mut watching: Watching, scans: mpsc::Sender<io::Result<Scan>>) {
     loop {
         watching.changed().await;
-        let directory = watching.directory().to_owned();
-        let scan = tokio::task::spawn_blocking(move || watching::scan(&directory)).await;
-        let scan = scan.unwrap_or_else(|error| Err(io::Error::other(error)));
+        let scan = watching::scanned(watching.directory()).await;
         if scans.send(scan).await.is_err() {
             return;
         }

@@ -112,3 +112,24 @@ fn a_set_that_is_declared_meanwhile_is_not_deleted_when_it_is_removed_again() {
     assert!(told.contains("declared by a manifest"), "{told}");
     check_nothing_is_armed(&world, &mut operator);
 }
+
+#[test]
+fn nothing_is_deleted_while_a_manifest_is_not_understood() {
+    let world = World::new();
+    let (mut operator, holding) = left_behind(&world);
+    let mut deletions = Deletions::default();
+    // Broken before it was asked for.
+    let broken = || vec!["a.yaml:3:1: spec.members must be 1, 3 or 5".to_owned()];
+    operator.declare(BTreeMap::new(), broken());
+    let mut answer = ask(&mut deletions, &mut operator, &holding);
+    let told = answer.try_recv().expect("an answer").expect_err("a refusal");
+    assert!(told.contains("a.yaml:3:1"), "{told}");
+    // Broken after it was asked for.
+    operator.declare(BTreeMap::new(), vec![]);
+    let mut answer = ask(&mut deletions, &mut operator, &holding);
+    operator.declare(BTreeMap::new(), broken());
+    deletions.answer(&mut operator, &holding);
+    let told = answer.try_recv().expect("an answer").expect_err("a refusal");
+    assert!(told.contains("a.yaml:3:1"), "{told}");
+    check_nothing_is_armed(&world, &mut operator);
+}
