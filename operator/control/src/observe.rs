@@ -88,6 +88,7 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
             agents,
             sends: self.memory.sends.all(),
             refused: self.memory.capacity.refused(now),
+            full_subnets: self.memory.capacity.full_subnets(now),
             catalogs,
         }
     }

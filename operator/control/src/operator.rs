@@ -223,8 +223,8 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
         let mut counts = BTreeMap::new();
         let mut failures = Vec::new();
         for done in done {
-            for kind in &done.done {
-                *counts.entry(*kind).or_default() += 1;
+            for planned in &done.done {
+                *counts.entry(planned.action.kind()).or_default() += 1;
             }
             failures.extend(self.learn(done));
         }
@@ -236,11 +236,12 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
         let at = self.clock.monotonic();
         let now = self.clock.now();
         let memory = &mut self.memory;
+        let got_on = done.got_on();
         for learned in done.learned {
             memory.learn(learned, at, now);
         }
-        for slot in done.tried.iter().filter(|slot| done.failed.iter().all(|(planned, _)| planned.slot != **slot)) {
-            memory.backoff.succeeded(&(done.key.clone(), *slot));
+        for slot in got_on {
+            memory.backoff.succeeded(&(done.key.clone(), slot));
         }
         if done.failed.iter().any(|(_, error)| error.is_conflict()) {
             memory.sets.remove(&done.key);

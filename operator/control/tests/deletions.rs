@@ -69,7 +69,7 @@ fn a_deletion_that_nobody_waits_for_any_more_is_taken_back() {
     drop(gone);
     deletions.answer(&mut operator, &holding);
     bucket(&world, None);
-    block_on(operator.pass());
+    world.passes(&mut operator, 2);
     deletions.answer(&mut operator, &holding);
     assert_eq!(waits.try_recv(), Ok(Ok(())), "the second asker's wish went with the first");
 

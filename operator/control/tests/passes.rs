@@ -209,3 +209,23 @@ fn a_record_changed_by_another_hand_is_read_again_and_not_written_over() {
     let record: serde_json::Value = serde_json::from_slice(body).expect("JSON");
     assert_eq!(record, changed);
 }
+
+#[test]
+fn full_subnets_are_asked_once_in_a_while_and_not_in_every_pass() {
+    let world = World::new();
+    let (mut operator, faults) = world.start();
+    let full: Vec<String> = world.fake.look(|world| {
+        let subnets: Vec<String> = world.ec2.subnets().iter().map(|subnet| subnet.subnet_id.clone()).collect();
+        world.ec2.faults().full_subnets.extend(subnets.iter().cloned());
+        subnets
+    });
+    operator.declare(declare("orders", 1, 0), vec![]);
+    world.passes(&mut operator, 40);
+    let launches = faults.record().into_iter().filter(|made| made.call == "RunInstances").count();
+    // 120 s: each subnet was tried once, and is remembered for three minutes.
+    assert_eq!(launches, full.len());
+    let waiting = operator.snapshots().borrow().sets[0].awaiting.clone();
+    assert!(waiting.iter().any(|line| line.contains("no free address")), "{waiting:?}");
+    world.fake.look(|world| world.ec2.faults().full_subnets.clear());
+    world.settle(&mut operator);
+}

@@ -22,6 +22,7 @@ const SOON: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_manifest_that_was_just_written_keeps_its_set_from_being_deleted() {
+    rustls::crypto::aws_lc_rs::default_provider().install_default().expect("the only one of this process");
     let world = World::new();
     let record = IncarnationRecord {
         write_id: WriteId::new("write-id-1").expect("a write id"),

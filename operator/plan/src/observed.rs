@@ -34,6 +34,8 @@ pub struct Observed {
     pub sends: BTreeMap<ClientToken, Send>,
     /// (instance type, zone) pairs that were refused for capacity less than three minutes ago.
     pub refused: BTreeSet<(String, Zone)>,
+    /// Subnets that had no free address less than three minutes ago.
+    pub full_subnets: BTreeSet<SubnetId>,
     /// What the selectors of each intent resolve to.
     pub catalogs: BTreeMap<ResourceKey, Seen<Catalog>>,
 }
@@ -217,7 +219,7 @@ pub enum FailureKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Catalog {
     pub image: Result<CatalogImage, String>,
-    /// In the order of the zones' names; empty with a reason.
+    /// In the order of the zones' names, in each zone that with the most free addresses first; empty with a reason.
     pub subnets: Result<Vec<CatalogSubnet>, String>,
     pub security_groups: Result<Vec<SecurityGroupId>, String>,
     /// Instance types of the manifest that fit the image's architecture, in order of preference.

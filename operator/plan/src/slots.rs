@@ -252,7 +252,7 @@ fn is_still_asked(
     // What cannot be resolved now says nothing against what was.
     let Some(Seen::Known(catalog)) = view.observed.catalogs.get(view.key) else { return true };
     let Ok(subnets) = &catalog.subnets else { return true };
-    let subnet = subnets.iter().find(|subnet| subnet.zone == request.zone);
+    let subnet = subnets.iter().find(|subnet| subnet.id == request.subnet);
     let place = |subnet: &CatalogSubnet| Place {
         instance_type: request.instance_type.clone(),
         zone: request.zone.clone(),

@@ -12,7 +12,7 @@ use drover_api::{
 };
 use drover_plan::{
     Action,
-    observed::{Failure, FailureKind, Phase, Seen, Send, VolumePhase},
+    observed::{CatalogSubnet, Failure, FailureKind, Phase, Seen, Send, VolumePhase},
 };
 use world::{World, fresh_send, key, resolved, zones};
 
@@ -183,6 +183,50 @@ fn a_launch_that_was_refused_for_sure_does_not_hold_up_a_deletion() {
         assert!(!world.done.contains(&"Launch"), "{kind:?}: launched to be ended: {:?}", world.done);
         assert_eq!(world.records().incarnation.as_ref().map(|life| life.state), Some(IncarnationState::Dead));
     }
+}
+
+#[test]
+fn a_full_subnet_is_avoided_for_another_of_its_zone_and_one_that_is_the_last_is_waited_for() {
+    let mut world = World::new(resolved(3, 0));
+    let mut catalog = zones(3);
+    let subnets = catalog.subnets.as_mut().expect("resolved");
+    let full = subnets[0].clone();
+    let second = CatalogSubnet { id: "subnet-spare".parse().expect("valid"), ..full.clone() };
+    subnets.insert(1, second.clone());
+    world.observed.catalogs.insert(key(), Seen::Known(catalog));
+    world.observed.full_subnets.insert(full.id.clone());
+    assert!(world.converge().reports[&key()].ready);
+    let launches = |world: &mut World| {
+        let slots = world.records().slots.values().filter_map(|slot| slot.launch.clone());
+        slots.map(|request| request.subnet).collect::<Vec<_>>()
+    };
+    let asked = launches(&mut world);
+    assert!(asked.contains(&second.id) && !asked.contains(&full.id), "{asked:?}");
+
+    // All of the zone's are full: a spread that is Required waits, with the reason, and asks nothing of EC2.
+    let mut world = World::new(resolved(3, 0));
+    world.observed.full_subnets.insert(full.id.clone());
+    let report = world.converge().reports[&key()].clone();
+    assert_eq!(world.live_machines(), 2);
+    assert!(report.awaiting.iter().any(|line| line.contains("no free address")), "{report:#?}");
+    world.observed.full_subnets.clear();
+    assert!(world.converge().reports[&key()].ready);
+}
+
+#[test]
+fn a_launch_goes_on_in_its_subnet_when_another_has_more_free_addresses_by_now() {
+    let mut world = World::new(resolved(1, 0));
+    refuse_launches(&mut world, FailureKind::Denied);
+    let asked = world.records().slots[&M0].launch.clone().expect("recorded");
+    let mut catalog = zones(3);
+    let subnets = catalog.subnets.as_mut().expect("resolved");
+    let index = subnets.iter().position(|subnet| subnet.id == asked.subnet).expect("one of them");
+    let other = CatalogSubnet { id: "subnet-spare".parse().expect("valid"), ..subnets[index].clone() };
+    subnets.insert(index, other);
+    world.observed.catalogs.insert(key(), Seen::Known(catalog));
+    later(&mut world, 31);
+    assert!(world.converge().reports[&key()].ready);
+    assert_eq!(world.records().slots[&M0].launch, Some(asked));
 }
 
 // Machines and volumes that show up late.

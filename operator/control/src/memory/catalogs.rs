@@ -2,6 +2,7 @@
 //! for them in every pass would cost per set what must cost per realm.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
@@ -13,7 +14,7 @@ use drover_api::{
 };
 use drover_cloud::{
     Class, CloudError, Machines,
-    machines::{Image, InstanceType, Machine, Selector},
+    machines::{Image, InstanceType, Machine, Selector, Subnet},
 };
 use drover_plan::observed::{Catalog, CatalogImage, CatalogSubnet, Seen};
 
@@ -147,12 +148,7 @@ impl Question {
             (Err(_), Ok(types)) => pick_types(&self.instance_types, &types, None),
             (Ok(image), Ok(types)) => pick_types(&self.instance_types, &types, Some(&image.architecture)),
         };
-        let subnets = subnets.and_then(|subnets| {
-            let mut subnets: Vec<_> =
-                subnets.into_iter().map(|subnet| CatalogSubnet { zone: subnet.zone, id: subnet.id }).collect();
-            subnets.sort();
-            some(subnets, "subnet", &self.subnets)
-        });
+        let subnets = subnets.and_then(|subnets| some(in_order(subnets), "subnet", &self.subnets));
         let security_groups = groups.and_then(|mut groups: Vec<SecurityGroupId>| {
             groups.sort();
             some(groups, "security group", &self.security_groups)
@@ -197,6 +193,12 @@ fn pick_image(images: Vec<Image>, selector: &Selector) -> Result<CatalogImage, S
         .max_by(|a, b| (&a.created, &a.id).cmp(&(&b.created, &b.id)))
         .map(|image| CatalogImage { id: image.id, architecture: image.architecture })
         .ok_or_else(|| format!("no available image has {}", words(selector)))
+}
+
+/// By zone, those with the most free addresses first, and otherwise in an order that stays.
+fn in_order(mut subnets: Vec<Subnet>) -> Vec<CatalogSubnet> {
+    subnets.sort_by_key(|subnet| (subnet.zone.clone(), Reverse(subnet.free_addresses), subnet.id.clone()));
+    subnets.into_iter().map(|subnet| CatalogSubnet { zone: subnet.zone, id: subnet.id }).collect()
 }
 
 fn pick_types(wanted: &[String], types: &[InstanceType], architecture: Option<&str>) -> Result<Vec<String>, String> {
@@ -259,6 +261,24 @@ mod tests {
         ];
         assert_eq!(pick_image(images, &selector).map(|i| i.id.to_string()), Ok("ami-2".into()));
         assert_eq!(pick_image(vec![], &selector), Err("no available image has the tags role=db".into()));
+    }
+
+    #[test]
+    fn of_a_zones_subnets_the_one_with_the_most_free_addresses_comes_first() {
+        let subnet = |id: &str, zone: &str, free_addresses| Subnet {
+            id: id.parse().expect("a subnet"),
+            zone: zone.parse().expect("a zone"),
+            vpc: "vpc-1".into(),
+            free_addresses,
+        };
+        let subnets = vec![
+            subnet("subnet-4", "b", 250),
+            subnet("subnet-1", "a", 3),
+            subnet("subnet-3", "a", 90),
+            subnet("subnet-2", "a", 3),
+        ];
+        let order: Vec<String> = in_order(subnets).into_iter().map(|subnet| subnet.id.to_string()).collect();
+        assert_eq!(order, ["subnet-3", "subnet-1", "subnet-2", "subnet-4"]);
     }
 
     #[test]

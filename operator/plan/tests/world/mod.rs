@@ -106,6 +106,7 @@ impl World {
             agents: BTreeMap::new(),
             sends: BTreeMap::new(),
             refused: Default::default(),
+            full_subnets: Default::default(),
             catalogs: BTreeMap::from([(key(), Seen::Known(zones(3)))]),
         };
         World {
