@@ -69,7 +69,7 @@ where
     let path = socket::path(&running.state);
     let listener = socket::bind(&path).await?;
     let wake = Arc::new(Notify::new());
-    let agents = Arc::new(LiveAgents::new(Arc::clone(&clock), Arc::clone(&wake)));
+    let agents = Arc::new(LiveAgents::new(Arc::clone(&clock), Arc::clone(&wake), running.operator.deadline));
     let pace = running.operator.lease / KEEPS_PER_LEASE;
     let mut operator =
         Operator::new(Arc::clone(&cloud), agents, Arc::clone(&clock), Arc::clone(&entropy), running.operator);

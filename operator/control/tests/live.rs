@@ -137,7 +137,7 @@ async fn a_listened_agent_wakes_the_operator_and_is_forgotten_when_it_is_not_nam
     let (ca, address) = (authority(), Ipv4Addr::new(127, 77, 0, 3));
     let server = serve(address, Slot::Member(1), &ca, Arc::default()).await;
     let wake = Arc::new(Notify::new());
-    let agents = LiveAgents::new(Arc::new(SystemClock), Arc::clone(&wake));
+    let agents = LiveAgents::new(Arc::new(SystemClock), Arc::clone(&wake), Duration::from_secs(10));
     let endpoint = endpoint(address, Slot::Member(1), &ca);
     let endpoints = BTreeMap::from([(endpoint.instance.clone(), endpoint.clone())]);
     let first = agents.reports(&endpoints, 1).await;
@@ -158,4 +158,18 @@ async fn an_order_to_nobody_fails_within_its_deadline() {
         .await
         .expect("a deadline of its own");
     assert!(matches!(sent, Err(AgentError::Unreachable { .. })), "{sent:?}");
+}
+
+#[tokio::test]
+async fn an_order_takes_no_longer_than_a_lease_permits() {
+    let address = Ipv4Addr::new(127, 77, 0, 5);
+    // Connections are taken, and nothing is ever said on them.
+    let listener = TcpListener::bind(SocketAddr::from((address, AGENT_PORT))).await.expect("a loopback port");
+    let agents = LiveAgents::new(Arc::new(SystemClock), Arc::default(), Duration::from_millis(500));
+    let endpoint = endpoint(address, Slot::Member(1), &authority());
+    let order = BuildOrder { fence: 1, build: BuildId::new("ab".repeat(32)).expect("a build") };
+    let sent = tokio::time::timeout(Duration::from_secs(2), agents.upgrade(&endpoint, &order));
+    let sent = sent.await.expect("it took longer than its deadline");
+    assert!(matches!(sent, Err(AgentError::Unreachable { .. })), "{sent:?}");
+    drop(listener);
 }
