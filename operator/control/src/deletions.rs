@@ -16,6 +16,10 @@ pub enum DeleteRefused {
     Unclear { key: ResourceKey, problem: String },
     #[error("there is no {key}: neither records nor machines carry that name")]
     Unknown { key: ResourceKey },
+    #[error(
+        "the bucket knows nothing of {key}, although machines or volumes carry its tags: restore the bucket, or end them by hand"
+    )]
+    Lost { key: ResourceKey },
     #[error("the records of {key} are not known yet: {why}")]
     Unread { key: ResourceKey, why: String },
 }
@@ -101,14 +105,18 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
         }
         let key = key.clone();
         match self.memory.sets.get(&key) {
+            None if self.memory.bucket.listed.is_none() || self.is_named(&key) => {
+                Err(DeleteRefused::Unread { key, why: "they are being read".to_owned() })
+            }
             None => Err(DeleteRefused::Unknown { key }),
             Some(Err(why)) => {
                 let why = why.clone();
                 Err(DeleteRefused::Unread { key, why })
             }
-            Some(Ok(set)) if set.incarnation.is_none() && !self.has_machines(&key) => {
-                Err(DeleteRefused::Unknown { key })
+            Some(Ok(set)) if set.incarnation.is_none() && self.shown().any(|identity| identity.key == key) => {
+                Err(DeleteRefused::Lost { key })
             }
+            Some(Ok(set)) if set.incarnation.is_none() => Err(DeleteRefused::Unknown { key }),
             Some(Ok(_)) => {
                 self.deletions.insert(key);
                 Ok(())
@@ -138,8 +146,8 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
         self.deletions = asked;
     }
 
-    fn has_machines(&self, key: &ResourceKey) -> bool {
-        self.endpoints.values().any(|endpoint| endpoint.key == *key)
+    fn is_named(&self, key: &ResourceKey) -> bool {
+        self.memory.bucket.named.contains(key) || self.shown().any(|identity| identity.key == *key)
     }
 }
 
