@@ -33,7 +33,7 @@ use crate::{
 /// Agents that are listened to: what they say comes by itself, and wakes whoever waits.
 pub struct LiveAgents {
     clock: Arc<dyn Clock>,
-    /// Told whenever a report changed, or an agent was lost or found.
+    /// Told whenever a report says something new, or an agent was lost or found.
     wake: Arc<Notify>,
     /// For an order: what a lease permits.
     answer_max: Duration,
@@ -213,8 +213,9 @@ impl Poll {
 
     fn learn(&self, report: Report) {
         let mut heard = locked(&self.heard);
-        let is_news = heard.unreachable.is_some()
-            || heard.report.as_ref().is_none_or(|old| (old.seq, old.started) != (report.seq, report.started));
+        // Positions and ages come with every agent's every report; they are read in the next pass, whenever that is.
+        let is_news =
+            heard.unreachable.is_some() || heard.report.as_ref().is_none_or(|old| old.steady() != report.steady());
         *heard = Agent { report: Some(report), heard: Some(self.clock.now()), unreachable: None };
         if is_news {
             self.wake.notify_one();

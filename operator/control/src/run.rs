@@ -47,11 +47,11 @@ pub enum RunError {
 }
 
 /// Between passes when nothing changes. What is old by then is looked at again at its own pace.
-const INTERVAL: Duration = Duration::from_secs(5);
-/// While something is awaited: failed actions are tried again, and lists are due sooner.
+pub const INTERVAL: Duration = Duration::from_secs(5);
+/// While something is awaited: failed actions are tried again, lists are due sooner, and how far somebody has caught up is
+/// looked at, which wakes nobody.
 const INTERVAL_BUSY: Duration = Duration::from_secs(1);
-/// Between the end of a pass and the next, whatever happens: every machine's report changes every second, and what changed
-/// meanwhile is seen together.
+/// Between the end of a pass and the next, whatever happens: what changed meanwhile is seen together.
 const GAP: Duration = Duration::from_millis(250);
 /// The lease is looked at this often in its length: it is renewed at a third, and a lost reply leaves time for two more tries.
 const KEEPS_PER_LEASE: u32 = 6;
