@@ -16,8 +16,6 @@ pub struct Place {
     pub instance_type: String,
     pub zone: Zone,
     pub subnet: SubnetId,
-    /// The spread that was asked for could not be kept (`Preferred` only).
-    pub crowded: bool,
 }
 
 /// Why there is none now.
@@ -55,17 +53,12 @@ pub fn choose(
     let allowed = if spread == ZoneSpread::Required && slot.is_member() { crowded_from } else { order.len() };
     order.truncate(allowed);
     for instance_type in types {
-        for (rank, zone) in order.iter().enumerate() {
+        for zone in &order {
             let subnet = zones[zone].iter().find(|subnet| !full.contains(*subnet));
             if let Some(subnet) = subnet
                 && !view.observed.refused.contains(&(instance_type.clone(), zone.clone()))
             {
-                return Ok(Place {
-                    instance_type: instance_type.clone(),
-                    zone: zone.clone(),
-                    subnet: subnet.clone(),
-                    crowded: rank >= crowded_from,
-                });
+                return Ok(Place { instance_type: instance_type.clone(), zone: zone.clone(), subnet: subnet.clone() });
             }
         }
     }

@@ -173,9 +173,6 @@ fn launch_anew(view: &View<'_>, set: &ResolvedSet, slot: Slot, record: &SlotReco
         Ok(place) => place,
         Err(no) => return out.wait(slot, no.reason, no.message),
     };
-    if place.crowded && slot.is_member() {
-        out.wait(slot, "ZoneCrowded", format!("{} holds more members than an even spread needs", place.zone));
-    }
     out.placed.insert(slot, place.zone.clone());
     let attempt = record.attempt + 1;
     match launches::launch_request(view, set, catalog, slot, attempt, place) {
@@ -257,7 +254,6 @@ fn is_still_asked(
         instance_type: request.instance_type.clone(),
         zone: request.zone.clone(),
         subnet: subnet.id.clone(),
-        crowded: false,
     };
     subnet.is_some_and(|subnet| {
         launches::launch_request(view, set, catalog, slot, record.attempt, place(subnet))
