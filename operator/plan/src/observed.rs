@@ -189,6 +189,8 @@ pub struct Send {
     pub ambiguous: bool,
     /// The last failure; `None` when never sent, or when it succeeded.
     pub failure: Option<Failure>,
+    /// Since when every answer was a failure of this kind.
+    pub failing_since: Option<Millis>,
     /// Look-ups by token have found nothing since then, without a gap.
     pub looked_up_empty_since: Option<Millis>,
     pub last_lookup: Option<Millis>,
@@ -205,8 +207,10 @@ pub struct Failure {
 /// The cloud's error classes as far as a decision depends on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FailureKind {
-    /// Back off and send the same again: throttled, transient, not visible yet, wrong state.
+    /// Back off and send the same again: throttled, transient, wrong state.
     Retry,
+    /// The instance profile is not there. A new one is seen after seconds to minutes, one that is misspelt never.
+    NotVisibleYet,
     Capacity,
     Quota,
     TokenMismatch,

@@ -8,14 +8,22 @@ use crate::observed::{Failure, FailureKind, Observed, Send};
 
 /// An error after a possibly sent request is final only when look-ups by token stayed empty for this long.
 pub const LOOKED_UP_FOR: Duration = Duration::from_secs(300);
+/// EC2 sees a new instance profile within seconds, at the worst minutes (IAM documentation, "Troubleshooting: changes are not
+/// always immediately visible").
+const VISIBLE_WITHIN: Duration = Duration::from_secs(600);
 const LOOK_UP_EVERY: Duration = Duration::from_secs(10);
 /// Between sends of what only a person or EC2's patience can mend.
 const RETRY_DENIED: Duration = Duration::from_secs(30);
+/// Of what is still not there after [`VISIBLE_WITHIN`]: a person has to change the spec, or make it.
+const RETRY_UNSEEN: Duration = Duration::from_secs(60);
 const RETRY_QUOTA: Duration = Duration::from_secs(60);
 /// Of a volume, which cannot go elsewhere: its machine is there already.
 const RETRY_CAPACITY: Duration = Duration::from_secs(60);
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// The reason of a wait for an instance profile that EC2 ought to see by now.
+pub const NO_PROFILE: &str = "InstanceProfileUnknown";
 
 /// What to do about a recorded request whose outcome nothing shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,6 +114,10 @@ fn next(
     let kind = failure.kind;
     let retried = match kind {
         FailureKind::Retry => Some((backoff(send.count), "Retrying")),
+        FailureKind::NotVisibleYet => {
+            let long = send.failing_since.is_some_and(|since| failure.at.since(since) >= VISIBLE_WITHIN);
+            Some(if long { (RETRY_UNSEEN, NO_PROFILE) } else { (backoff(send.count), "Retrying") })
+        }
         FailureKind::Denied => Some((RETRY_DENIED, "PermissionDenied")),
         FailureKind::Quota => Some((RETRY_QUOTA, "QuotaExceeded")),
         FailureKind::Capacity => retry_capacity.map(|pause| (pause, "InsufficientCapacity")),

@@ -213,6 +213,9 @@ fn await_launch(view: &View<'_>, set: &ResolvedSet, slot: Slot, record: &SlotRec
         Next::Send { why } => out.act(slot, Action::Launch { slot, request: Box::new(request.clone()) }, why),
         Next::Look => out.act(slot, Action::FindByToken { token: request.token.clone() }, "its outcome is not known"),
         Next::Wait { reason, message } if reason == "PermissionDenied" => out.stall(slot, reason, message),
+        Next::Wait { reason, message } if reason == pending::NO_PROFILE => {
+            out.stall(slot, reason, format!("change spec.machine.instanceProfile, or make that profile: {message}"));
+        }
         Next::Wait { reason, message } => out.wait(slot, reason, message),
         Next::Unsent => {
             let cleared = SlotRecord { launch: None, ..record.clone() };

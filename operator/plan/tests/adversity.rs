@@ -186,6 +186,27 @@ fn a_launch_that_was_refused_for_sure_does_not_hold_up_a_deletion() {
 }
 
 #[test]
+fn an_instance_profile_that_stays_unknown_stalls_with_the_field_to_change_and_one_that_comes_heals() {
+    let mut world = World::new(resolved(1, 0));
+    refuse_launches(&mut world, FailureKind::NotVisibleYet);
+    assert_eq!(stalled(&world), None, "a new profile is not visible at once");
+    let token = world.records().slots[&M0].launch.clone().expect("recorded").token;
+    let first = world.observed.now;
+    later(&mut world, 600);
+    let failure =
+        Failure { at: world.observed.now, kind: FailureKind::NotVisibleYet, message: "Invalid profile".into() };
+    let send = world.observed.sends.get_mut(&token).expect("sent");
+    (send.failure, send.failing_since) = (Some(failure), Some(first));
+    let report = world.plan().reports[&key()].clone();
+    let condition = report.condition(ConditionType::Stalled).cloned().expect("stalled");
+    assert_eq!(condition.reason, "InstanceProfileUnknown");
+    assert!(condition.message.contains("change spec.machine.instanceProfile"), "{}", condition.message);
+    assert!(world.plan().is_quiet(), "{:#?}", world.plan().actions);
+    later(&mut world, 60);
+    assert!(world.converge().reports[&key()].ready);
+}
+
+#[test]
 fn a_full_subnet_is_avoided_for_another_of_its_zone_and_one_that_is_the_last_is_waited_for() {
     let mut world = World::new(resolved(3, 0));
     let mut catalog = zones(3);

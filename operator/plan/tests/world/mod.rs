@@ -436,6 +436,7 @@ pub fn fresh_send() -> Send {
         count: 0,
         ambiguous: false,
         failure: None,
+        failing_since: None,
         looked_up_empty_since: None,
         last_lookup: None,
     }
