@@ -151,11 +151,9 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
             self.forget_records();
             self.memory.sends = Sends::default();
             if let Some(binary) = &self.config.binary {
-                self.snapshot.send_modify(|snapshot| {
-                    let waiting = vec!["BinaryUploading: the agent's binary goes to the bucket first".to_owned()];
-                    let lock = Lock { holder: self.config.holder.clone(), fence, ours: true, error: None };
-                    *snapshot = Arc::new(Snapshot { lock, waiting, ..Snapshot::empty(self.config.realm.clone()) });
-                });
+                let waiting = vec!["BinaryUploading: the agent's binary goes to the bucket first".to_owned()];
+                let lock = Lock { holder: self.config.holder.clone(), fence, ours: true, error: None };
+                self.not_looked(lock, waiting);
                 let permit = || self.lease.permits(fence, self.clock.monotonic(), self.config.deadline);
                 if let Err(error) = binary.publish(&*self.cloud, &self.keys, permit).await {
                     return self.stand_by(self.lease.holding(), Some(error.to_string()));
@@ -269,16 +267,20 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
         };
         let lock = Lock { holder, fence, ours: false, error };
         report::log_lock(&self.snapshot.borrow().lock, &lock);
-        self.snapshot.send_modify(|snapshot| {
-            *snapshot = Arc::new(Snapshot {
-                lock,
-                at: self.clock.now(),
-                passes: self.passes,
-                problems: self.problems.clone(),
-                ..Snapshot::empty(self.config.realm.clone())
-            });
-        });
+        self.not_looked(lock, Vec::new());
         PassOutcome { holding, plan: None, done: BTreeMap::new(), failed: Vec::new() }
+    }
+
+    /// Says who acts, and that nothing was looked at.
+    fn not_looked(&self, lock: Lock, waiting: Vec<String>) {
+        self.snapshot.send_replace(Arc::new(Snapshot {
+            lock,
+            waiting,
+            at: self.clock.now(),
+            passes: self.passes,
+            problems: self.problems.clone(),
+            ..Snapshot::empty(self.config.realm.clone())
+        }));
     }
 
     fn publish(&mut self, observed: &Observed, plan: &Plan, failed: &[Failed], lock: Lock) {

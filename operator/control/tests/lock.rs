@@ -27,7 +27,10 @@ fn a_second_operator_only_says_who_acts() {
     }
     assert_eq!(world.count(), (1, 1));
     assert_eq!(faults.calls(Counted::Mutating), 0);
-    assert_eq!(second.snapshots().borrow().lock.holder, "process 1");
+    let said = second.snapshots().borrow().clone();
+    assert_eq!(said.lock.holder, "process 1");
+    assert!(!said.looked && said.at.plus(Duration::from_secs(3)) == world.fake.now(), "{said:?}");
+    assert!(first.snapshots().borrow().looked, "the one that acts has looked");
 }
 
 #[test]
@@ -141,5 +144,5 @@ fn a_lock_nobody_can_reach_stops_everything() {
     let snapshot = operator.snapshots().borrow().clone();
     let error = snapshot.lock.error.clone().expect("a reason");
     assert!(error.contains("NoSuchBucket"), "{error}");
-    assert!(!snapshot.lock.ours);
+    assert!(!snapshot.lock.ours && !snapshot.looked);
 }
