@@ -7,7 +7,8 @@ use std::{
 };
 
 use drover_api::{
-    BuildId, Incarnation, InstanceId, ResourceKey,
+    BuildId, Incarnation, InstanceId, ResourceKey, Slot,
+    defaults::ResolvedSet,
     records::CurrentBuilds,
     tags::{Identity, TagVerdict},
 };
@@ -72,7 +73,7 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
         self.look_into_bucket().await;
         self.read_records().await;
         let machines = self.memory.fresh.over_machines(&self.memory.machines.shown);
-        self.memory.catalogs.learn_types(&*self.cloud, &machines).await;
+        self.memory.catalogs.learn_types(&*self.cloud, &machines, self.clock.monotonic()).await;
         let now = self.clock.now();
         let fleet = self.fleet(&machines);
         self.endpoints = self.reachable(&fleet);
@@ -80,8 +81,10 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
         let wanted = self.intents.iter();
         let wanted = wanted.filter_map(|(key, intent)| Some((key.clone(), intent.set.as_ref().ok()?)));
         let wanted: BTreeMap<ResourceKey, _> = wanted.collect();
-        let catalogs = self.memory.catalogs.resolve(&*self.cloud, &wanted, self.clock.monotonic()).await;
         let records = self.records(&fleet);
+        let launching = self.launching(&fleet, &records);
+        let monotonic = self.clock.monotonic();
+        let catalogs = self.memory.catalogs.resolve(&*self.cloud, &wanted, &launching, monotonic).await;
         self.forget_settled(&records);
         Observed {
             now,
@@ -250,6 +253,27 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
             })
         };
         fleet.machines.values().filter_map(|machine| Some((machine.id.clone(), endpoint(machine)?))).collect()
+    }
+
+    /// Declared sets with a slot that no machine fills: only a launch needs to know what selectors resolve to.
+    fn launching(
+        &self,
+        fleet: &Fleet,
+        records: &BTreeMap<ResourceKey, Seen<observed::SetRecords>>,
+    ) -> BTreeSet<ResourceKey> {
+        let is_filled = |records: &observed::SetRecords, slot: Slot| {
+            let record = records.slots.get(&slot).filter(|record| !record.retired);
+            let machine = record.and_then(|record| fleet.machines.get(record.instance.as_ref()?));
+            machine.is_some_and(|machine| machine.phase < observed::Phase::ShuttingDown)
+        };
+        let launches = |key: &ResourceKey, set: &ResolvedSet| {
+            let Some(Seen::Known(records)) = records.get(key) else { return false };
+            let members = records.incarnation.as_ref().map_or(set.members, |life| life.members);
+            let slots = (0..members).map(Slot::Member).chain((0..set.read_replicas).map(Slot::Reader));
+            slots.into_iter().any(|slot| !is_filled(records, slot))
+        };
+        let intents = self.intents.iter().filter_map(|(key, intent)| Some((key, intent.set.as_ref().ok()?)));
+        intents.filter(|(key, set)| launches(key, set)).map(|(key, _)| key.clone()).collect()
     }
 
     async fn hear(&self, fence: u64) -> BTreeMap<InstanceId, Agent> {

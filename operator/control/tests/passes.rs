@@ -32,6 +32,14 @@ fn a_declared_set_is_made_and_then_nothing_is_changed_any_more() {
     // 40 passes in 120 s: ten machine lists, two of volumes, one renewal every ten seconds; nothing per set or machine.
     let idle = faults.calls(Counted::All) - calls;
     assert!(idle <= 10 + 2 + 12 + 2, "{idle} calls in 120 s of an idle realm");
+    // What selectors resolve to is not asked for where nothing is launched, however old the last answer is.
+    let looks = || faults.record().into_iter().filter(|made| made.call == "DescribeImages").count();
+    let before = looks();
+    world.passes(&mut operator, 200);
+    assert_eq!(looks(), before);
+    operator.declare(declare("orders", 3, 2), vec![]);
+    world.settle(&mut operator);
+    assert!(looks() > before, "a machine was launched from an image of ten minutes ago");
 }
 
 #[test]
