@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::{sync::Arc, time::Duration};
+use std::{os::unix::fs::symlink, sync::Arc, time::Duration};
 
 use common::{DEADLINE, LEASE, World, key, realm};
 use drover_api::{
@@ -37,7 +37,12 @@ async fn a_manifest_that_was_just_written_keeps_its_set_from_being_deleted() {
     world.fake.look(|world| world.bucket.set(at.clone(), Some(body.clone())));
     let directory = tempfile::tempdir().expect("a directory");
     let (manifests, state) = (directory.path().join("manifests"), directory.path().join("state"));
-    std::fs::create_dir(&manifests).expect("made");
+    // A link, as a mounted ConfigMap is: what it points to changes without a notice from the directory that is watched.
+    let (before, after) = (directory.path().join("before"), directory.path().join("after"));
+    for made in [&before, &after] {
+        std::fs::create_dir(made).expect("made");
+    }
+    symlink(&before, &manifests).expect("made");
     let running = Running {
         operator: Config {
             realm: realm(),
@@ -67,7 +72,9 @@ async fn a_manifest_that_was_just_written_keeps_its_set_from_being_deleted() {
     tokio::time::timeout(SOON, unclaimed).await.expect("it is found in the bucket");
     // Declared in the same moment: nothing has told the loop of it yet.
     let text = "apiVersion: drover.dev/v1alpha1\nkind: MySQLReplicaSet\nmetadata: {name: orders}\nspec: {members: 1, version: \"9.7\"}\n";
-    std::fs::write(manifests.join("orders.yaml"), text).expect("written");
+    std::fs::write(after.join("orders.yaml"), text).expect("written");
+    let link = directory.path().join("link");
+    symlink(&after, &link).and_then(|()| std::fs::rename(&link, &manifests)).expect("pointed elsewhere");
     let request = DeleteRequest { namespace: key("orders").namespace, name: key("orders").name };
     let refused = socket::ask_delete(&socket, &request).await.expect_err("deleted although it is declared").to_string();
     assert!(refused.contains("declared by a manifest"), "{refused}");
