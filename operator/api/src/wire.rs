@@ -5,6 +5,8 @@
 //! report's `seq` is greater than `after`, else as soon as it changes or after [`POLL_MAX`]; `PUT /v1/orders` with [`Orders`]
 //! answers [`OrdersReply`]; `PUT /v1/build` with [`BuildOrder`] has it fetch and become another build.
 
+mod steady;
+
 use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use serde::{Deserialize, Serialize};

@@ -20,7 +20,8 @@ pub struct Call {
     pub permissions: &'static [&'static str],
     /// `None` for S3, which allows thousands per second and prefix where we make a few.
     pub rate: Option<Rate>,
-    /// From asking for a token to having the whole answer, the transfer of a large object aside.
+    /// From asking for a token to having the whole answer; reading a body, and writing one without a condition, have time
+    /// for the transfer on top.
     pub deadline: Duration,
 }
 

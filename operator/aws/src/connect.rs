@@ -24,7 +24,7 @@ pub struct Options {
     /// Instead of AWS's own endpoints and the environment's: for an agent, which is told on its command line where its
     /// bucket is and calls nothing else.
     pub endpoint: Option<String>,
-    /// No call lasts longer, the transfer of a large object aside; for a holder of a lease shorter than the calls' own
+    /// No call lasts longer, reading a body and writing one without a condition aside; for a holder of a lease shorter than the calls' own
     /// deadlines.
     pub deadline_max: Duration,
 }

@@ -46,7 +46,7 @@ impl Sender {
         self.send_for(call, Duration::ZERO, request).await
     }
 
-    /// As `send`, with time for a transfer added to the call's own.
+    /// As `send`, with time for a transfer added to the call's own: for what may arrive late without harm.
     pub async fn send_for<T, E>(
         &self,
         call: &'static Call,
@@ -56,9 +56,15 @@ impl Sender {
     where
         E: ProvideErrorMetadata + Error + 'static,
     {
-        let deadline = self.deadline(call) + transfer;
-        let waited = self.token(call, deadline).await?;
-        let answer = within(call, deadline - waited, request).await?;
+        let (deadline, asked) = (self.deadline(call) + transfer, self.now());
+        self.token(call, deadline).await?;
+        // Counted from the asking: whoever holds a lease was allowed this long. One that was stopped while it waited for its
+        // token sends nothing any more.
+        let left = deadline.saturating_sub(self.since(asked));
+        if left.is_zero() {
+            return Err(failed(Class::Throttled, call, LOCAL_RATE, "its deadline ended before it could be sent"));
+        }
+        let answer = within(call, left, request).await?;
         answer.map_err(|error| {
             let error = refused(call, &error, wall_clock());
             if error.class == Class::Throttled {
@@ -68,16 +74,16 @@ impl Sender {
         })
     }
 
-    /// Waits for the lane's token and says for how long.
-    async fn token(&self, call: &Call, patience: Duration) -> Result<Duration> {
-        let Some(rate) = call.rate else { return Ok(Duration::ZERO) };
+    /// Waits for the lane's token.
+    async fn token(&self, call: &Call, patience: Duration) -> Result<()> {
+        let Some(rate) = call.rate else { return Ok(()) };
         let now = self.now();
         let taken = self.lanes.lock().unwrap_or_else(PoisonError::into_inner).take(call.lane, rate, now, patience);
         let wait = taken.map_err(|none| failed(Class::Throttled, call, LOCAL_RATE, &none.to_string()))?;
         if !wait.is_zero() {
             pause(wait).await;
         }
-        Ok(wait)
+        Ok(())
     }
 
     fn drain(&self, call: &Call) {
@@ -86,8 +92,12 @@ impl Sender {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner).drain(call.lane, rate, now);
     }
 
-    fn now(&self) -> Duration {
+    pub fn now(&self) -> Duration {
         monotonic().saturating_duration_since(self.origin)
+    }
+
+    pub fn since(&self, then: Duration) -> Duration {
+        self.now().saturating_sub(then)
     }
 }
 

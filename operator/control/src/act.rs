@@ -58,9 +58,7 @@ pub struct Done {
     /// The set's records, with what was written.
     pub set: StoredSet,
     pub learned: Vec<Learned>,
-    pub done: Vec<&'static str>,
-    /// Whose actions were tried, whether they failed or not.
-    pub tried: BTreeSet<Option<Slot>>,
+    pub done: Vec<Planned>,
     pub failed: Vec<(Planned, ActError)>,
 }
 
@@ -87,6 +85,18 @@ struct Progress<'a> {
     learned: Vec<Learned>,
 }
 
+// === impl Done ===
+
+impl Done {
+    /// Whose failures are over. That a slot's next attempt could be written down says nothing about how it will end: only the
+    /// cloud and the agents tell. The set's own actions are nothing but records.
+    pub fn got_on(&self) -> BTreeSet<Option<Slot>> {
+        let got_on = self.done.iter().filter(|planned| planned.slot.is_none() || planned.action.is_effect());
+        let has_failed = |slot: &Option<Slot>| self.failed.iter().any(|(planned, _)| planned.slot == *slot);
+        got_on.map(|planned| planned.slot).filter(|slot| !has_failed(slot)).collect()
+    }
+}
+
 // === impl Hands ===
 
 impl<C: Machines + Volumes + Objects, A: Agents> Hands<'_, C, A> {
@@ -94,23 +104,21 @@ impl<C: Machines + Volumes + Objects, A: Agents> Hands<'_, C, A> {
     /// the others; one that is the set's own, or that finds other records than the plan was made from, ends them all.
     pub async fn perform(&self, key: ResourceKey, set: StoredSet, actions: Vec<Planned>) -> Done {
         let mut progress = Progress { key: &key, set, learned: Vec::new() };
-        let (mut done, mut tried) = (Vec::new(), BTreeSet::new());
-        let mut failed: Vec<(Planned, ActError)> = Vec::new();
+        let (mut done, mut failed): (Vec<Planned>, Vec<(Planned, ActError)>) = (Vec::new(), Vec::new());
         for planned in actions {
             if failed.iter().any(|(before, error)| error.ends(before, &planned)) {
                 continue;
             }
-            tried.insert(planned.slot);
             match self.act(&mut progress, &planned.action).await {
                 Ok(()) => {
                     tracing::info!(set = %key, action = planned.action.kind(), why = planned.why, "done");
-                    done.push(planned.action.kind());
+                    done.push(planned);
                 }
                 Err(error) => failed.push((planned, error)),
             }
         }
         let Progress { set, learned, .. } = progress;
-        Done { key, set, learned, done, tried, failed }
+        Done { key, set, learned, done, failed }
     }
 
     async fn act(&self, progress: &mut Progress<'_>, action: &Action) -> Result<(), ActError> {
@@ -167,9 +175,10 @@ impl<C: Machines + Volumes + Objects, A: Agents> Hands<'_, C, A> {
         }
     }
 
-    /// The gate of law 7, asked right before each mutating call.
+    /// The gate of law 7, asked right before each mutating call: the lease of the very fence that the plan was made under.
     fn permit(&self) -> Result<(), ActError> {
-        if self.lease.permits(self.clock.monotonic(), self.deadline) { Ok(()) } else { Err(ActError::LeaseEnds) }
+        let permitted = self.lease.permits(self.fence, self.clock.monotonic(), self.deadline);
+        if permitted { Ok(()) } else { Err(ActError::LeaseEnds) }
     }
 
     async fn put_incarnation(
@@ -388,4 +397,42 @@ fn tokens(record: &SlotRecord) -> Vec<&ClientToken> {
     let machine = record.launch.as_ref().map(|request| &request.token);
     let volume = record.volume_request.as_ref().map(|request| &request.token);
     machine.into_iter().chain(volume).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_gets_on_by_what_the_cloud_answers_and_not_by_its_own_records() {
+        let (m0, m1) = (Some(Slot::Member(0)), Some(Slot::Member(1)));
+        let incarnation = Incarnation::new("k3j9x2m4").expect("an incarnation");
+        let record = |slot: Slot| Action::CreateBundle { incarnation: incarnation.clone(), slot };
+        let ca = Action::CreateCa { incarnation: incarnation.clone() };
+        let machine = InstanceId::new("i-1").expect("an instance");
+        let effect = Action::Unprotect { instance: machine.clone() };
+        let check = |done: &[(Option<Slot>, &Action)], failed: &[Option<Slot>], expected: &[Option<Slot>]| {
+            let planned = |slot: &Option<Slot>, action: &Action| Planned {
+                slot: *slot,
+                action: action.clone(),
+                why: String::new(),
+            };
+            let done = Done {
+                key: ResourceKey {
+                    namespace: "default".parse().expect("valid"),
+                    name: "orders".parse().expect("valid"),
+                },
+                set: StoredSet::default(),
+                learned: vec![],
+                done: done.iter().map(|(slot, action)| planned(slot, action)).collect(),
+                failed: failed.iter().map(|slot| (planned(slot, &effect), ActError::LeaseEnds)).collect(),
+            };
+            assert_eq!(done.got_on().into_iter().collect::<Vec<_>>(), expected);
+        };
+        check(&[(m0, &record(Slot::Member(0)))], &[], &[]);
+        check(&[(m0, &Action::LookUpMachine { instance: machine.clone() })], &[], &[]);
+        check(&[(m0, &effect), (m1, &record(Slot::Member(1)))], &[], &[m0]);
+        check(&[(m0, &effect), (m1, &effect)], &[m0], &[m1]);
+        check(&[(None, &ca)], &[m0], &[None]);
+    }
 }

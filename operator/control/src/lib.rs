@@ -5,6 +5,7 @@
 pub mod act;
 pub mod agents;
 pub mod certificates;
+pub mod deletions;
 pub mod directory;
 pub mod edge;
 mod fleet;

@@ -33,8 +33,10 @@ use crate::{
 /// Agents that are listened to: what they say comes by itself, and wakes whoever waits.
 pub struct LiveAgents {
     clock: Arc<dyn Clock>,
-    /// Told whenever a report changed, or an agent was lost or found.
+    /// Told whenever a report says something new, or an agent was lost or found.
     wake: Arc<Notify>,
+    /// For an order: what a lease permits.
+    answer_max: Duration,
     fence: Arc<AtomicU64>,
     /// One per running machine of the realm.
     listeners: Mutex<BTreeMap<InstanceId, Listener>>,
@@ -61,7 +63,7 @@ struct Connection {
 /// A machine in the same region answers a handshake within milliseconds; this is for one that is busy booting.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 /// For an order: the agent makes it durable (one fsync) before it answers.
-pub const ANSWER_MAX: Duration = Duration::from_secs(5);
+const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// On top of [`POLL_MAX`], which the agent keeps itself.
 const POLL_GRACE: Duration = Duration::from_secs(5);
 /// Between two attempts to reach an agent that does not answer: a booting machine is found within this time.
@@ -74,8 +76,10 @@ const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 // === impl LiveAgents ===
 
 impl LiveAgents {
-    pub fn new(clock: Arc<dyn Clock>, wake: Arc<Notify>) -> Self {
-        Self { clock, wake, fence: Arc::new(AtomicU64::new(0)), listeners: Mutex::new(BTreeMap::new()) }
+    /// No order takes longer than `deadline`, which is what a lease permits.
+    pub fn new(clock: Arc<dyn Clock>, wake: Arc<Notify>, deadline: Duration) -> Self {
+        let fence = Arc::new(AtomicU64::new(0));
+        Self { clock, wake, answer_max: deadline.min(ANSWER_MAX), fence, listeners: Mutex::new(BTreeMap::new()) }
     }
 
     fn listen(&self, endpoint: &Endpoint) -> Listener {
@@ -103,11 +107,11 @@ impl Agents for LiveAgents {
     }
 
     async fn order(&self, endpoint: &Endpoint, orders: &Orders) -> Result<OrdersReply, AgentError> {
-        Connection::new(endpoint, self.clock.now())?.order(orders).await
+        Connection::new(endpoint, self.clock.now())?.order(orders, self.answer_max).await
     }
 
     async fn upgrade(&self, endpoint: &Endpoint, order: &BuildOrder) -> Result<(), AgentError> {
-        Connection::new(endpoint, self.clock.now())?.upgrade(order).await
+        Connection::new(endpoint, self.clock.now())?.upgrade(order, self.answer_max).await
     }
 }
 
@@ -146,11 +150,11 @@ impl Agents for AskedAgents {
     }
 
     async fn order(&self, endpoint: &Endpoint, orders: &Orders) -> Result<OrdersReply, AgentError> {
-        Connection::new(endpoint, self.clock.now())?.order(orders).await
+        Connection::new(endpoint, self.clock.now())?.order(orders, ANSWER_MAX).await
     }
 
     async fn upgrade(&self, endpoint: &Endpoint, order: &BuildOrder) -> Result<(), AgentError> {
-        Connection::new(endpoint, self.clock.now())?.upgrade(order).await
+        Connection::new(endpoint, self.clock.now())?.upgrade(order, ANSWER_MAX).await
     }
 }
 
@@ -209,8 +213,9 @@ impl Poll {
 
     fn learn(&self, report: Report) {
         let mut heard = locked(&self.heard);
-        let is_news = heard.unreachable.is_some()
-            || heard.report.as_ref().is_none_or(|old| (old.seq, old.started) != (report.seq, report.started));
+        // Positions and ages come with every agent's every report; they are read in the next pass, whenever that is.
+        let is_news =
+            heard.unreachable.is_some() || heard.report.as_ref().is_none_or(|old| old.steady() != report.steady());
         *heard = Agent { report: Some(report), heard: Some(self.clock.now()), unreachable: None };
         if is_news {
             self.wake.notify_one();
@@ -245,12 +250,12 @@ impl Connection {
         self.json(request.timeout(patience)).await
     }
 
-    async fn order(&self, orders: &Orders) -> Result<OrdersReply, AgentError> {
-        self.json(self.client.put(self.url("orders")).json(orders).timeout(ANSWER_MAX)).await
+    async fn order(&self, orders: &Orders, patience: Duration) -> Result<OrdersReply, AgentError> {
+        self.json(self.client.put(self.url("orders")).json(orders).timeout(patience)).await
     }
 
-    async fn upgrade(&self, order: &BuildOrder) -> Result<(), AgentError> {
-        self.send(self.client.put(self.url("build")).json(order).timeout(ANSWER_MAX)).await.map(drop)
+    async fn upgrade(&self, order: &BuildOrder, patience: Duration) -> Result<(), AgentError> {
+        self.send(self.client.put(self.url("build")).json(order).timeout(patience)).await.map(drop)
     }
 
     fn url(&self, path: &str) -> String {

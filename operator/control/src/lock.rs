@@ -89,9 +89,9 @@ impl Lease {
         self.state().holding()
     }
 
-    /// May a mutating call be sent at `now` that ends within `deadline`?
-    pub fn permits(&self, now: Duration, deadline: Duration) -> bool {
-        self.state().permits(now, deadline)
+    /// May a mutating call that was decided under `fence` be sent at `now`, when it ends within `deadline`?
+    pub fn permits(&self, fence: u64, now: Duration, deadline: Duration) -> bool {
+        self.state().permits(fence, now, deadline)
     }
 
     /// Something proved that another holds the lock.

@@ -1,10 +1,21 @@
 //! Looks at the world and freezes it. One machine list per realm and interval, one volume list in a slower lane, records once
 //! per lease, catalogs every few minutes: what a pass costs does not grow with the number of sets (law 6).
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use drover_api::{BuildId, Incarnation, InstanceId, ResourceKey, records::CurrentBuilds, tags::TagVerdict};
-use drover_cloud::{CloudError, Machines, Objects, Volumes, machines};
+use drover_api::{
+    BuildId, Incarnation, InstanceId, ResourceKey, Slot,
+    defaults::ResolvedSet,
+    records::CurrentBuilds,
+    tags::{Identity, TagVerdict},
+};
+use drover_cloud::{
+    CloudError, Machines, Objects, Volumes,
+    machines::{self, MachineState},
+};
 use drover_plan::{
     Observed,
     observed::{self, Agent, Fleet, Seen},
@@ -15,7 +26,7 @@ use crate::{
     agents::{Agents, Endpoint},
     fleet,
     operator::Operator,
-    store,
+    store::{self, StoredSet},
 };
 
 /// How often the cloud is asked.
@@ -47,9 +58,9 @@ impl Default for Pace {
 /// What the bucket says of the realm as a whole.
 #[derive(Debug, Default)]
 pub(crate) struct Bucket {
-    named: Vec<ResourceKey>,
+    pub(crate) named: Vec<ResourceKey>,
     builds: BTreeMap<String, BuildId>,
-    listed: Option<Duration>,
+    pub(crate) listed: Option<Duration>,
     /// Why the latest look failed, if it did.
     pub(crate) failing: Option<String>,
 }
@@ -62,7 +73,7 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
         self.look_into_bucket().await;
         self.read_records().await;
         let machines = self.memory.fresh.over_machines(&self.memory.machines.shown);
-        self.memory.catalogs.learn_types(&*self.cloud, &machines).await;
+        self.memory.catalogs.learn_types(&*self.cloud, &machines, self.clock.monotonic()).await;
         let now = self.clock.now();
         let fleet = self.fleet(&machines);
         self.endpoints = self.reachable(&fleet);
@@ -70,8 +81,10 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
         let wanted = self.intents.iter();
         let wanted = wanted.filter_map(|(key, intent)| Some((key.clone(), intent.set.as_ref().ok()?)));
         let wanted: BTreeMap<ResourceKey, _> = wanted.collect();
-        let catalogs = self.memory.catalogs.resolve(&*self.cloud, &wanted, self.clock.monotonic()).await;
         let records = self.records(&fleet);
+        let launching = self.launching(&fleet, &records);
+        let monotonic = self.clock.monotonic();
+        let catalogs = self.memory.catalogs.resolve(&*self.cloud, &wanted, &launching, monotonic).await;
         self.forget_settled(&records);
         Observed {
             now,
@@ -88,6 +101,7 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
             agents,
             sends: self.memory.sends.all(),
             refused: self.memory.capacity.refused(now),
+            full_subnets: self.memory.capacity.full_subnets(now),
             catalogs,
         }
     }
@@ -146,22 +160,46 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
         let builds = current_builds(&*self.cloud, &self.keys).await;
         match (named, builds) {
             (Ok(named), Ok(builds)) => {
-                *bucket = Bucket { named: named.into_iter().collect(), builds, listed: Some(now), failing: None }
+                *bucket = Bucket { named: named.into_iter().collect(), builds, listed: Some(now), failing: None };
+                self.doubt_records();
             }
             (Err(error), _) => bucket.failing = Some(error.to_string()),
             (_, Err(why)) => bucket.failing = Some(why),
         }
     }
 
+    /// Forgets records that lack something, or are of another life than what carries their set's tags: a person may have
+    /// restored the bucket since they were read.
+    fn doubt_records(&mut self) {
+        let mut lives: BTreeMap<ResourceKey, BTreeSet<Incarnation>> = BTreeMap::new();
+        for identity in self.shown() {
+            lives.entry(identity.key).or_default().insert(identity.incarnation);
+        }
+        self.memory.sets.retain(|key, read| {
+            let is_whole = |set: &StoredSet| {
+                let known = set.incarnation();
+                let others = lives.get(key).is_some_and(|lives| lives.iter().any(|life| Some(life) != known));
+                set.register.is_some() && set.ca.is_some() && !others
+            };
+            read.as_ref().is_ok_and(is_whole)
+        });
+    }
+
+    /// Whose the machines and volumes are that the last lists showed, those that have ended aside.
+    pub(crate) fn shown(&self) -> impl Iterator<Item = Identity> {
+        let memory = &self.memory;
+        let machines = memory.machines.shown.values().filter(|machine| machine.state != MachineState::Terminated);
+        let tagged =
+            machines.map(|machine| &machine.tags).chain(memory.volumes.shown.values().map(|volume| &volume.tags));
+        tagged.filter_map(|tags| match drover_api::tags::read(&self.config.realm, tags) {
+            TagVerdict::Ours { identity, .. } => Some(identity),
+            TagVerdict::HandsOff { .. } => None,
+        })
+    }
+
     /// Reads the records of every set that anything names and that is not known yet.
     async fn read_records(&mut self) {
-        let realm = &self.config.realm;
-        let tagged = self.memory.machines.shown.values().map(|machine| &machine.tags);
-        let tagged = tagged.chain(self.memory.volumes.shown.values().map(|volume| &volume.tags));
-        let tagged = tagged.filter_map(|tags| match drover_api::tags::read(realm, tags) {
-            TagVerdict::Ours { identity, .. } => Some(identity.key),
-            TagVerdict::HandsOff { .. } => None,
-        });
+        let tagged = self.shown().map(|identity| identity.key);
         let named = self.intents.keys().chain(&self.deletions).chain(&self.memory.bucket.named);
         let mut unread: Vec<ResourceKey> = named.cloned().chain(tagged).collect();
         unread.sort();
@@ -215,6 +253,27 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
             })
         };
         fleet.machines.values().filter_map(|machine| Some((machine.id.clone(), endpoint(machine)?))).collect()
+    }
+
+    /// Declared sets with a slot that no machine fills: only a launch needs to know what selectors resolve to.
+    fn launching(
+        &self,
+        fleet: &Fleet,
+        records: &BTreeMap<ResourceKey, Seen<observed::SetRecords>>,
+    ) -> BTreeSet<ResourceKey> {
+        let is_filled = |records: &observed::SetRecords, slot: Slot| {
+            let record = records.slots.get(&slot).filter(|record| !record.retired);
+            let machine = record.and_then(|record| fleet.machines.get(record.instance.as_ref()?));
+            machine.is_some_and(|machine| machine.phase < observed::Phase::ShuttingDown)
+        };
+        let launches = |key: &ResourceKey, set: &ResolvedSet| {
+            let Some(Seen::Known(records)) = records.get(key) else { return false };
+            let members = records.incarnation.as_ref().map_or(set.members, |life| life.members);
+            let slots = (0..members).map(Slot::Member).chain((0..set.read_replicas).map(Slot::Reader));
+            slots.into_iter().any(|slot| !is_filled(records, slot))
+        };
+        let intents = self.intents.iter().filter_map(|(key, intent)| Some((key, intent.set.as_ref().ok()?)));
+        intents.filter(|(key, set)| launches(key, set)).map(|(key, _)| key.clone()).collect()
     }
 
     async fn hear(&self, fence: u64) -> BTreeMap<InstanceId, Agent> {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use drover_api::{InstanceId, Realm, ResourceKey, bucket::RealmKeys, records::IncarnationState};
+use drover_api::{InstanceId, Realm, ResourceKey, bucket::RealmKeys};
 use drover_cloud::{Machines, Objects, Volumes};
 use drover_plan::{Observed, Plan, Planned, observed::Intent};
 use futures::{StreamExt, stream};
@@ -76,17 +76,6 @@ pub struct PassOutcome {
     pub failed: Vec<Failed>,
 }
 
-/// A deletion that is not begun.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DeleteRefused {
-    #[error("{key} is still declared by a manifest: remove it there first, or it would come back at once")]
-    Declared { key: ResourceKey },
-    #[error("there is no {key}: neither records nor machines carry that name")]
-    Unknown { key: ResourceKey },
-    #[error("the records of {key} are not known yet: {why}")]
-    Unread { key: ResourceKey, why: String },
-}
-
 /// Sets that are acted on at the same time: enough to launch a realm within minutes, few enough that their calls stay within
 /// the local rate lanes.
 const SETS_MAX: usize = 8;
@@ -124,39 +113,13 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
         }
     }
 
-    /// What is wanted, whole; and what a source could not read, a line each.
+    /// What is wanted, whole; and what a source could not read, a line each. What is or may be declared is not to be deleted any more.
     pub fn declare(&mut self, intents: BTreeMap<ResourceKey, Intent>, problems: Vec<String>) {
         self.intents = intents;
         self.problems = problems;
-    }
-
-    /// Asks for the end of a set that no manifest declares. It is durable once [`Operator::ends`] says so.
-    pub fn delete(&mut self, key: &ResourceKey) -> Result<(), DeleteRefused> {
-        let key = key.clone();
-        if self.intents.contains_key(&key) {
-            return Err(DeleteRefused::Declared { key });
-        }
-        match self.memory.sets.get(&key) {
-            None => Err(DeleteRefused::Unknown { key }),
-            Some(Err(why)) => {
-                let why = why.clone();
-                Err(DeleteRefused::Unread { key, why })
-            }
-            Some(Ok(set)) if set.incarnation.is_none() && !self.has_machines(&key) => {
-                Err(DeleteRefused::Unknown { key })
-            }
-            Some(Ok(_)) => {
-                self.deletions.insert(key);
-                Ok(())
-            }
-        }
-    }
-
-    /// The set's end is written down (or reached): no crash forgets it.
-    pub fn ends(&self, key: &ResourceKey) -> bool {
-        let set = self.memory.sets.get(key).and_then(|read| read.as_ref().ok());
-        let record = set.and_then(|set| set.incarnation.as_ref());
-        record.is_some_and(|stored| stored.record.state != IncarnationState::Live)
+        let mut asked = std::mem::take(&mut self.deletions);
+        asked.retain(|key| self.stays(key).is_none());
+        self.deletions = asked;
     }
 
     /// The latest report, and every one after it.
@@ -188,12 +151,10 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
             self.forget_records();
             self.memory.sends = Sends::default();
             if let Some(binary) = &self.config.binary {
-                self.snapshot.send_modify(|snapshot| {
-                    let waiting = vec!["BinaryUploading: the agent's binary goes to the bucket first".to_owned()];
-                    let lock = Lock { holder: self.config.holder.clone(), fence, ours: true, error: None };
-                    *snapshot = Arc::new(Snapshot { lock, waiting, ..Snapshot::empty(self.config.realm.clone()) });
-                });
-                let permit = || self.lease.permits(self.clock.monotonic(), self.config.deadline);
+                let waiting = vec!["BinaryUploading: the agent's binary goes to the bucket first".to_owned()];
+                let lock = Lock { holder: self.config.holder.clone(), fence, ours: true, error: None };
+                self.not_looked(lock, waiting);
+                let permit = || self.lease.permits(fence, self.clock.monotonic(), self.config.deadline);
                 if let Err(error) = binary.publish(&*self.cloud, &self.keys, permit).await {
                     return self.stand_by(self.lease.holding(), Some(error.to_string()));
                 }
@@ -260,8 +221,8 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
         let mut counts = BTreeMap::new();
         let mut failures = Vec::new();
         for done in done {
-            for kind in &done.done {
-                *counts.entry(*kind).or_default() += 1;
+            for planned in &done.done {
+                *counts.entry(planned.action.kind()).or_default() += 1;
             }
             failures.extend(self.learn(done));
         }
@@ -273,11 +234,12 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
         let at = self.clock.monotonic();
         let now = self.clock.now();
         let memory = &mut self.memory;
+        let got_on = done.got_on();
         for learned in done.learned {
             memory.learn(learned, at, now);
         }
-        for slot in done.tried.iter().filter(|slot| done.failed.iter().all(|(planned, _)| planned.slot != **slot)) {
-            memory.backoff.succeeded(&(done.key.clone(), *slot));
+        for slot in got_on {
+            memory.backoff.succeeded(&(done.key.clone(), slot));
         }
         if done.failed.iter().any(|(_, error)| error.is_conflict()) {
             memory.sets.remove(&done.key);
@@ -297,22 +259,28 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
     }
 
     fn stand_by(&mut self, holding: Holding, error: Option<String>) -> PassOutcome {
+        // Whoever asked is told to ask again: it must not happen unasked when the lock comes back.
+        self.deletions.clear();
         let (holder, fence) = match &holding {
             Holding::Other { holder, fence } => (holder.clone(), *fence),
             Holding::Us { .. } | Holding::Unknown => (String::new(), 0),
         };
         let lock = Lock { holder, fence, ours: false, error };
         report::log_lock(&self.snapshot.borrow().lock, &lock);
-        self.snapshot.send_modify(|snapshot| {
-            *snapshot = Arc::new(Snapshot {
-                lock,
-                at: self.clock.now(),
-                passes: self.passes,
-                problems: self.problems.clone(),
-                ..Snapshot::empty(self.config.realm.clone())
-            });
-        });
+        self.not_looked(lock, Vec::new());
         PassOutcome { holding, plan: None, done: BTreeMap::new(), failed: Vec::new() }
+    }
+
+    /// Says who acts, and that nothing was looked at.
+    fn not_looked(&self, lock: Lock, waiting: Vec<String>) {
+        self.snapshot.send_replace(Arc::new(Snapshot {
+            lock,
+            waiting,
+            at: self.clock.now(),
+            passes: self.passes,
+            problems: self.problems.clone(),
+            ..Snapshot::empty(self.config.realm.clone())
+        }));
     }
 
     fn publish(&mut self, observed: &Observed, plan: &Plan, failed: &[Failed], lock: Lock) {
@@ -324,20 +292,9 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
         self.snapshot.send_replace(Arc::new(snapshot));
     }
 
-    fn deletions_made_durable(&mut self) {
-        let settled: Vec<ResourceKey> = self.deletions.iter().filter(|key| self.ends(key)).cloned().collect();
-        for key in settled {
-            self.deletions.remove(&key);
-        }
-    }
-
     fn forget_records(&mut self) {
         self.memory.sets.clear();
         self.memory.bucket = Bucket::default();
-    }
-
-    fn has_machines(&self, key: &ResourceKey) -> bool {
-        self.endpoints.values().any(|endpoint| endpoint.key == *key)
     }
 }
 

@@ -34,6 +34,7 @@ pub fn snapshot(observed: &Observed, plan: &Plan, failed: &[Failed]) -> Snapshot
     let ended = observed.records.iter().filter(|(_, seen)| seen.known().is_some_and(dead));
     Snapshot {
         at: observed.now,
+        looked: true,
         sets,
         ended: ended.map(|(key, _)| key.clone()).collect(),
         unclaimed: plan.unclaimed.clone(),

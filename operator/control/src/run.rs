@@ -3,17 +3,18 @@
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
-use drover_api::{ResourceKey, defaults::Defaults};
+use drover_api::defaults::Defaults;
 use drover_cloud::{Machines, Objects, Volumes};
 use tokio::{
     net::UnixListener,
     signal::unix::{Signal, SignalKind, signal},
-    sync::{Notify, mpsc, oneshot},
+    sync::{Notify, mpsc},
     task::JoinHandle,
 };
 
 use crate::{
     agents::Agents,
+    deletions::Deletions,
     directory::{Directory, Scan},
     edge::{Clock, Entropy, SystemClock, SystemEntropy},
     live::LiveAgents,
@@ -46,11 +47,11 @@ pub enum RunError {
 }
 
 /// Between passes when nothing changes. What is old by then is looked at again at its own pace.
-const INTERVAL: Duration = Duration::from_secs(5);
-/// While something is awaited: failed actions are tried again, and lists are due sooner.
+pub const INTERVAL: Duration = Duration::from_secs(5);
+/// While something is awaited: failed actions are tried again, lists are due sooner, and how far somebody has caught up is
+/// looked at, which wakes nobody.
 const INTERVAL_BUSY: Duration = Duration::from_secs(1);
-/// Between the end of a pass and the next, whatever happens: every machine's report changes every second, and what changed
-/// meanwhile is seen together.
+/// Between the end of a pass and the next, whatever happens: what changed meanwhile is seen together.
 const GAP: Duration = Duration::from_millis(250);
 /// The lease is looked at this often in its length: it is renewed at a third, and a lost reply leaves time for two more tries.
 const KEEPS_PER_LEASE: u32 = 6;
@@ -68,7 +69,7 @@ where
     let path = socket::path(&running.state);
     let listener = socket::bind(&path).await?;
     let wake = Arc::new(Notify::new());
-    let agents = Arc::new(LiveAgents::new(Arc::clone(&clock), Arc::clone(&wake)));
+    let agents = Arc::new(LiveAgents::new(Arc::clone(&clock), Arc::clone(&wake), running.operator.deadline));
     let pace = running.operator.lease / KEEPS_PER_LEASE;
     let mut operator =
         Operator::new(Arc::clone(&cloud), agents, Arc::clone(&clock), Arc::clone(&entropy), running.operator);
@@ -81,10 +82,14 @@ where
     ];
     let mut source = Source { path: running.manifests, defaults: running.defaults, directory: Directory::default() };
     source.first_scan(&mut operator)?;
-    let mut deletions = Vec::new();
+    let mut deletions = Deletions::default();
+    let mut holding = Holding::Unknown;
     loop {
+        // Once more before acting: who went away since the last pass does not want it any more.
+        deletions.answer(&mut operator, &holding);
         let outcome = operator.pass().await;
-        answer(&operator, &outcome.holding, &mut deletions);
+        holding = outcome.holding.clone();
+        deletions.answer(&mut operator, &holding);
         let interval = match (outcome.done.is_empty(), is_busy(&outcome)) {
             (false, _) => Duration::ZERO,
             (true, true) => INTERVAL_BUSY,
@@ -97,7 +102,12 @@ where
         tokio::select! {
             biased;
             () = stop.signalled() => break,
-            Some(command) = asked.recv() => take(&mut operator, &outcome.holding, command, &mut deletions),
+            Some(command) = asked.recv() => {
+                // A manifest that was just put there counts, although nobody has told of it yet.
+                let scan = watching::scanned(&source.path).await;
+                source.take(&mut operator, scan);
+                deletions.take(&mut operator, &holding, command);
+            }
             Some(scan) = scanned.recv() => source.take(&mut operator, scan),
             () = wake.notified() => {}
             () = pause(interval) => {}
@@ -111,51 +121,6 @@ where
         tracing::debug!(%error, "the socket is left behind");
     }
     Ok(())
-}
-
-/// A deletion whose asker waits until it is written down.
-type Deletion = (ResourceKey, oneshot::Sender<Result<(), String>>);
-
-/// Takes a person's command.
-fn take<C: Machines + Volumes + Objects, A: Agents>(
-    operator: &mut Operator<C, A>,
-    holding: &Holding,
-    command: Command,
-    deletions: &mut Vec<Deletion>,
-) {
-    let Command::Delete { key, reply } = command;
-    let begun = match holding {
-        Holding::Us { .. } => operator.delete(&key).map_err(|refused| refused.to_string()),
-        Holding::Other { holder, .. } => Err(format!("this operator does not act: ask the one that does, {holder}")),
-        Holding::Unknown => Err("this operator does not hold the lock yet: try again".to_owned()),
-    };
-    match begun {
-        Ok(()) => deletions.push((key, reply)),
-        Err(refused) => tell(reply, Err(refused)),
-    }
-}
-
-/// Tells those whose deletion is written down, and those who would wait in vain.
-fn answer<C: Machines + Volumes + Objects, A: Agents>(
-    operator: &Operator<C, A>,
-    holding: &Holding,
-    deletions: &mut Vec<Deletion>,
-) {
-    for (key, reply) in std::mem::take(deletions) {
-        if operator.ends(&key) {
-            tell(reply, Ok(()));
-        } else if !matches!(holding, Holding::Us { .. }) {
-            tell(reply, Err("this operator lost the lock: ask the one that acts".into()));
-        } else if !reply.is_closed() {
-            deletions.push((key, reply));
-        }
-    }
-}
-
-fn tell(reply: oneshot::Sender<Result<(), String>>, answer: Result<(), String>) {
-    if reply.send(answer).is_err() {
-        tracing::debug!("whoever asked for a deletion does not wait for the answer any more");
-    }
 }
 
 /// Something is awaited: worth another pass soon.
@@ -233,9 +198,7 @@ async fn keep<C: Objects>(
 async fn watch(mut watching: Watching, scans: mpsc::Sender<io::Result<Scan>>) {
     loop {
         watching.changed().await;
-        let directory = watching.directory().to_owned();
-        let scan = tokio::task::spawn_blocking(move || watching::scan(&directory)).await;
-        let scan = scan.unwrap_or_else(|error| Err(io::Error::other(error)));
+        let scan = watching::scanned(watching.directory()).await;
         if scans.send(scan).await.is_err() {
             return;
         }

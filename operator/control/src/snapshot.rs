@@ -8,8 +8,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     pub realm: Realm,
-    /// When the pass observed; 0 before the first.
+    /// When this was so; 0 before the first pass. Its age is that of everything in it.
     pub at: Millis,
+    /// Whether cloud, bucket and agents were looked at. Where not, because another operator acts, or nobody may, there are no
+    /// sets here and nothing is known of them: whoever asks has to look for himself.
+    pub looked: bool,
     /// Passes of this process.
     pub passes: u64,
     pub lock: Lock,
@@ -78,6 +81,7 @@ impl Snapshot {
         Self {
             realm,
             at: Millis(0),
+            looked: false,
             passes: 0,
             lock: Lock::default(),
             sets: Vec::new(),

@@ -25,6 +25,8 @@ pub struct Watching {
 const RESCAN: Duration = Duration::from_secs(5);
 /// Where it does not: a change is to be seen within a second.
 const RESCAN_ALONE: Duration = Duration::from_millis(500);
+/// A local directory is read in milliseconds; one on a network whose server is gone, never.
+const SCAN_MAX: Duration = Duration::from_secs(10);
 /// Files of a directory that are read at most; a thousand sets may lie in one.
 const FILES_MAX: usize = 10_000;
 
@@ -63,6 +65,16 @@ impl Watching {
 
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+}
+
+/// As [`scan`], beside the loop that waits for it, and not for longer than [`SCAN_MAX`].
+pub async fn scanned(directory: &Path) -> io::Result<Scan> {
+    let directory = directory.to_owned();
+    let scan = tokio::task::spawn_blocking(move || scan(&directory));
+    match tokio::time::timeout(SCAN_MAX, scan).await {
+        Ok(scan) => scan.unwrap_or_else(|error| Err(io::Error::other(error))),
+        Err(_) => Err(io::Error::other(format!("not read within {} s", SCAN_MAX.as_secs()))),
     }
 }
 

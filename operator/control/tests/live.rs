@@ -20,6 +20,7 @@ use drover_control::{
     edge::SystemClock,
     live::{AskedAgents, LiveAgents},
 };
+use futures::FutureExt;
 use rustls::{
     RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
@@ -53,15 +54,16 @@ fn endpoint(address: Ipv4Addr, slot: Slot, ca: &Arc<CaRecord>) -> Endpoint {
     }
 }
 
-fn report(seq: u64) -> Report {
+/// With every report the clock goes on; `boot` is what changes seldom.
+fn report(seq: u64, boot: u64) -> Report {
     Report {
         seq,
         started: Millis(1),
         build: BuildId::new("ab".repeat(32)).expect("a build"),
         incarnation: incarnation(),
         slot: Slot::Member(1),
-        boot_id: "boot".into(),
-        clock: Millis(1),
+        boot_id: format!("boot {boot}"),
+        clock: Millis(seq),
         accepted: None,
         promised: None,
         volume: VolumeReport::Waiting,
@@ -74,8 +76,9 @@ fn certificate(pem: &str) -> CertificateDer<'static> {
     CertificateDer::from_pem_slice(pem.as_bytes()).expect("a certificate")
 }
 
-/// A server with the leaf of `slot` that answers every request with the next report, and notes who asked.
-async fn serve(address: Ipv4Addr, slot: Slot, ca: &CaRecord, served: Arc<AtomicU64>) -> JoinHandle<()> {
+/// A server with the leaf of `slot` that answers every request with the next report, of this boot.
+async fn serve(address: Ipv4Addr, slot: Slot, ca: &CaRecord, boot: Arc<AtomicU64>) -> JoinHandle<()> {
+    let served = AtomicU64::new(0);
     let write_id = WriteId::new("write-id-2").expect("a write id");
     let bundle = certificates::bundle(ca, slot, &incarnation(), SystemClock.now(), write_id).expect("a leaf");
     let mut roots = RootCertStore::empty();
@@ -101,7 +104,7 @@ async fn serve(address: Ipv4Addr, slot: Slot, ca: &CaRecord, served: Arc<AtomicU
             let mut asked = [0; 4096];
             while stream.read(&mut asked).await.is_ok_and(|read| read > 0) {
                 let seq = served.fetch_add(1, Ordering::SeqCst) + 1;
-                let body = serde_json::to_string(&report(seq)).expect("JSON");
+                let body = serde_json::to_string(&report(seq, boot.load(Ordering::SeqCst))).expect("JSON");
                 let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
                 if stream.write_all(answer.as_bytes()).await.is_err() {
                     break;
@@ -137,7 +140,7 @@ async fn a_listened_agent_wakes_the_operator_and_is_forgotten_when_it_is_not_nam
     let (ca, address) = (authority(), Ipv4Addr::new(127, 77, 0, 3));
     let server = serve(address, Slot::Member(1), &ca, Arc::default()).await;
     let wake = Arc::new(Notify::new());
-    let agents = LiveAgents::new(Arc::new(SystemClock), Arc::clone(&wake));
+    let agents = LiveAgents::new(Arc::new(SystemClock), Arc::clone(&wake), Duration::from_secs(10));
     let endpoint = endpoint(address, Slot::Member(1), &ca);
     let endpoints = BTreeMap::from([(endpoint.instance.clone(), endpoint.clone())]);
     let first = agents.reports(&endpoints, 1).await;
@@ -150,6 +153,29 @@ async fn a_listened_agent_wakes_the_operator_and_is_forgotten_when_it_is_not_nam
 }
 
 #[tokio::test]
+async fn a_report_that_only_goes_on_wakes_nobody_and_is_there_for_the_next_pass() {
+    let (ca, address) = (authority(), Ipv4Addr::new(127, 77, 0, 6));
+    let boot = Arc::new(AtomicU64::new(1));
+    let server = serve(address, Slot::Member(1), &ca, Arc::clone(&boot)).await;
+    let wake = Arc::new(Notify::new());
+    let agents = LiveAgents::new(Arc::new(SystemClock), Arc::clone(&wake), Duration::from_secs(10));
+    let endpoint = endpoint(address, Slot::Member(1), &ca);
+    let endpoints = BTreeMap::from([(endpoint.instance.clone(), endpoint.clone())]);
+    agents.reports(&endpoints, 1).await;
+    tokio::time::timeout(Duration::from_secs(10), wake.notified()).await.expect("the first report wakes");
+    let heard = async |least: u64| {
+        while agents.reports(&endpoints, 1).await[&endpoint.instance].live().is_none_or(|report| report.seq < least) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), heard(20)).await.expect("later reports are heard");
+    assert!(wake.notified().now_or_never().is_none(), "woken by a clock");
+    boot.store(2, Ordering::SeqCst);
+    tokio::time::timeout(Duration::from_secs(10), wake.notified()).await.expect("a reboot wakes");
+    server.abort();
+}
+
+#[tokio::test]
 async fn an_order_to_nobody_fails_within_its_deadline() {
     let endpoint = endpoint(Ipv4Addr::new(127, 77, 0, 4), Slot::Member(1), &authority());
     let order = BuildOrder { fence: 1, build: BuildId::new("ab".repeat(32)).expect("a build") };
@@ -158,4 +184,18 @@ async fn an_order_to_nobody_fails_within_its_deadline() {
         .await
         .expect("a deadline of its own");
     assert!(matches!(sent, Err(AgentError::Unreachable { .. })), "{sent:?}");
+}
+
+#[tokio::test]
+async fn an_order_takes_no_longer_than_a_lease_permits() {
+    let address = Ipv4Addr::new(127, 77, 0, 5);
+    // Connections are taken, and nothing is ever said on them.
+    let listener = TcpListener::bind(SocketAddr::from((address, AGENT_PORT))).await.expect("a loopback port");
+    let agents = LiveAgents::new(Arc::new(SystemClock), Arc::default(), Duration::from_millis(500));
+    let endpoint = endpoint(address, Slot::Member(1), &authority());
+    let order = BuildOrder { fence: 1, build: BuildId::new("ab".repeat(32)).expect("a build") };
+    let sent = tokio::time::timeout(Duration::from_secs(2), agents.upgrade(&endpoint, &order));
+    let sent = sent.await.expect("it took longer than its deadline");
+    assert!(matches!(sent, Err(AgentError::Unreachable { .. })), "{sent:?}");
+    drop(listener);
 }

@@ -2,11 +2,11 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{sync::atomic::AtomicU64, time::Duration};
 
-use common::{LEASE, Meanwhile, Process, World, declare};
+use common::{Counting, FakeClock, LEASE, Meanwhile, Process, World, declare};
 use drover_cloud::flaky::Counted;
-use drover_control::lock::Holding;
+use drover_control::{Entropy, lock::Holding};
 use futures::{FutureExt, executor::block_on};
 
 fn is_held_by_other(operator: &mut Process) -> bool {
@@ -27,7 +27,10 @@ fn a_second_operator_only_says_who_acts() {
     }
     assert_eq!(world.count(), (1, 1));
     assert_eq!(faults.calls(Counted::Mutating), 0);
-    assert_eq!(second.snapshots().borrow().lock.holder, "process 1");
+    let said = second.snapshots().borrow().clone();
+    assert_eq!(said.lock.holder, "process 1");
+    assert!(!said.looked && said.at.plus(Duration::from_secs(3)) == world.fake.now(), "{said:?}");
+    assert!(first.snapshots().borrow().looked, "the one that acts has looked");
 }
 
 #[test]
@@ -102,6 +105,35 @@ fn a_holder_stopped_in_the_middle_of_a_pass_sends_none_of_it() {
 }
 
 #[test]
+fn a_holder_whose_lock_was_another_s_in_between_does_not_go_on_with_its_old_plan() {
+    let world = World::new();
+    let (mut first, faults) = world.start();
+    first.declare(declare("orders", 3, 0), vec![]);
+    world.passes(&mut first, 3);
+    // In the next pass it is stopped until another has taken the lock, acted and given it up; then it is the keeper of its
+    // own lease that runs first, and takes the lock anew.
+    let (mut second, _) = world.start();
+    second.declare(declare("orders", 3, 0), vec![]);
+    let (fake, lease) = (world.fake.clone(), first.lease());
+    let stopped = Meanwhile(Box::new(move || {
+        second.pass().now_or_never().expect("nothing is waited for");
+        fake.advance(LEASE);
+        second.pass().now_or_never().expect("nothing is waited for");
+        second.release().now_or_never().expect("nothing is waited for").expect("the bucket is there");
+        let entropy: &dyn Entropy = &Counting(AtomicU64::new(99 << 32));
+        let kept = lease.keep(&fake, &FakeClock(fake.clone()), entropy).now_or_never().expect("nothing is waited for");
+        assert!(matches!(kept, Ok(Holding::Us { fence: 3, .. })), "{kept:?}");
+    }));
+    *world.agents.meanwhile.lock().expect("not poisoned") = Some(stopped);
+    let before = faults.calls(Counted::Mutating);
+    let outcome = block_on(first.pass());
+    assert!(outcome.plan.is_some_and(|plan| !plan.is_quiet()), "it had nothing to send");
+    assert_eq!(faults.calls(Counted::Mutating), before, "it went on with a plan from before: {:?}", outcome.done);
+    world.settle(&mut first);
+    assert_eq!(world.count(), (3, 3));
+}
+
+#[test]
 fn a_lock_nobody_can_reach_stops_everything() {
     let world = World::new();
     let (mut operator, faults) = world.start();
@@ -112,5 +144,5 @@ fn a_lock_nobody_can_reach_stops_everything() {
     let snapshot = operator.snapshots().borrow().clone();
     let error = snapshot.lock.error.clone().expect("a reason");
     assert!(error.contains("NoSuchBucket"), "{error}");
-    assert!(!snapshot.lock.ours);
+    assert!(!snapshot.lock.ours && !snapshot.looked);
 }

@@ -5,11 +5,15 @@ mod common;
 use std::{collections::BTreeMap, time::Duration};
 
 use common::{World, declare, key};
-use drover_api::{ResourceKey, bucket::RealmKeys};
+use drover_api::{
+    ResourceKey,
+    bucket::{ObjectKey, RealmKeys},
+    conditions::ConditionType,
+};
 use drover_cloud::flaky::{Counted, Crash, Flaky, Odds, Plan as Faults, When};
 use drover_control::{
+    deletions::DeleteRefused,
     forecast::forecast,
-    operator::DeleteRefused,
     publish::{Binary, PublishError},
 };
 use futures::executor::block_on;
@@ -28,6 +32,14 @@ fn a_declared_set_is_made_and_then_nothing_is_changed_any_more() {
     // 40 passes in 120 s: ten machine lists, two of volumes, one renewal every ten seconds; nothing per set or machine.
     let idle = faults.calls(Counted::All) - calls;
     assert!(idle <= 10 + 2 + 12 + 2, "{idle} calls in 120 s of an idle realm");
+    // What selectors resolve to is not asked for where nothing is launched, however old the last answer is.
+    let looks = || faults.record().into_iter().filter(|made| made.call == "DescribeImages").count();
+    let before = looks();
+    world.passes(&mut operator, 200);
+    assert_eq!(looks(), before);
+    operator.declare(declare("orders", 3, 2), vec![]);
+    world.settle(&mut operator);
+    assert!(looks() > before, "a machine was launched from an image of ten minutes ago");
 }
 
 #[test]
@@ -208,4 +220,85 @@ fn a_record_changed_by_another_hand_is_read_again_and_not_written_over() {
     let (_, body) = records.iter().find(|(key, _)| key.ends_with("slots/m0.json")).expect("a slot record");
     let record: serde_json::Value = serde_json::from_slice(body).expect("JSON");
     assert_eq!(record, changed);
+}
+
+#[test]
+fn full_subnets_are_asked_once_in_a_while_and_not_in_every_pass() {
+    let world = World::new();
+    let (mut operator, faults) = world.start();
+    let full: Vec<String> = world.fake.look(|world| {
+        let subnets: Vec<String> = world.ec2.subnets().iter().map(|subnet| subnet.subnet_id.clone()).collect();
+        world.ec2.faults().full_subnets.extend(subnets.iter().cloned());
+        subnets
+    });
+    operator.declare(declare("orders", 1, 0), vec![]);
+    world.passes(&mut operator, 40);
+    let launches = faults.record().into_iter().filter(|made| made.call == "RunInstances").count();
+    // 120 s: each subnet was tried once, and is remembered for three minutes.
+    assert_eq!(launches, full.len());
+    let waiting = operator.snapshots().borrow().sets[0].awaiting.clone();
+    assert!(waiting.iter().any(|line| line.contains("no free address")), "{waiting:?}");
+    world.fake.look(|world| world.ec2.faults().full_subnets.clear());
+    world.settle(&mut operator);
+}
+
+/// What becomes of the bucket, by an object's key: nothing, or these bytes.
+type Damage = fn(&str, &[u8]) -> Option<Vec<u8>>;
+
+#[test]
+fn a_bucket_that_is_restored_is_noticed_at_the_next_look() {
+    let other_life: Damage = |key, body| {
+        let body = String::from_utf8(body.to_vec()).expect("JSON");
+        let mut record: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+        if key.ends_with("incarnation.json") {
+            record["incarnation"] = "0therl1fe".into();
+        }
+        Some(record.to_string().into_bytes())
+    };
+    let no_register: Damage = |key, body| (!key.ends_with("register.json")).then(|| body.to_vec());
+    let nothing: Damage = |_, _| None;
+    for (damage, reason) in [(nothing, "RegisterLost"), (no_register, "RegisterLost"), (other_life, "OtherIncarnation")]
+    {
+        let world = World::new();
+        let (mut first, _) = world.start();
+        first.declare(declare("orders", 1, 1), vec![]);
+        world.settle(&mut first);
+        block_on(first.release()).expect("released");
+        let (whole, position) = (world.records(), world.position());
+        let write = |records: &BTreeMap<String, Vec<u8>>, damage: Damage| {
+            world.fake.look(|world| {
+                for (key, body) in records {
+                    world.bucket.set(ObjectKey::raw(key.as_str()), damage(key, body));
+                }
+            });
+        };
+        write(&whole, damage);
+        let (mut operator, _) = world.start();
+        operator.declare(declare("orders", 1, 1), vec![]);
+        world.passes(&mut operator, 3);
+        let snapshot = operator.snapshots().borrow().clone();
+        let stalled = snapshot.sets[0].condition(ConditionType::Stalled).map(|stalled| stalled.reason.clone());
+        assert_eq!(stalled.as_deref(), Some(reason));
+        write(&whole, |_, body| Some(body.to_vec()));
+        // The bucket is looked into every five minutes.
+        world.passes(&mut operator, 101);
+        assert!(operator.snapshots().borrow().sets[0].ready, "{reason}: {:#?}", operator.snapshots().borrow());
+        assert_eq!(world.changes_since(position), Vec::<String>::new());
+        assert_eq!(world.records(), whole);
+    }
+}
+
+#[test]
+fn a_deletion_without_records_says_that_machines_are_there() {
+    let world = World::new();
+    let (mut first, _) = world.start();
+    first.declare(declare("orders", 1, 0), vec![]);
+    world.settle(&mut first);
+    block_on(first.release()).expect("released");
+    world.fake.look(|world| world.bucket.empty());
+    let (mut operator, _) = world.start();
+    assert!(matches!(operator.delete(&key("orders")), Err(DeleteRefused::Unread { .. })), "nothing was looked at yet");
+    world.passes(&mut operator, 2);
+    assert_eq!(operator.delete(&key("orders")), Err(DeleteRefused::Lost { key: key("orders") }));
+    assert_eq!(operator.delete(&key("carts")), Err(DeleteRefused::Unknown { key: key("carts") }));
 }

@@ -169,6 +169,28 @@ impl Action {
         }
     }
 
+    /// A step that got on in the world: neither a look nor our own bookkeeping in the bucket.
+    pub fn is_effect(&self) -> bool {
+        match self {
+            Action::PutIncarnation { .. }
+            | Action::CreateCa { .. }
+            | Action::PutRegister { .. }
+            | Action::PutJournal { .. }
+            | Action::CreateBundle { .. }
+            | Action::PutSlot { .. } => false,
+            Action::Launch { .. }
+            | Action::CreateVolume { .. }
+            | Action::Attach { .. }
+            | Action::Unprotect { .. }
+            | Action::Terminate { .. }
+            | Action::DeleteVolume { .. }
+            | Action::Tag { .. }
+            | Action::Order { .. }
+            | Action::Upgrade { .. } => true,
+            Action::FindByToken { .. } | Action::LookUpMachine { .. } | Action::LookUpVolume { .. } => false,
+        }
+    }
+
     /// Looks only: changes nothing anywhere.
     pub fn is_look_up(&self) -> bool {
         matches!(self, Action::FindByToken { .. } | Action::LookUpMachine { .. } | Action::LookUpVolume { .. })

@@ -34,6 +34,8 @@ pub struct Observed {
     pub sends: BTreeMap<ClientToken, Send>,
     /// (instance type, zone) pairs that were refused for capacity less than three minutes ago.
     pub refused: BTreeSet<(String, Zone)>,
+    /// Subnets that had no free address less than three minutes ago.
+    pub full_subnets: BTreeSet<SubnetId>,
     /// What the selectors of each intent resolve to.
     pub catalogs: BTreeMap<ResourceKey, Seen<Catalog>>,
 }
@@ -187,6 +189,8 @@ pub struct Send {
     pub ambiguous: bool,
     /// The last failure; `None` when never sent, or when it succeeded.
     pub failure: Option<Failure>,
+    /// Since when every answer was a failure of this kind.
+    pub failing_since: Option<Millis>,
     /// Look-ups by token have found nothing since then, without a gap.
     pub looked_up_empty_since: Option<Millis>,
     pub last_lookup: Option<Millis>,
@@ -203,8 +207,10 @@ pub struct Failure {
 /// The cloud's error classes as far as a decision depends on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FailureKind {
-    /// Back off and send the same again: throttled, transient, not visible yet, wrong state.
+    /// Back off and send the same again: throttled, transient, wrong state.
     Retry,
+    /// The instance profile is not there. A new one is seen after seconds to minutes, one that is misspelt never.
+    NotVisibleYet,
     Capacity,
     Quota,
     TokenMismatch,
@@ -217,7 +223,7 @@ pub enum FailureKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Catalog {
     pub image: Result<CatalogImage, String>,
-    /// In the order of the zones' names; empty with a reason.
+    /// In the order of the zones' names, in each zone that with the most free addresses first; empty with a reason.
     pub subnets: Result<Vec<CatalogSubnet>, String>,
     pub security_groups: Result<Vec<SecurityGroupId>, String>,
     /// Instance types of the manifest that fit the image's architecture, in order of preference.

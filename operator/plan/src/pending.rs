@@ -8,14 +8,22 @@ use crate::observed::{Failure, FailureKind, Observed, Send};
 
 /// An error after a possibly sent request is final only when look-ups by token stayed empty for this long.
 pub const LOOKED_UP_FOR: Duration = Duration::from_secs(300);
+/// EC2 sees a new instance profile within seconds, at the worst minutes (IAM documentation, "Troubleshooting: changes are not
+/// always immediately visible").
+const VISIBLE_WITHIN: Duration = Duration::from_secs(600);
 const LOOK_UP_EVERY: Duration = Duration::from_secs(10);
 /// Between sends of what only a person or EC2's patience can mend.
 const RETRY_DENIED: Duration = Duration::from_secs(30);
+/// Of what is still not there after [`VISIBLE_WITHIN`]: a person has to change the spec, or make it.
+const RETRY_UNSEEN: Duration = Duration::from_secs(60);
 const RETRY_QUOTA: Duration = Duration::from_secs(60);
 /// Of a volume, which cannot go elsewhere: its machine is there already.
 const RETRY_CAPACITY: Duration = Duration::from_secs(60);
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// The reason of a wait for an instance profile that EC2 ought to see by now.
+pub const NO_PROFILE: &str = "InstanceProfileUnknown";
 
 /// What to do about a recorded request whose outcome nothing shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,18 +49,33 @@ pub enum Next {
 /// What follows for a launch. `wanted` is false when this very request is not wanted any more: then one that nobody can
 /// have sent is not sent at all, and a refusal is not tried again.
 pub fn launch(observed: &Observed, token: &ClientToken, wanted: bool) -> Next {
-    next(observed, token, wanted, None, |send, failure| {
-        let now = observed.now;
-        if send.looked_up_empty_since.is_some_and(|since| now.since(since) >= LOOKED_UP_FOR) {
-            return Next::Refused { kind: failure.kind, message: failure.message.clone() };
-        }
-        if send.last_lookup.is_none_or(|at| now.since(at) >= LOOK_UP_EVERY) {
-            return Next::Look;
-        }
-        let message =
-            format!("{}; it may have been sent before, so it is looked up by its token for 5 minutes", failure.message);
-        Next::Wait { reason: "OutcomeUnknown", message }
+    next(observed, token, wanted, None, |send, failure| match looked_up(observed, send, &failure.message) {
+        Ok(()) => Next::Refused { kind: failure.kind, message: failure.message.clone() },
+        Err(next) => next,
     })
+}
+
+/// Whether nothing came of a launch, and nothing will: or what to do until that is known. For one that is not to be sent
+/// (again) whatever happened to it, because its slot shows a machine.
+pub fn came_to_nothing(observed: &Observed, token: &ClientToken) -> Result<(), Next> {
+    match observed.sends.get(token) {
+        None => Err(Next::Look),
+        Some(send) if send.minted_here && (send.count == 0 || send.failure.is_some() && is_clean(send)) => Ok(()),
+        Some(send) => looked_up(observed, send, "a machine of its slot showed up"),
+    }
+}
+
+/// Looked up by its token for five minutes, from the first look to the last, without a find; or what to do until then.
+fn looked_up(observed: &Observed, send: &Send, why: &str) -> Result<(), Next> {
+    let looks = send.looked_up_empty_since.zip(send.last_lookup);
+    if looks.is_some_and(|(first, last)| last.since(first) >= LOOKED_UP_FOR) {
+        return Ok(());
+    }
+    if send.last_lookup.is_none_or(|at| observed.now.since(at) >= LOOK_UP_EVERY) {
+        return Err(Next::Look);
+    }
+    let message = format!("{why}; it may have been sent before, so it is looked up by its token for 5 minutes");
+    Err(Next::Wait { reason: "OutcomeUnknown", message })
 }
 
 /// What follows for the creation of a volume. EC2 has no look-up of volumes by token: complete volume lists are it.
@@ -91,6 +114,10 @@ fn next(
     let kind = failure.kind;
     let retried = match kind {
         FailureKind::Retry => Some((backoff(send.count), "Retrying")),
+        FailureKind::NotVisibleYet => {
+            let long = send.failing_since.is_some_and(|since| failure.at.since(since) >= VISIBLE_WITHIN);
+            Some(if long { (RETRY_UNSEEN, NO_PROFILE) } else { (backoff(send.count), "Retrying") })
+        }
         FailureKind::Denied => Some((RETRY_DENIED, "PermissionDenied")),
         FailureKind::Quota => Some((RETRY_QUOTA, "QuotaExceeded")),
         FailureKind::Capacity => retry_capacity.map(|pause| (pause, "InsufficientCapacity")),

@@ -1,4 +1,5 @@
-//! Where a machine goes: the type in the order of preference, the zone by spread, both without what was just refused.
+//! Where a machine goes: the type in the order of preference, the zone by spread, the subnet by free addresses, all without
+//! what was just refused.
 
 use std::collections::BTreeMap;
 
@@ -15,8 +16,6 @@ pub struct Place {
     pub instance_type: String,
     pub zone: Zone,
     pub subnet: SubnetId,
-    /// The spread that was asked for could not be kept (`Preferred` only).
-    pub crowded: bool,
 }
 
 /// Why there is none now.
@@ -39,7 +38,8 @@ pub fn choose(
     let no = |reason, message: &str| NoPlace { reason, message: message.to_owned() };
     let subnets = catalog.subnets.as_ref().map_err(|error| no("SubnetsUnresolved", error))?;
     let types = catalog.instance_types.as_ref().map_err(|error| no("InstanceTypesUnresolved", error))?;
-    let zones = first_subnet_by_zone(subnets);
+    let zones = by_zone(subnets);
+    let full = &view.observed.full_subnets;
     let (mut order, crowded_from) = match bound {
         Some(zone) if !zones.contains_key(zone) => {
             return Err(no(
@@ -53,21 +53,26 @@ pub fn choose(
     let allowed = if spread == ZoneSpread::Required && slot.is_member() { crowded_from } else { order.len() };
     order.truncate(allowed);
     for instance_type in types {
-        for (rank, zone) in order.iter().enumerate() {
-            if !view.observed.refused.contains(&(instance_type.clone(), zone.clone())) {
-                return Ok(Place {
-                    instance_type: instance_type.clone(),
-                    zone: zone.clone(),
-                    subnet: zones[zone].clone(),
-                    crowded: rank >= crowded_from,
-                });
+        for zone in &order {
+            let subnet = zones[zone].iter().find(|subnet| !full.contains(*subnet));
+            if let Some(subnet) = subnet
+                && !view.observed.refused.contains(&(instance_type.clone(), zone.clone()))
+            {
+                return Ok(Place { instance_type: instance_type.clone(), zone: zone.clone(), subnet: subnet.clone() });
             }
         }
     }
-    let zones: Vec<&str> = order.iter().map(Zone::as_str).collect();
-    let message =
-        format!("EC2 has no capacity for {} in {}; asked again in a few minutes", types.join(", "), zones.join(", "));
-    Err(no("InsufficientCapacity", &message))
+    let names: Vec<&str> = order.iter().map(Zone::as_str).collect();
+    let names = names.join(", ");
+    let addresses = order.iter().all(|zone| zones[zone].iter().all(|subnet| full.contains(subnet)));
+    let message = if addresses {
+        format!(
+            "the subnets in {names} have no free address: free some, or select more subnets; asked again in a few minutes"
+        )
+    } else {
+        format!("EC2 has no capacity for {} in {names}; asked again in a few minutes", types.join(", "))
+    };
+    Err(no(if addresses { "SubnetsFull" } else { "InsufficientCapacity" }, &message))
 }
 
 /// Zones in the order to try, and from which place on they would crowd: more members in a zone than an even spread needs.
@@ -117,10 +122,11 @@ fn turn_of(view: &View<'_>, zones: usize) -> usize {
     name.checked_rem(zones).unwrap_or(0)
 }
 
-fn first_subnet_by_zone(subnets: &[CatalogSubnet]) -> BTreeMap<Zone, SubnetId> {
-    let mut zones = BTreeMap::new();
+/// The subnets of each zone, in the order to try.
+fn by_zone(subnets: &[CatalogSubnet]) -> BTreeMap<Zone, Vec<SubnetId>> {
+    let mut zones: BTreeMap<Zone, Vec<SubnetId>> = BTreeMap::new();
     for subnet in subnets {
-        zones.entry(subnet.zone.clone()).or_insert_with(|| subnet.id.clone());
+        zones.entry(subnet.zone.clone()).or_default().push(subnet.id.clone());
     }
     zones
 }

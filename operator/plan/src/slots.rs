@@ -40,11 +40,7 @@ pub fn fill(view: &View<'_>, set: &ResolvedSet, slot: Slot, out: &mut Out) {
             volumes::end(view, slot, record, out);
         }
         None => match returned(view, slot, record) {
-            Some(machine) => {
-                let attempt = record.attempt.max(machine.attempt);
-                let known = SlotRecord { attempt, instance: Some(machine.id.clone()), ..record.clone() };
-                put(view, slot, known, Some(record), format!("{} showed up after it was given up", machine.id), out);
-            }
+            Some(machine) => adopt(view, slot, record, machine, out),
             None => launch_anew(view, set, slot, record, out),
         },
         Some(id) => match view.machine(id) {
@@ -177,9 +173,6 @@ fn launch_anew(view: &View<'_>, set: &ResolvedSet, slot: Slot, record: &SlotReco
         Ok(place) => place,
         Err(no) => return out.wait(slot, no.reason, no.message),
     };
-    if place.crowded && slot.is_member() {
-        out.wait(slot, "ZoneCrowded", format!("{} holds more members than an even spread needs", place.zone));
-    }
     out.placed.insert(slot, place.zone.clone());
     let attempt = record.attempt + 1;
     match launches::launch_request(view, set, catalog, slot, attempt, place) {
@@ -208,10 +201,21 @@ fn await_launch(view: &View<'_>, set: &ResolvedSet, slot: Slot, record: &SlotRec
         return put(view, slot, known, Some(record), format!("{} was launched for it", machine.id), out);
     }
     let wanted = is_still_asked(view, set, slot, record, request);
-    match pending::launch(view.observed, &request.token, wanted) {
+    let next = match returned(view, slot, record) {
+        None => pending::launch(view.observed, &request.token, wanted),
+        // Nothing is launched into a slot that shows a machine, although it was recorded.
+        Some(machine) => match pending::came_to_nothing(view.observed, &request.token) {
+            Ok(()) => return adopt(view, slot, record, machine, out),
+            Err(next) => next,
+        },
+    };
+    match next {
         Next::Send { why } => out.act(slot, Action::Launch { slot, request: Box::new(request.clone()) }, why),
         Next::Look => out.act(slot, Action::FindByToken { token: request.token.clone() }, "its outcome is not known"),
         Next::Wait { reason, message } if reason == "PermissionDenied" => out.stall(slot, reason, message),
+        Next::Wait { reason, message } if reason == pending::NO_PROFILE => {
+            out.stall(slot, reason, format!("change spec.machine.instanceProfile, or make that profile: {message}"));
+        }
         Next::Wait { reason, message } => out.wait(slot, reason, message),
         Next::Unsent => {
             let cleared = SlotRecord { launch: None, ..record.clone() };
@@ -248,12 +252,11 @@ fn is_still_asked(
     // What cannot be resolved now says nothing against what was.
     let Some(Seen::Known(catalog)) = view.observed.catalogs.get(view.key) else { return true };
     let Ok(subnets) = &catalog.subnets else { return true };
-    let subnet = subnets.iter().find(|subnet| subnet.zone == request.zone);
+    let subnet = subnets.iter().find(|subnet| subnet.id == request.subnet);
     let place = |subnet: &CatalogSubnet| Place {
         instance_type: request.instance_type.clone(),
         zone: request.zone.clone(),
         subnet: subnet.id.clone(),
-        crowded: false,
     };
     subnet.is_some_and(|subnet| {
         launches::launch_request(view, set, catalog, slot, record.attempt, place(subnet))
@@ -278,6 +281,12 @@ fn returned<'a>(view: &View<'a>, slot: Slot, record: &SlotRecord) -> Option<&'a 
     let zone = zone.or(record.volume_request.as_ref().map(|request| &request.zone));
     let live = view.machines.get(&slot)?.iter().copied().filter(|machine| machine.phase < Phase::ShuttingDown);
     live.filter(|machine| zone.is_none_or(|zone| *zone == machine.zone)).min_by_key(|machine| machine.launched)
+}
+
+fn adopt(view: &View<'_>, slot: Slot, record: &SlotRecord, machine: &Machine, out: &mut Out) {
+    let attempt = record.attempt.max(machine.attempt);
+    let known = SlotRecord { attempt, instance: Some(machine.id.clone()), launch: None, ..record.clone() };
+    put(view, slot, known, Some(record), format!("{} showed up after it was given up", machine.id), out);
 }
 
 fn end_machine(machine: &Machine, why: &str, out: &mut Out) {

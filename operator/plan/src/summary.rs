@@ -1,7 +1,9 @@
 //! How a set is, in words, rows and conditions: from what was observed and decided in the same pass.
 
+use std::collections::BTreeMap;
+
 use drover_api::{
-    ResourceKey, Slot,
+    ResourceKey, Slot, Zone,
     conditions::{Condition, ConditionType},
     records::{IncarnationState, Register, RegisterState},
     tags::Role,
@@ -34,9 +36,16 @@ pub fn report(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &Out)
         .zip(register)
         .filter(|(view, register)| view.life.members > 1 && register.opened)
         .and_then(|(view, register)| leadership::lost(view, register));
+    let silent = view
+        .as_ref()
+        .zip(register)
+        .filter(|(view, register)| register.opened && view.report(register.leader).is_none())
+        .map(|(_, register)| register.leader);
     let primary = members.iter().find(|row| row.role == Some(Role::Primary)).map(|row| row.slot);
     let ready = !members.is_empty() && members.iter().all(|row| row.ready) && lost.is_none() && out.stalled.is_empty();
-    let state = State { out, members: &members, lost: lost.as_ref(), register, primary, ready, wish };
+    let state = State { out, members: &members, lost: lost.as_ref(), register, primary, silent, ready, wish };
+    let mut awaiting: Vec<String> = out.stalled.iter().chain(&out.waiting).map(line).collect();
+    awaiting.extend(view.as_ref().and_then(crowded));
     SetReport {
         key: key.clone(),
         generation: wish.generation(),
@@ -45,7 +54,7 @@ pub fn report(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &Out)
         primary,
         epoch: register.map(|register| register.epoch),
         conditions: state.conditions(view.as_ref()),
-        awaiting: out.stalled.iter().chain(&out.waiting).map(line).collect(),
+        awaiting,
         members,
     }
 }
@@ -56,6 +65,8 @@ struct State<'a> {
     lost: Option<&'a Lost>,
     register: Option<&'a Register>,
     primary: Option<Slot>,
+    /// Whom clients were let in to, as far as is known, while its agent is not heard.
+    silent: Option<Slot>,
     ready: bool,
     wish: Wish<'a>,
 }
@@ -82,14 +93,21 @@ impl State<'_> {
         if let Some(first) = self.out.stalled.first() {
             return format!("{key} is stalled: {}", first.message);
         }
-        if matches!(self.wish, Wish::Keep { set, .. } if set.paused) {
+        if self.is_paused() {
             return format!("{key} is paused: {counted}");
         }
-        match self.primary {
-            Some(primary) if self.ready => format!("{key} is ready: {primary} is primary, {counted}"),
-            Some(primary) => format!("{key} serves, {primary} is primary, {counted}; {}", self.awaited()),
-            None => format!("{key} is not open yet, {counted}; {}", self.awaited()),
+        match (self.primary, self.silent) {
+            (Some(primary), _) if self.ready => format!("{key} is ready: {primary} is primary, {counted}"),
+            (Some(primary), _) => format!("{key} serves, {primary} is primary, {counted}; {}", self.awaited()),
+            (None, Some(silent)) => {
+                format!("{key} is open, but its primary {silent} is not heard, {counted}; {}", self.awaited())
+            }
+            (None, None) => format!("{key} is not open yet, {counted}; {}", self.awaited()),
         }
+    }
+
+    fn is_paused(&self) -> bool {
+        matches!(self.wish, Wish::Keep { set, .. } if set.paused)
     }
 
     fn awaited(&self) -> String {
@@ -121,6 +139,8 @@ impl State<'_> {
                 format!("restore the leader's machine by hand: {message}"),
             );
             add(ConditionType::PrimaryLost, true, "PrimaryLost", message);
+        } else if self.is_paused() {
+            // Nothing is under way, whatever is awaited.
         } else if !self.ready || self.out.actions.iter().any(|planned| !planned.action.is_look_up()) {
             let next =
                 self.out.actions.first().map_or_else(|| "work goes on".to_owned(), |planned| planned.why.clone());
@@ -129,7 +149,7 @@ impl State<'_> {
         if let Some(pending) = view.and_then(|view| change_pending(view, self.wish)) {
             add(ConditionType::ChangePending, true, "NewMachinesOnly", pending);
         }
-        if matches!(self.wish, Wish::Keep { set, .. } if set.paused) {
+        if self.is_paused() {
             add(ConditionType::Suspended, true, "Paused", "spec.paused is true: nothing is changed".into());
         }
         conditions
@@ -141,6 +161,24 @@ fn line(waiting: &Waiting) -> String {
         Some(slot) => format!("{slot}: {}", waiting.message),
         None => waiting.message.clone(),
     }
+}
+
+/// A zone that alone takes a majority of the members along when it is lost: worth a word as long as it is so.
+fn crowded(view: &View<'_>) -> Option<String> {
+    let mut standing: BTreeMap<Zone, Vec<Slot>> = BTreeMap::new();
+    for slot in view.member_slots() {
+        if let Some(zone) = view.zone_of(slot) {
+            standing.entry(zone).or_default().push(slot);
+        }
+    }
+    let all = usize::from(view.life.members);
+    let (zone, slots) = standing.into_iter().find(|(_, slots)| all > 1 && slots.len() * 2 > all)?;
+    let slots: Vec<String> = slots.iter().map(Slot::to_string).collect();
+    Some(format!(
+        "{} of {all} members stand in {zone} ({}): the set is lost with that zone",
+        slots.len(),
+        slots.join(", ")
+    ))
 }
 
 /// What is on which member, for a person who has to decide after the leader died.

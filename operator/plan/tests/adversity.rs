@@ -12,7 +12,7 @@ use drover_api::{
 };
 use drover_plan::{
     Action,
-    observed::{Failure, FailureKind, Phase, Seen, Send, VolumePhase},
+    observed::{CatalogSubnet, Failure, FailureKind, Phase, Seen, Send, VolumePhase},
 };
 use world::{World, fresh_send, key, resolved, zones};
 
@@ -185,6 +185,71 @@ fn a_launch_that_was_refused_for_sure_does_not_hold_up_a_deletion() {
     }
 }
 
+#[test]
+fn an_instance_profile_that_stays_unknown_stalls_with_the_field_to_change_and_one_that_comes_heals() {
+    let mut world = World::new(resolved(1, 0));
+    refuse_launches(&mut world, FailureKind::NotVisibleYet);
+    assert_eq!(stalled(&world), None, "a new profile is not visible at once");
+    let token = world.records().slots[&M0].launch.clone().expect("recorded").token;
+    let first = world.observed.now;
+    later(&mut world, 600);
+    let failure =
+        Failure { at: world.observed.now, kind: FailureKind::NotVisibleYet, message: "Invalid profile".into() };
+    let send = world.observed.sends.get_mut(&token).expect("sent");
+    (send.failure, send.failing_since) = (Some(failure), Some(first));
+    let report = world.plan().reports[&key()].clone();
+    let condition = report.condition(ConditionType::Stalled).cloned().expect("stalled");
+    assert_eq!(condition.reason, "InstanceProfileUnknown");
+    assert!(condition.message.contains("change spec.machine.instanceProfile"), "{}", condition.message);
+    assert!(world.plan().is_quiet(), "{:#?}", world.plan().actions);
+    later(&mut world, 60);
+    assert!(world.converge().reports[&key()].ready);
+}
+
+#[test]
+fn a_full_subnet_is_avoided_for_another_of_its_zone_and_one_that_is_the_last_is_waited_for() {
+    let mut world = World::new(resolved(3, 0));
+    let mut catalog = zones(3);
+    let subnets = catalog.subnets.as_mut().expect("resolved");
+    let full = subnets[0].clone();
+    let second = CatalogSubnet { id: "subnet-spare".parse().expect("valid"), ..full.clone() };
+    subnets.insert(1, second.clone());
+    world.observed.catalogs.insert(key(), Seen::Known(catalog));
+    world.observed.full_subnets.insert(full.id.clone());
+    assert!(world.converge().reports[&key()].ready);
+    let launches = |world: &mut World| {
+        let slots = world.records().slots.values().filter_map(|slot| slot.launch.clone());
+        slots.map(|request| request.subnet).collect::<Vec<_>>()
+    };
+    let asked = launches(&mut world);
+    assert!(asked.contains(&second.id) && !asked.contains(&full.id), "{asked:?}");
+
+    // All of the zone's are full: a spread that is Required waits, with the reason, and asks nothing of EC2.
+    let mut world = World::new(resolved(3, 0));
+    world.observed.full_subnets.insert(full.id.clone());
+    let report = world.converge().reports[&key()].clone();
+    assert_eq!(world.live_machines(), 2);
+    assert!(report.awaiting.iter().any(|line| line.contains("no free address")), "{report:#?}");
+    world.observed.full_subnets.clear();
+    assert!(world.converge().reports[&key()].ready);
+}
+
+#[test]
+fn a_launch_goes_on_in_its_subnet_when_another_has_more_free_addresses_by_now() {
+    let mut world = World::new(resolved(1, 0));
+    refuse_launches(&mut world, FailureKind::Denied);
+    let asked = world.records().slots[&M0].launch.clone().expect("recorded");
+    let mut catalog = zones(3);
+    let subnets = catalog.subnets.as_mut().expect("resolved");
+    let index = subnets.iter().position(|subnet| subnet.id == asked.subnet).expect("one of them");
+    let other = CatalogSubnet { id: "subnet-spare".parse().expect("valid"), ..subnets[index].clone() };
+    subnets.insert(index, other);
+    world.observed.catalogs.insert(key(), Seen::Known(catalog));
+    later(&mut world, 31);
+    assert!(world.converge().reports[&key()].ready);
+    assert_eq!(world.records().slots[&M0].launch, Some(asked));
+}
+
 // Machines and volumes that show up late.
 
 #[test]
@@ -200,6 +265,38 @@ fn a_machine_that_shows_up_after_it_was_given_up_is_kept_and_no_second_is_launch
     assert!(world.converge().reports[&key()].ready);
     assert!(!world.done.contains(&"Launch"), "{:?}", world.done);
     assert_eq!(world.records().slots[&M1].instance, Some(machine.id));
+}
+
+#[test]
+fn a_machine_that_shows_up_while_its_replacement_is_recorded_is_kept_and_nothing_is_sent() {
+    for is_of_another_process in [false, true] {
+        let mut world = ready(3, 0);
+        let machine = world.machine(M1).clone();
+        let agent = world.observed.agents.remove(&machine.id).expect("an agent");
+        world.observed.fleet.machines.get_mut(&machine.id).expect("listed").phase = Phase::Terminated;
+        passes(&mut world, 2, |_, action| matches!(action, Action::Launch { .. }));
+        let request = world.records().slots[&M1].launch.clone().expect("recorded");
+        if is_of_another_process {
+            world.observed.sends.remove(&request.token);
+        }
+        world.observed.fleet.machines.insert(machine.id.clone(), machine.clone());
+        world.observed.agents.insert(machine.id.clone(), agent);
+        if is_of_another_process {
+            // Whether it was sent is not known: only look-ups tell, from one to another five minutes later.
+            for seconds in (0..=300).step_by(10) {
+                let actions: Vec<_> = world.plan().actions.values().flatten().map(|it| it.action.clone()).collect();
+                assert_eq!(actions, [Action::FindByToken { token: request.token.clone() }], "after {seconds} s");
+                let now = world.observed.now;
+                let send = world.observed.sends.entry(request.token.clone()).or_insert(fresh_send());
+                send.minted_here = false;
+                (send.looked_up_empty_since, send.last_lookup) = (send.looked_up_empty_since.or(Some(now)), Some(now));
+                later(&mut world, 10);
+            }
+        }
+        assert!(world.converge().reports[&key()].ready);
+        assert!(!world.done.contains(&"Launch"), "{:?}", world.done);
+        assert_eq!(world.records().slots[&M1].instance, Some(machine.id));
+    }
 }
 
 #[test]

@@ -119,7 +119,37 @@ fn required_spread_waits_for_zones_and_preferred_places() {
     assert_eq!(world.live_machines(), 0);
     assert!(report.awaiting.iter().any(|line| line.contains("3 members need subnets in 3 zones")), "{report:#?}");
     world.set(|set| set.zone_spread = ZoneSpread::Preferred);
-    assert!(world.converge().reports[&key()].ready);
+    let report = world.converge().reports[&key()].clone();
+    assert!(report.ready);
+    assert_eq!(report.awaiting, ["3 of 3 members stand in z-a (m0, m1, m2): the set is lost with that zone"]);
+    assert_eq!(world.plan().reports[&key()].awaiting, report.awaiting, "said once, although it is still so");
+    assert_eq!(ready(3, 0).plan().reports[&key()].awaiting, Vec::<String>::new());
+}
+
+#[test]
+fn a_primary_that_is_not_heard_is_not_called_closed() {
+    let mut world = ready(3, 0);
+    world.silence(M0);
+    let report = world.plan().reports[&key()].clone();
+    assert!(report.verdict.contains("is open, but its primary m0 is not heard"), "{}", report.verdict);
+    // Before it was ever opened it is not open, heard or not.
+    let mut world = World::new(resolved(3, 0));
+    while world.records().register.as_ref().is_none_or(|register| !register.opened) {
+        let report = world.plan().reports[&key()].clone();
+        assert!(report.verdict.contains("is not open yet"), "{}", report.verdict);
+        let planned = world.plan().actions.values().flatten().next().cloned().expect("work");
+        world.live();
+        world.apply(planned.action);
+    }
+}
+
+#[test]
+fn a_paused_set_is_not_called_reconciling() {
+    let mut world = ready(1, 0);
+    world.set(|set| (set.paused, set.read_replicas) = (true, 2));
+    let report = world.plan().reports[&key()].clone();
+    assert!(!report.ready && report.condition(ConditionType::Suspended).is_some(), "{report:#?}");
+    assert_eq!(report.condition(ConditionType::Reconciling), None);
 }
 
 #[test]
@@ -464,10 +494,13 @@ fn a_refusal_after_a_possibly_sent_request_is_not_believed_for_five_minutes() {
     let action = |world: &World| world.plan().actions.get(&key()).map(|planned| planned[0].action.kind());
     assert_eq!(action(&world), Some("FindByToken"));
     let send = world.observed.sends.get_mut(&request.token).expect("minted");
-    (send.looked_up_empty_since, send.last_lookup) = (Some(at), Some(at.plus(std::time::Duration::from_secs(295))));
-    world.observed.now = at.plus(std::time::Duration::from_secs(299));
-    assert_eq!(action(&world), None);
-    world.observed.now = at.plus(std::time::Duration::from_secs(301));
+    (send.looked_up_empty_since, send.last_lookup) = (Some(at), Some(at.plus(std::time::Duration::from_secs(299))));
+    world.observed.now = at.plus(std::time::Duration::from_secs(302));
+    assert_eq!(action(&world), None, "one look-up after 299 s is believed for longer than it looked");
+    world.observed.now = at.plus(std::time::Duration::from_secs(309));
+    assert_eq!(action(&world), Some("FindByToken"));
+    let send = world.observed.sends.get_mut(&request.token).expect("minted");
+    send.last_lookup = Some(at.plus(std::time::Duration::from_secs(309)));
     assert_eq!(action(&world), Some("PutSlot"));
 }
 

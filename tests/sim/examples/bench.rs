@@ -6,14 +6,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use drover_cloud::flaky::{Counted, Effect};
+use drover_control::run::INTERVAL;
 use drover_sim::{Declared, Process, Sim};
 use nix::sys::resource::{UsageWho, getrusage};
 
 const SETS: usize = 250;
 const MEMBERS: u8 = 3;
 const READERS: u16 = 1;
-/// Virtual time between passes at rest, as `drover run` has it.
-const INTERVAL: Duration = Duration::from_secs(5);
 const PASSES: u32 = 60;
 /// EC2 documentation, "Request throttling for the Amazon EC2 API": describes with a filter or pages, capacity and refill.
 const DESCRIBE_BUCKET: (f64, f64) = (100.0, 20.0);

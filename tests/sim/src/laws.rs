@@ -174,7 +174,7 @@ pub fn delete(sim: &Sim, process: &mut Process, key: &ResourceKey, limit: Durati
             Some(IncarnationState::Live) if outcome.plan.is_some() => {
                 // Asked again until it is durable, as `drover delete` does.
                 if let Err(error) = process.operator.delete(key) {
-                    assert!(!matches!(error, drover_control::operator::DeleteRefused::Unknown { .. }), "{error}");
+                    assert!(!matches!(error, drover_control::deletions::DeleteRefused::Unknown { .. }), "{error}");
                 }
             }
             Some(_) | None => {}

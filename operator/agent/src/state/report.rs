@@ -73,7 +73,7 @@ impl State {
     /// Makes the report anew; `seq` grows when something changed that is worth saying.
     pub(super) fn publish(&mut self, now: Millis) {
         let mut report = self.make_report(now);
-        let steady = steady(&report);
+        let steady = report.steady();
         let last = self.report.report.as_ref().map_or(0, |report| report.seq);
         let changed = self.report.steady.as_ref() != Some(&steady) || now.since(self.report.at) >= VOLATILE_EVERY;
         report.seq = last + u64::from(changed);
@@ -199,22 +199,4 @@ impl State {
         }
         problems
     }
-}
-
-/// The report without positions, ages and the clock.
-fn steady(report: &Report) -> Report {
-    let mut steady = report.clone();
-    steady.clock = Millis(0);
-    if let ServerReport::Running(running) = &mut steady.mysql.server {
-        running.executed = Default::default();
-        match &mut running.role {
-            RunningRole::Leader { heartbeat, .. } => *heartbeat = None,
-            RunningRole::Replica { received, lag_ms, .. } => {
-                *received = Default::default();
-                *lag_ms = lag_ms.map(|_| 0);
-            }
-            RunningRole::Closed => {}
-        }
-    }
-    steady
 }

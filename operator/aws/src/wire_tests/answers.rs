@@ -118,3 +118,21 @@ async fn a_throttled_launch_empties_the_lane_and_a_call_without_patience_is_not_
     assert_eq!(server.requests().len(), 1);
     ec2.launch(&launch_request()).await.expect("launched when the token came");
 }
+
+#[tokio::test]
+async fn a_process_that_was_stopped_while_it_waited_for_its_token_sends_nothing() {
+    let server = serve(vec![ec2_error(503, "RequestLimitExceeded", "slow down"), launched()]).await;
+    let mut ec2 = server.connect().ec2();
+    ec2.launch(&launch_request()).await.expect_err("throttled");
+    ec2.sender.deadline_max = Duration::from_millis(1_200);
+    // The next token comes after a second; nothing of this process runs until its patience is over.
+    let (sender, stopped) = std::sync::mpsc::channel::<()>();
+    let request = launch_request();
+    let (launched, _) = tokio::join!(ec2.launch(&request), async {
+        stopped.recv_timeout(Duration::from_millis(1_300)).expect_err("nobody sends");
+    });
+    drop(sender);
+    let error = launched.expect_err("it was sent after its deadline");
+    assert_eq!((error.class, error.code.as_str()), (Class::Throttled, LOCAL_RATE));
+    assert_eq!(server.requests().len(), 1);
+}

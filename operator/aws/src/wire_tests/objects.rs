@@ -47,6 +47,25 @@ async fn a_write_says_its_condition_and_carries_a_checksum() {
 }
 
 #[tokio::test]
+async fn a_record_is_written_within_the_deadline_or_not_and_only_what_may_be_late_has_time_for_its_transfer() {
+    let server = serve(vec![Reply::Silence]).await;
+    let bucket = server.connect_within(Duration::from_secs(1)).bucket("b");
+    let within = |condition| {
+        let (bucket, key) = (bucket.clone(), key());
+        let put = async move { bucket.put(&key, b"{}".to_vec(), condition).await };
+        tokio::time::timeout(Duration::from_millis(1_500), put)
+    };
+    let unchanged = Condition::Unchanged(ETag("\"a\"".into()));
+    let (absent, unchanged, always) =
+        tokio::join!(within(Condition::Absent), within(unchanged), within(Condition::Always));
+    for ended in [absent, unchanged] {
+        let error = ended.expect("it outlived its deadline").expect_err("no answer");
+        assert_eq!((error.class, error.code.as_str()), (Class::Transient, "Timeout"));
+    }
+    assert!(always.is_err(), "no time for a transfer");
+}
+
+#[tokio::test]
 async fn objects_answer_in_their_own_classes() {
     let put = Condition::Unchanged(ETag("\"a\"".into()));
     for (reply, class) in [

@@ -176,10 +176,11 @@ impl LockState {
         }
     }
 
-    /// May a call be sent at `now` that ends, one way or the other, within `deadline`?
-    pub fn permits(&self, now: Duration, deadline: Duration) -> bool {
+    /// May a call be sent at `now` that ends, one way or the other, within `deadline`? What was decided under `fence` is not
+    /// done under a later one: another operator acted in between.
+    pub fn permits(&self, fence: u64, now: Duration, deadline: Duration) -> bool {
         match self.holding() {
-            Holding::Us { until, .. } => now + deadline <= until,
+            Holding::Us { fence: ours, until } => ours == fence && now + deadline <= until,
             Holding::Unknown | Holding::Other { .. } => false,
         }
     }
@@ -256,11 +257,11 @@ mod tests {
     #[test]
     fn nothing_is_permitted_before_the_lock_is_ours() {
         let mut state = process("a");
-        assert!(!state.permits(at(0), Duration::ZERO));
+        assert!(!state.permits(1, at(0), Duration::ZERO));
         state.saw(None, at(0));
-        assert!(!state.permits(at(0), Duration::ZERO));
+        assert!(!state.permits(1, at(0), Duration::ZERO));
         state.saw(Some((lock("b", "9", 4), etag("9"))), at(0));
-        assert!(!state.permits(at(0), Duration::ZERO));
+        assert!(!state.permits(1, at(0), Duration::ZERO));
         assert_eq!(state.holding(), Holding::Other { holder: "b".into(), fence: 4 });
     }
 
@@ -268,7 +269,7 @@ mod tests {
     fn a_call_is_permitted_only_when_its_deadline_ends_inside_the_lease() {
         let state = holder(100);
         for (now, permitted) in [(100, true), (119, true), (120, false), (130, false), (4000, false)] {
-            assert_eq!(state.permits(at(now), CALL), permitted, "at {now} s");
+            assert_eq!(state.permits(1, at(now), CALL), permitted, "at {now} s");
         }
     }
 
@@ -283,8 +284,8 @@ mod tests {
         state.sending(&lock, at(110));
         // The reply takes 8 s; the lease does not begin with it.
         state.wrote(lock, etag("2"));
-        assert!(state.permits(at(129), CALL));
-        assert!(!state.permits(at(130), CALL));
+        assert!(state.permits(1, at(129), CALL));
+        assert!(!state.permits(1, at(130), CALL));
     }
 
     #[test]
@@ -294,10 +295,10 @@ mod tests {
         state.sending(&renewal, at(110));
         state.lost();
         assert_eq!(state.step(at(111), id("3")), Step::Read);
-        assert!(state.permits(at(119), CALL) && !state.permits(at(120), CALL));
+        assert!(state.permits(1, at(119), CALL) && !state.permits(1, at(120), CALL));
         // The read shows that it was applied: the lease counts from its sending.
         state.saw(Some((renewal, etag("2"))), at(115));
-        assert!(state.permits(at(129), CALL) && !state.permits(at(130), CALL));
+        assert!(state.permits(1, at(129), CALL) && !state.permits(1, at(130), CALL));
     }
 
     #[test]
@@ -330,7 +331,7 @@ mod tests {
         assert_eq!(unchanged, etag("1"));
         state.sending(&released, at(101));
         state.wrote(released.clone(), etag("2"));
-        assert!(!state.permits(at(101), Duration::ZERO), "acts after giving the lock up");
+        assert!(!state.permits(1, at(101), Duration::ZERO), "acts after giving the lock up");
         let mut other = process("b");
         other.saw(Some((released, etag("2"))), at(102));
         let Step::Write { lock, .. } = other.step(at(102), id("x")) else {
@@ -351,23 +352,36 @@ mod tests {
         let mut state = holder(100);
         assert_eq!(state.step(at(500), id("2")), Step::Read, "writes without having looked");
         state.saw(Some((lock("a", "1", 1), etag("1"))), at(500));
-        assert!(!state.permits(at(500), Duration::ZERO), "a read is no renewal");
+        assert!(!state.permits(1, at(500), Duration::ZERO), "a read is no renewal");
         let Step::Write { lock, .. } = state.step(at(500), id("2")) else {
             panic!("not renewed");
         };
         assert_eq!(lock.fence, 1);
         state.sending(&lock, at(500));
         state.lost();
-        assert!(!state.permits(at(500), Duration::ZERO), "an expired lease permits");
+        assert!(!state.permits(1, at(500), Duration::ZERO), "an expired lease permits");
         state.saw(Some((super::tests::lock("b", "7", 2), etag("7"))), at(501));
         assert!(matches!(state.holding(), Holding::Other { fence: 2, .. }));
+    }
+
+    #[test]
+    fn a_lock_that_was_another_s_in_between_permits_nothing_that_was_decided_before() {
+        let mut state = holder(100);
+        state.saw(Some((Lock { released: true, ..lock("b", "7", 2) }, etag("7"))), at(150));
+        let Step::Write { lock, .. } = state.step(at(150), id("3")) else {
+            panic!("a released lock is waited for");
+        };
+        state.sending(&lock, at(150));
+        state.wrote(lock, etag("8"));
+        assert!(state.permits(3, at(151), CALL));
+        assert!(!state.permits(1, at(151), CALL), "a plan of the first fence goes on under the third");
     }
 
     #[test]
     fn a_higher_fence_at_an_agent_stops_everything_until_the_lock_was_read() {
         let mut state = holder(100);
         state.doubt();
-        assert!(!state.permits(at(101), Duration::ZERO));
+        assert!(!state.permits(1, at(101), Duration::ZERO));
         assert_eq!(state.step(at(101), id("2")), Step::Read);
     }
 }

@@ -16,9 +16,8 @@ pub struct Sends {
 /// A cloud's error class, as far as the next launch depends on it.
 pub fn failure_kind(class: Class) -> FailureKind {
     match class {
-        Class::Throttled | Class::Transient | Class::NotVisibleYet | Class::WrongState | Class::Conflict => {
-            FailureKind::Retry
-        }
+        Class::Throttled | Class::Transient | Class::WrongState | Class::Conflict => FailureKind::Retry,
+        Class::NotVisibleYet => FailureKind::NotVisibleYet,
         Class::Protected | Class::Crashed => FailureKind::Retry,
         Class::Capacity => FailureKind::Capacity,
         Class::Quota => FailureKind::Quota,
@@ -46,14 +45,14 @@ impl Sends {
             Ok(()) => {
                 send.ambiguous = false;
                 send.failure = None;
+                send.failing_since = None;
             }
             Err(error) => {
+                let kind = failure_kind(error.class);
+                let is_same = send.failure.as_ref().is_some_and(|failure| failure.kind == kind);
+                send.failing_since = send.failing_since.filter(|_| is_same).or(Some(now));
                 send.ambiguous |= error.is_ambiguous();
-                send.failure = Some(Failure {
-                    at: now,
-                    kind: failure_kind(error.class),
-                    message: format!("{}: {}", error.code, error.message),
-                });
+                send.failure = Some(Failure { at: now, kind, message: format!("{}: {}", error.code, error.message) });
             }
         }
         send.looked_up_empty_since = None;
@@ -85,6 +84,7 @@ impl Sends {
             count: 0,
             ambiguous: false,
             failure: None,
+            failing_since: None,
             looked_up_empty_since: None,
             last_lookup: None,
         })
@@ -145,6 +145,14 @@ mod tests {
     }
 
     #[test]
+    fn a_failure_lasts_since_the_first_of_its_kind_in_a_row() {
+        let since = |events: Events<'_>| after(events).failing_since;
+        assert_eq!(since(&[&fail(Class::NotVisibleYet), &fail(Class::NotVisibleYet)]), Some(Millis(0)));
+        assert_eq!(since(&[&fail(Class::NotVisibleYet), &fail(Class::Throttled)]), Some(Millis(1)));
+        assert_eq!(since(&[&fail(Class::NotVisibleYet), &succeed]), None);
+    }
+
+    #[test]
     fn empty_look_ups_count_from_the_first_after_the_last_send() {
         let since = |events: Events<'_>| after(events).looked_up_empty_since;
         assert_eq!(since(&[&fail(Class::Transient), &empty, &empty]), Some(Millis(1)));
@@ -158,7 +166,7 @@ mod tests {
         let kinds = [
             (Class::Throttled, FailureKind::Retry),
             (Class::Transient, FailureKind::Retry),
-            (Class::NotVisibleYet, FailureKind::Retry),
+            (Class::NotVisibleYet, FailureKind::NotVisibleYet),
             (Class::WrongState, FailureKind::Retry),
             (Class::Capacity, FailureKind::Capacity),
             (Class::Quota, FailureKind::Quota),

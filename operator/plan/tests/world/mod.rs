@@ -106,6 +106,7 @@ impl World {
             agents: BTreeMap::new(),
             sends: BTreeMap::new(),
             refused: Default::default(),
+            full_subnets: Default::default(),
             catalogs: BTreeMap::from([(key(), Seen::Known(zones(3)))]),
         };
         World {
@@ -435,6 +436,7 @@ pub fn fresh_send() -> Send {
         count: 0,
         ambiguous: false,
         failure: None,
+        failing_since: None,
         looked_up_empty_since: None,
         last_lookup: None,
     }
