@@ -182,9 +182,13 @@ async fn shut_out(session: &mut Session, accounts: &[Account], ours: &str) -> Re
     Ok(left.is_empty())
 }
 
+/// Whatever a user's settings demand of passwords: ours are long and random, never typed, and made again with the same one.
+const FOR_EVER: &str = "REQUIRE SSL PASSWORD EXPIRE NEVER PASSWORD HISTORY 0 PASSWORD REUSE INTERVAL 0 DAY \
+     PASSWORD REQUIRE CURRENT OPTIONAL FAILED_LOGIN_ATTEMPTS 0 PASSWORD_LOCK_TIME 0 ACCOUNT UNLOCK";
+
 async fn make_user(session: &mut Session, credential: &Credential, grants: &str) -> Result<(), SqlError> {
     let user = format!("{}@'%'", quote(&credential.user));
-    let identified = format!("IDENTIFIED WITH caching_sha2_password BY {} REQUIRE SSL", quote(&credential.password));
+    let identified = format!("IDENTIFIED WITH caching_sha2_password BY {} {FOR_EVER}", quote(&credential.password));
     session.run(&format!("CREATE USER IF NOT EXISTS {user} {identified}")).await?;
     session.run(&format!("ALTER USER {user} {identified}")).await?;
     session.run(&format!("GRANT {grants} ON *.* TO {user}")).await
