@@ -105,6 +105,14 @@ fn activate(view: &View<'_>, register: &Register, out: &mut Out) {
     let Some(executed) = closed_leader(view, register) else {
         return out.wait(register.leader, "LeaderStarting", format!("mysqld is to run closed in {:?}", register.epoch));
     };
+    if let Some(lacking) = lacking(register, executed) {
+        let leader = register.leader;
+        let message = format!(
+            "restore the newest data of {leader}, or the set from a backup: its volume has gone back to an older state and \
+             lacks {lacking}, which {leader} held when it was last activated"
+        );
+        return out.stall(leader, "DataOlder", message);
+    }
     let next = Register {
         version: register.version + 1,
         state: RegisterState::Active,
@@ -116,6 +124,13 @@ fn activate(view: &View<'_>, register: &Register, out: &mut Out) {
         ..register.clone()
     };
     put(view, register, next, format!("{} runs closed with {} transactions", register.leader, executed.count()), out);
+}
+
+/// What the last ACTIVE epoch began with, and this data does not hold: then it is not the data that led, whoever it says it
+/// is, and what was acknowledged since is not there either.
+fn lacking(register: &Register, executed: &GtidSet) -> Option<GtidSet> {
+    let lacking = register.last_active.as_ref()?.base.minus(executed);
+    (!lacking.is_empty()).then_some(lacking)
 }
 
 /// What the leader holds, when it runs closed with this epoch promised.

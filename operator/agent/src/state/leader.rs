@@ -91,7 +91,7 @@ impl State {
     fn next_opening(&mut self, orders: &Orders, leader: &LeaderOrder, seen: &Observation) -> Next {
         let epoch = orders.epoch;
         if seen.read_only {
-            self.use_register(orders)?;
+            self.use_register(orders, seen)?;
             if let Some(durable) = &mut self.durable {
                 durable.dirty = Some(epoch);
                 durable.led = true;
@@ -106,7 +106,7 @@ impl State {
             if self.acknowledged_marker(epoch).is_none() {
                 return Err(Wait::For("MarkerWaits", "the marker waits for its acknowledgements".into()));
             }
-            self.use_register(orders)?;
+            self.use_register(orders, seen)?;
             return Ok(Task::Admit);
         }
         if self.durable.as_ref().and_then(|durable| durable.admin.as_ref()) != Some(&digest(&leader.admin)) {
@@ -116,18 +116,18 @@ impl State {
     }
 
     /// Uses up one reading of the register, made for this very step.
-    fn use_register(&mut self, orders: &Orders) -> Result<(), Wait> {
+    fn use_register(&mut self, orders: &Orders, seen: &Observation) -> Result<(), Wait> {
         let reading = self.register.take().filter(|(_, at)| self.now.since(*at) <= REGISTER_OLD);
         let Some((register, _)) = reading else {
             return Err(Wait::Register);
         };
-        match self.register_objection(&register, orders) {
+        match self.register_objection(&register, orders, seen) {
             None => Ok(()),
             Some(message) => Err(Wait::Again("RegisterObjects", message, REGISTER_AGAIN)),
         }
     }
 
-    fn register_objection(&self, register: &Register, orders: &Orders) -> Option<String> {
+    fn register_objection(&self, register: &Register, orders: &Orders, seen: &Observation) -> Option<String> {
         let durable = self.durable.as_ref()?;
         let promised = durable.promised.as_ref().map(|promised| (promised.epoch, &promised.claim));
         let voter = register.voters.iter().find(|voter| voter.slot == self.me.slot);
@@ -140,6 +140,10 @@ impl State {
             Some("the register is not ACTIVE".into())
         } else if register.leader != self.me.slot || !is_me {
             Some(format!("the register names {} and other data than ours", register.leader))
+        } else if let Some(lacking) =
+            register.base.as_ref().map(|base| base.minus(&seen.executed)).filter(|lacking| !lacking.is_empty())
+        {
+            Some(format!("the register says that this data holds {lacking}, and it does not"))
         } else if promised != Some((orders.epoch, &orders.claim)) {
             Some("a later epoch was promised".into())
         } else {

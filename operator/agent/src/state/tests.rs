@@ -372,12 +372,13 @@ fn a_register_that_does_not_name_this_very_data_keeps_it_closed() {
     let other_voter =
         |register: &mut Register| register.voters[0].voter_id = VoterId::new("voter-00000002").expect("valid");
     type Change = fn(&mut Register);
-    let cases: [(&str, Change); 6] = [
+    let cases: [(&str, Change); 7] = [
         ("fencing", |register| register.state = RegisterState::Fencing),
         ("another epoch", |register| register.epoch = Epoch(2)),
         ("another claim", |register| register.claim = claim("d")),
         ("another leader", |register| register.leader = Slot::Member(1)),
         ("another voter", other_voter),
+        ("data that is older", |register| register.base = Some(format!("{UUID}:1-3").parse().expect("valid"))),
         ("another generation", |register| register.voters[0].generation = 2),
     ];
     for (case, change) in cases {
