@@ -205,6 +205,11 @@ impl<O: Objects + 'static> Agent<O> {
                 self.replies.insert(self.next_reply, reply);
                 Some(Event::Orders { to: self.next_reply, orders })
             }
+            Asked::Fence(fence, reply) => {
+                self.next_reply += 1;
+                self.replies.insert(self.next_reply, reply);
+                Some(Event::Fence { to: self.next_reply, fence })
+            }
             Asked::Build(order, reply) => {
                 self.fetch_build(order, reply);
                 None
@@ -236,7 +241,7 @@ impl<O: Objects + 'static> Agent<O> {
                     tracing::error!(%trouble, "the record could not be written");
                     self.state.storage(now, Some(trouble.clone()));
                     self.publish();
-                    if let Event::Orders { to, .. } = &event {
+                    if let Event::Orders { to, .. } | Event::Fence { to, .. } = &event {
                         self.answer(*to, Err(trouble));
                         return false;
                     }
@@ -344,13 +349,7 @@ impl<O: Objects + 'static> Agent<O> {
 }
 
 fn tell(state: &State) -> Told {
-    Told { report: state.report().clone(), health: state.health(edge::now()) }
-}
-
-fn answered(heard: bool) {
-    if !heard {
-        tracing::debug!("whoever ordered a build did not wait for its answer");
-    }
+    Told { report: state.report().clone(), fence: state.fence(), health: state.health(edge::now()) }
 }
 
 /// systemd says so while it shuts the host down (systemctl(1), "is-system-running"); a stop of the unit alone leaves mysqld.

@@ -45,6 +45,8 @@ pub enum ServeError {
 #[derive(Clone, Debug)]
 pub struct Told {
     pub report: Report,
+    /// What is heard with a lower one is refused.
+    pub fence: u64,
     pub health: Health,
 }
 
@@ -52,6 +54,8 @@ pub struct Told {
 #[derive(Debug)]
 pub enum Asked {
     Orders(Box<Orders>, oneshot::Sender<Result<OrdersReply, String>>),
+    /// The fence of a poll that is higher than any before.
+    Fence(u64, oneshot::Sender<Result<OrdersReply, String>>),
     Build(BuildOrder, oneshot::Sender<Result<(), String>>),
 }
 
@@ -179,11 +183,19 @@ fn tls(bundle: &Bundle) -> Result<ServerConfig, ServeError> {
 }
 
 #[derive(Deserialize)]
-struct After {
+struct Poll {
     after: Option<u64>,
+    fence: Option<u64>,
 }
 
-async fn report(Shared(mut api): Shared<Api>, Query(After { after }): Query<After>) -> Json<Report> {
+async fn report(Shared(mut api): Shared<Api>, Query(Poll { after, fence }): Query<Poll>) -> Json<Report> {
+    let known = api.told.borrow().fence;
+    if let Some(fence) = fence.filter(|fence| *fence > known)
+        && let Err((_, message)) = ask(&api, StatusCode::INSUFFICIENT_STORAGE, |reply| Asked::Fence(fence, reply)).await
+    {
+        // The report itself says what is wrong with the disk; the next poll tries again.
+        tracing::warn!(fence, message, "a higher fence could not be kept");
+    }
     // A number that is not the present one is of an earlier report, or of an earlier agent.
     let news = |told: &Arc<Told>| after.is_none_or(|after| told.report.seq != after);
     // Too long without news is an answer too.

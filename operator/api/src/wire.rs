@@ -2,8 +2,10 @@
 //! different ages understand each other.
 //!
 //! The agent serves, over mTLS with the leaf of its bundle: `GET /v1/report?after=<seq>&fence=<n>` answers at once when the
-//! report's `seq` is greater than `after`, else as soon as it changes or after [`POLL_MAX`]; `PUT /v1/orders` with [`Orders`]
-//! answers [`OrdersReply`]; `PUT /v1/build` with [`BuildOrder`] has it fetch and become another build.
+//! report's `seq` is greater than `after`, else as soon as it changes or after [`POLL_MAX`], and from then on refuses what comes
+//! with a lower fence than `n`, also after a restart; `PUT /v1/orders` with [`Orders`]
+//! answers [`OrdersReply`]; `PUT /v1/build` with [`BuildOrder`] has it fetch and become another build: it is answered at
+//! once, and the report tells what came of it.
 
 use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 

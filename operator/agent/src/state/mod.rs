@@ -39,6 +39,8 @@ pub struct State {
     durable: Option<Durable>,
     /// The order that came before its volume was there.
     early: Option<Orders>,
+    /// The highest fence that was heard, also before there is a record to keep it.
+    fence: u64,
     hint: Option<VolumeId>,
     volume: Volume,
     data: bool,
@@ -143,6 +145,7 @@ impl State {
             looked: false,
             durable: None,
             early: None,
+            fence: 0,
             hint: None,
             volume: Volume::Unknown,
             data: false,
@@ -198,7 +201,8 @@ impl State {
 
     /// The fencing number of the highest order.
     pub fn fence(&self) -> u64 {
-        self.highest().map_or(0, |orders| orders.fence)
+        let recorded = self.durable.as_ref().map_or(0, |durable| durable.fence);
+        self.highest().map_or(0, |orders| orders.fence).max(self.fence).max(recorded)
     }
 
     /// Data or a file system is being made: a work of hours that a new process would begin again.
@@ -233,6 +237,10 @@ impl State {
                     self.failed = None;
                 }
                 effects.push(Effect::Reply { to, reply });
+            }
+            Event::Fence { to, fence } => {
+                self.raise_fence(fence);
+                effects.push(Effect::Reply { to, reply: OrdersReply::Accepted });
             }
             Event::Done(outcome) => self.done(now, outcome, effects),
             Event::Failed(failure) => self.task_failed(now, failure),

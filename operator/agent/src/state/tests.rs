@@ -607,6 +607,34 @@ fn orders_are_taken_by_rank_and_only_where_they_contradict_nothing() {
 }
 
 #[test]
+fn a_fence_that_was_only_polled_with_shuts_lower_ones_out_for_good() {
+    let mut world = World::new();
+    world.order(orders(1, 5, RoleOrder::Closed)).wait(2);
+    world.tell(Event::Fence { to: 0, fence: 7 });
+    assert_eq!(world.persisted.as_ref().map(|record| record.fence), Some(7));
+    let stale = OrdersReply::Stale { fence: 7, epoch: Epoch(1), seq: 5 };
+    for _ in 0..2 {
+        world.order(Orders { fence: 6, ..orders(1, 9, RoleOrder::Closed) });
+        assert_eq!(world.replies.pop(), Some(stale.clone()));
+        world.restart_agent("boot-2").wait(1);
+    }
+    world.tell(Event::Fence { to: 0, fence: 3 });
+    assert_eq!(world.state.fence(), 7);
+    world.order(Orders { fence: 7, ..orders(1, 1, RoleOrder::Closed) });
+    assert_eq!(world.replies.pop(), Some(OrdersReply::Accepted));
+}
+
+#[test]
+fn a_fence_that_was_heard_before_there_was_a_volume_is_kept_on_it() {
+    let mut world = World::new();
+    world.tell(Event::Fence { to: 0, fence: 7 });
+    world.order(orders(1, 1, RoleOrder::Closed));
+    assert!(matches!(world.replies.pop(), Some(OrdersReply::Stale { fence: 7, .. })));
+    world.order(Orders { fence: 7, ..orders(1, 1, RoleOrder::Closed) }).wait(2);
+    assert_eq!(world.persisted.map(|record| record.fence), Some(7));
+}
+
+#[test]
 fn data_is_never_made_over_data() {
     let mut world = following();
     world.order(orders(2, 1, RoleOrder::Leader(leader(1, false)))).wait(3);

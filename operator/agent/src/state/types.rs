@@ -32,6 +32,11 @@ pub enum Event {
         to: u64,
         orders: Box<Orders>,
     },
+    /// An operator that holds the lock under this fencing number was heard: lower ones are obeyed no more. `to` as above.
+    Fence {
+        to: u64,
+        fence: u64,
+    },
     Done(Outcome),
     Failed(Failure),
     Observed {

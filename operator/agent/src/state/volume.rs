@@ -35,6 +35,7 @@ impl State {
         let booted = durable.boot_id != self.me.boot_id;
         durable.begin_boot(&self.me.boot_id);
         self.durable = Some(durable);
+        self.raise_fence(self.fence);
         self.data = mounted.data;
         self.volume = Volume::Mounted(mounted.volume);
         if matches!(self.server, Server::Down) {
