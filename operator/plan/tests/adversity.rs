@@ -225,6 +225,50 @@ fn what_shows_up_in_a_slot_that_has_ended_is_ended_too() {
     }
 }
 
+fn lose_volume(world: &mut World, slot: Slot) {
+    let id = world.records().slots[&slot].volume.clone().expect("a volume");
+    let volume = world.observed.fleet.volumes.get_mut(&id).expect("listed");
+    (volume.phase, volume.attached_to) = (VolumePhase::Deleted, None);
+}
+
+#[test]
+fn whoever_lost_its_volume_under_a_running_machine_gets_both_anew_and_the_others_go_on() {
+    let mut world = ready(3, 1);
+    let before = [M0, M1, M2, R0].map(|slot| world.machine(slot).id.clone());
+    lose_volume(&mut world, M1);
+    lose_volume(&mut world, R0);
+    assert!(world.converge().reports[&key()].ready);
+    let after = [M0, M1, M2, R0].map(|slot| world.machine(slot).id.clone());
+    let same: Vec<bool> = before.iter().zip(&after).map(|(before, after)| before == after).collect();
+    assert_eq!((same, world.live_machines(), world.live_volumes()), (vec![true, false, true, false], 4, 4));
+}
+
+#[test]
+fn a_leader_that_lost_its_volume_is_a_lost_primary_and_nothing_of_the_set_is_touched() {
+    for members in [1, 3] {
+        let mut world = ready(members, 0);
+        let epoch = world.records().register.as_ref().map(|register| register.epoch);
+        lose_volume(&mut world, M0);
+        let report = world.converge().reports[&key()].clone();
+        assert_eq!(stalled(&world).as_deref(), Some("PrimaryVolumeLost"));
+        assert_eq!((world.done, world.observed.fleet.machines.len()), (vec![], usize::from(members)));
+        assert_eq!(report.condition(ConditionType::PrimaryLost).is_some(), members == 3, "{report:#?}");
+        let Some(Seen::Known(records)) = world.observed.records.get(&key()) else { panic!("no records") };
+        assert_eq!(records.register.as_ref().map(|register| register.epoch), epoch);
+    }
+}
+
+#[test]
+fn a_bundle_that_was_lost_is_made_again_before_its_machine_is_replaced() {
+    let mut world = ready(3, 1);
+    world.records().bundles.clear();
+    world.terminate(M1);
+    passes(&mut world, 1, |_, _| false);
+    assert_eq!(world.records().bundles.len(), 4);
+    assert!(!world.done.contains(&"Launch"), "{:?}", world.done);
+    assert!(world.converge().reports[&key()].ready);
+}
+
 #[test]
 fn the_leaders_volume_is_never_ordered_as_new_although_its_record_was_lost() {
     let mut world = ready(3, 0);
