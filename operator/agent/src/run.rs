@@ -7,7 +7,7 @@ use drover_api::{
     bucket::RealmKeys,
     records::Bundle,
     tags::Identity,
-    wire::{BuildOrder, OrdersReply},
+    wire::{BuildOrder, BuildReport, OrdersReply},
 };
 use drover_cloud::Objects;
 use tokio::{
@@ -93,6 +93,9 @@ pub async fn run<O: Objects + 'static>(config: Config, objects: O) -> Result<(),
     }
 }
 
+/// A build, and how fetching it ended.
+type Fetched = (BuildId, Result<(), UpdateError>);
+
 struct Agent<O> {
     config: Config,
     keys: RealmKeys,
@@ -101,8 +104,10 @@ struct Agent<O> {
     events: mpsc::Receiver<Event>,
     asked: mpsc::Receiver<Asked>,
     told: watch::Sender<Arc<Told>>,
-    /// Builds that are in place, from the task that fetches.
-    built: (mpsc::Sender<BuildId>, mpsc::Receiver<BuildId>),
+    /// What came of the one build that is being fetched.
+    built: (mpsc::Sender<Fetched>, mpsc::Receiver<Fetched>),
+    /// A write of the record that the disk has not finished in time.
+    writing: Option<JoinHandle<Result<(), DurableError>>>,
     replies: BTreeMap<u64, oneshot::Sender<Result<OrdersReply, String>>>,
     next_reply: u64,
     beats: usize,
@@ -141,10 +146,27 @@ async fn begin<O: Objects + 'static>(
     let hands = Arc::new(Hands::new(config.paths.clone(), me.slot, register, Arc::new(objects), sender));
     let mut state = State::new(me);
     state.storage(edge::now(), None);
+    if let Some(build) = update::sent_back(&config.paths.bin) {
+        state.build_is(edge::now(), BuildReport::SentBack { build });
+    }
     let (told, listeners) = watch::channel(Arc::new(tell(&state)));
     serve::serve(&bundle, listeners, asking).await?;
-    let (replies, built) = (BTreeMap::new(), mpsc::channel(1));
-    Ok(Agent { config, keys, state, hands, events, asked, told, built, replies, next_reply: 0, beats: 0, trial })
+    let (replies, built, writing) = (BTreeMap::new(), mpsc::channel(1), None);
+    Ok(Agent {
+        config,
+        keys,
+        state,
+        hands,
+        events,
+        asked,
+        told,
+        built,
+        writing,
+        replies,
+        next_reply: 0,
+        beats: 0,
+        trial,
+    })
 }
 
 fn make_home(paths: &Paths) -> io::Result<()> {
@@ -184,7 +206,13 @@ impl<O: Objects + 'static> Agent<O> {
             let event = tokio::select! {
                 _ = ends.recv() => if host_goes_down().await { Event::HostShutdown } else { Event::Stop },
                 Some(event) = self.events.recv() => event,
-                Some(build) = self.built.1.recv() => return self.become_build(&build),
+                Some((build, fetched)) = self.built.1.recv() => match fetched {
+                    Ok(()) => return self.become_build(&build),
+                    Err(error) => {
+                        self.build_failed(build, &error);
+                        continue;
+                    }
+                },
                 Some(asked) = self.asked.recv() => match self.take(asked) {
                     Some(event) => event,
                     None => continue,
@@ -304,26 +332,34 @@ impl<O: Objects + 'static> Agent<O> {
         });
     }
 
+    /// The answer is given at once; what came of it is in the report.
     fn fetch_build(&mut self, order: BuildOrder, reply: oneshot::Sender<Result<(), String>>) {
-        let refusal = if order.fence < self.state.fence() {
-            Some("a higher fence was seen".to_owned())
-        } else if self.state.is_making() {
-            Some("data is being made; it would be begun again".to_owned())
-        } else {
-            None
-        };
+        let begun = self.state.order_build(edge::now(), &order);
+        self.publish();
+        if reply.send(begun.clone().map(drop)).is_err() {
+            tracing::debug!("whoever ordered a build did not wait for its answer");
+        }
+        if begun != Ok(true) {
+            return;
+        }
         let (objects, keys, bin) = (self.hands.objects.clone(), self.keys.clone(), self.config.paths.bin.clone());
-        let (built, running) = (self.built.0.clone(), self.state.report().build.clone());
+        let built = self.built.0.clone();
         tokio::spawn(async move {
-            let fetched = match refusal {
-                Some(refusal) => Err(refusal),
-                None if order.build == running => return answered(reply.send(Ok(())).is_ok()),
-                None => update::fetch(&bin, &*objects, &keys, &order.build).await.map_err(|error| error.to_string()),
-            };
-            let fetched =
-                fetched.and_then(|()| built.try_send(order.build).map_err(|_| "another build is under way".into()));
-            answered(reply.send(fetched).is_ok());
+            let fetched = update::fetch(&bin, &*objects, &keys, &order.build).await;
+            if built.send((order.build, fetched)).await.is_err() {
+                tracing::debug!("a build was fetched after the agent's loop ended");
+            }
         });
+    }
+
+    fn build_failed(&mut self, build: BuildId, error: &UpdateError) {
+        tracing::warn!(%build, %error, "another build could not be taken");
+        let report = match error {
+            UpdateError::SentBack(_) => BuildReport::SentBack { build },
+            error => BuildReport::Failed { build, why: error.to_string() },
+        };
+        self.state.build_is(edge::now(), report);
+        self.publish();
     }
 
     fn become_build(&self, build: &BuildId) -> Result<(), AgentError> {

@@ -170,8 +170,29 @@ pub struct Report {
     pub promised: Option<Promise>,
     pub volume: VolumeReport,
     pub mysql: MysqlReport,
+    /// The build that was last ordered and is not the running one.
+    #[serde(default)]
+    pub ordered_build: Option<BuildReport>,
     /// What is in the way, most important first; stable CamelCase reasons.
     pub problems: Vec<Problem>,
+}
+
+/// How far another build has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "camelCase")]
+pub enum BuildReport {
+    Fetching {
+        build: BuildId,
+    },
+    /// It could not be fetched, or does not start here; an order of it is tried again after a while.
+    Failed {
+        build: BuildId,
+        why: String,
+    },
+    /// It ran here and did not find its way; it is never tried again.
+    SentBack {
+        build: BuildId,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -66,6 +66,7 @@ fn report(seq: u64) -> Report {
         promised: None,
         volume: VolumeReport::Waiting,
         mysql: MysqlReport { data: DataReport::Unknown, server: ServerReport::Stopped, installed: None },
+        ordered_build: None,
         problems: vec![],
     }
 }

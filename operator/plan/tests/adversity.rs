@@ -8,7 +8,9 @@ use drover_api::{
     Epoch, ImageId, InstanceId, Slot,
     conditions::ConditionType,
     records::{IncarnationState, RegisterState},
-    wire::{DataReport, Problem, RoleOrder, RunningRole, ServerReport, ThreadReport, VolumeReport, Wanted},
+    wire::{
+        BuildReport, DataReport, Problem, RoleOrder, RunningRole, ServerReport, ThreadReport, VolumeReport, Wanted,
+    },
 };
 use drover_plan::{
     Action,
@@ -392,6 +394,32 @@ fn an_agent_that_makes_data_is_not_told_to_become_another() {
         })
         .collect();
     assert_eq!(told, [Slot::Reader(1)]);
+}
+
+#[test]
+fn a_build_that_was_sent_back_holds_up_that_build_and_no_other() {
+    let build = |letter: &str| drover_api::BuildId::new(letter.repeat(64)).expect("valid");
+    let upgraded = |world: &World| {
+        let actions = world.plan().actions.into_values().flatten();
+        let builds = actions.filter_map(|planned| match planned.action {
+            Action::Upgrade { slot, build, .. } => Some((slot, build)),
+            _ => None,
+        });
+        builds.collect::<Vec<_>>()
+    };
+    let mut world = ready(1, 2);
+    world.observed.operator.builds.insert("arm64".into(), build("b"));
+    let cases = [
+        (BuildReport::SentBack { build: build("b") }, false, Some("BuildRejected".to_owned())),
+        (BuildReport::Fetching { build: build("b") }, false, None),
+        (BuildReport::Failed { build: build("b"), why: "no answer".into() }, true, None),
+        (BuildReport::SentBack { build: build("c") }, true, None),
+    ];
+    for (report, sent, stall) in cases {
+        world.report(R0).ordered_build = Some(report.clone());
+        let expected = if sent { vec![(R0, build("b"))] } else { vec![] };
+        assert_eq!((upgraded(&world), stalled(&world)), (expected, stall), "{report:?}");
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ use drover_api::{
 
 use crate::durable::{Durable, Origin};
 
+mod build;
 mod leader;
 mod orders;
 #[cfg(test)]
@@ -59,6 +60,7 @@ pub struct State {
     waits: Option<Problem>,
     failed: Option<Problem>,
     storage: Option<String>,
+    update: Option<build::Update>,
     observe: Observe,
     heartbeat: Option<Millis>,
     report: report::Published,
@@ -161,6 +163,7 @@ impl State {
             waits: None,
             failed: None,
             storage: None,
+            update: None,
             observe: Observe::default(),
             heartbeat: None,
             report: report::Published::default(),
@@ -199,7 +202,7 @@ impl State {
         self.publish(now);
     }
 
-    /// The fencing number of the highest order.
+    /// The highest fencing number that was heard, by an order or by a poll: what comes with a lower one is refused.
     pub fn fence(&self) -> u64 {
         let recorded = self.durable.as_ref().map_or(0, |durable| durable.fence);
         self.highest().map_or(0, |orders| orders.fence).max(self.fence).max(recorded)

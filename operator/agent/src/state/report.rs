@@ -121,6 +121,7 @@ impl State {
                 server: self.server_report(),
                 installed: self.me.installed.clone(),
             },
+            ordered_build: self.update.as_ref().map(|(report, _)| report.clone()),
             problems: self.problems(),
         }
     }
@@ -197,6 +198,7 @@ impl State {
                 }
             }
         }
+        problems.extend(self.build_problem().map(|(reason, message)| problem(reason, &message)));
         problems
     }
 }

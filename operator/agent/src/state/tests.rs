@@ -778,6 +778,32 @@ fn a_closed_order_closes_what_runs_and_starts_nothing() {
 }
 
 #[test]
+fn one_build_is_fetched_at_a_time_and_what_came_of_it_is_told() {
+    let mut world = opened();
+    let build = |letter: &str| BuildId::new(letter.repeat(64)).expect("valid");
+    let order = |letter| BuildOrder { fence: 1, build: build(letter) };
+    let (now, minute) = (world.now, Duration::from_secs(60));
+    assert_eq!(world.state.order_build(now, &order("a")), Ok(false), "it is that build");
+    assert_eq!(world.state.order_build(now, &order("b")), Ok(true));
+    assert_eq!(world.state.order_build(now, &order("b")), Ok(false), "it is on its way");
+    assert!(world.state.order_build(now, &order("c")).is_err(), "another is on its way");
+
+    let failed = BuildReport::Failed { build: build("b"), why: "no answer".into() };
+    world.state.build_is(now, failed.clone());
+    assert_eq!(world.state.report().ordered_build, Some(failed));
+    assert_eq!(world.problems(), ["BuildFetchFailed"]);
+    assert_eq!(world.state.order_build(now.plus(minute / 2), &order("b")), Ok(false), "so soon again");
+    assert_eq!(world.state.order_build(now.plus(minute), &order("b")), Ok(true));
+
+    world.state.build_is(now, BuildReport::SentBack { build: build("b") });
+    assert_eq!(world.problems(), ["BuildRejected"]);
+    assert_eq!(world.state.order_build(now.plus(minute * 60), &order("b")), Ok(false), "it was sent back");
+    world.tell(Event::Fence { to: 0, fence: 2 });
+    assert!(world.state.order_build(now, &order("c")).is_err(), "by an operator that was replaced");
+    assert_eq!(world.state.order_build(now, &BuildOrder { fence: 2, ..order("c") }), Ok(true));
+}
+
+#[test]
 fn a_report_grows_when_something_is_worth_saying() {
     let mut world = opened();
     let mut grew = world.state.report().seq;
