@@ -138,10 +138,11 @@ pub async fn accounts(
         session.run("SET GLOBAL super_read_only = OFF").await?;
     }
     for account in accounts {
-        // CONNECTION_ADMIN: without it offline_mode cuts replication off.
-        make_user(session, &account.credential, "REPLICATION SLAVE, CONNECTION_ADMIN").await?;
+        // CONNECTION_ADMIN: without it offline_mode cuts replication off. SYSTEM_USER: who has it not, as people, cannot
+        // alter, drop or kill it.
+        make_user(session, &account.credential, "REPLICATION SLAVE, CONNECTION_ADMIN, SYSTEM_USER").await?;
     }
-    make_user(session, clone, "BACKUP_ADMIN, CONNECTION_ADMIN").await?;
+    make_user(session, clone, "BACKUP_ADMIN, CONNECTION_ADMIN, SYSTEM_USER").await?;
     let ours = "user LIKE 'drover\\\\_voter\\\\_%' OR user LIKE 'drover\\\\_learner\\\\_%'";
     let found: Vec<String> = session.rows(&format!("SELECT user FROM mysql.user WHERE {ours}")).await?;
     for user in found.iter().filter(|user| accounts.iter().all(|account| account.credential.user != **user)) {
@@ -194,15 +195,23 @@ async fn make_user(session: &mut Session, credential: &Credential, grants: &str)
     session.run(&format!("GRANT {grants} ON *.* TO {user}")).await
 }
 
-/// The account for people: everything but what would let it past offline_mode, read_only or the protocol.
+/// The account for people: everything but what would let it past offline_mode, read_only or the protocol. Of RELOAD, which
+/// includes RESET BINARY LOGS AND GTIDS, only what is harmless; and nothing by which it could give itself the rest: a row in
+/// mysql.user would do, and INSERT on mysql.component loads a component. (Partial revokes: what it grants to others inherits them.)
 pub async fn admin(session: &mut Session, credential: &Credential) -> Result<(), SqlError> {
     let user = format!("{}@'%'", quote(&credential.user));
-    make_user(session, credential, "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX, REFERENCES").await?;
+    let change = "INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX, REFERENCES, CREATE VIEW, TRIGGER, EVENT, CREATE ROUTINE, \
+                  ALTER ROUTINE, CREATE TEMPORARY TABLES, LOCK TABLES";
+    make_user(session, credential, "SELECT").await?;
     for grants in [
-        "CREATE VIEW, SHOW VIEW, TRIGGER, EVENT, EXECUTE, CREATE ROUTINE, ALTER ROUTINE, CREATE TEMPORARY TABLES, LOCK TABLES",
-        "CREATE USER, CREATE ROLE, DROP ROLE, PROCESS, SHOW DATABASES, REPLICATION CLIENT, RELOAD",
+        change,
+        "SELECT, SHOW VIEW, EXECUTE, CREATE USER, CREATE ROLE, DROP ROLE, PROCESS, SHOW DATABASES, REPLICATION CLIENT, \
+         FLUSH_TABLES, FLUSH_STATUS, FLUSH_USER_RESOURCES, FLUSH_OPTIMIZER_COSTS",
     ] {
         session.run(&format!("GRANT {grants} ON *.* TO {user} WITH GRANT OPTION")).await?;
+    }
+    for schema in ["mysql", "drover"] {
+        session.run(&format!("REVOKE {change} ON {schema}.* FROM {user}")).await?;
     }
     Ok(())
 }

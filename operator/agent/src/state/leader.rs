@@ -84,7 +84,11 @@ impl State {
         let Some(durable) = &mut self.durable else { return Err(Wait::Quiet) };
         durable.origin = Some(Origin::Initialised);
         (durable.accounts, durable.admin) = (None, None);
-        Ok(Task::Initialise { mysql: orders.wanted.mysql.clone(), server_uuid: durable.voting.server_uuid.clone() })
+        Ok(Task::Initialise {
+            mysql: orders.wanted.mysql.clone(),
+            server_uuid: durable.voting.server_uuid.clone(),
+            admin: leader.admin.clone(),
+        })
     }
 
     /// Register, writable for us alone, marker, register once more, clients.

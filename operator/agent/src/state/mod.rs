@@ -294,7 +294,10 @@ impl State {
                 Volume::Refused { mounted, .. } => *mounted = false,
                 _ => (self.volume, self.hint) = (Volume::Unknown, None),
             },
-            (Task::Initialise { .. } | Task::Seed { .. }, _) => self.data = true,
+            (task @ (Task::Initialise { .. } | Task::Seed { .. }), _) => {
+                self.data = true;
+                self.remember(&task);
+            }
             (Task::Start(_), Outcome::Started(up)) => {
                 if let Some(durable) = &mut self.durable {
                     durable.start = Some(up.start.clone());
@@ -326,7 +329,9 @@ impl State {
             Task::Accounts { accounts, clone, .. } => {
                 durable.accounts = Some(orders::digest(&(accounts, clone)));
             }
-            Task::Admin(credential) => durable.admin = Some(orders::digest(credential)),
+            Task::Admin(credential) | Task::Initialise { admin: credential, .. } => {
+                durable.admin = Some(orders::digest(credential))
+            }
             Task::Discard => durable.wired = Some(String::new()),
             Task::Follow { source, credential, .. } => durable.wired = Some(orders::digest(&(source, credential))),
             _ => {}

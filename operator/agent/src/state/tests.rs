@@ -340,7 +340,7 @@ fn a_first_leader_is_made_closed_and_opened_only_after_register_and_marker() {
     assert!(world.seen.super_read_only && world.seen.offline);
 
     world.order(orders(1, 2, RoleOrder::Leader(leader(1, true)))).wait(3);
-    assert_eq!(world.take_done(), ["ReadRegister", "Unseal", "Marker 1", "ReadRegister", "Admit", "Admin"]);
+    assert_eq!(world.take_done(), ["ReadRegister", "Unseal", "Marker 1", "ReadRegister", "Admit"]);
     assert_eq!(world.phase(), Some(LeaderPhase::Open));
     assert_eq!(world.persisted.as_ref().map(|record| record.dirty), Some(Some(Epoch(1))));
 }

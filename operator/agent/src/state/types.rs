@@ -103,10 +103,12 @@ pub enum Task {
     Format(VolumeId),
     Mount(VolumeId),
     Unmount,
-    /// A new data directory, made beside and renamed when whole.
+    /// A new data directory, made beside and renamed when whole. With the account for people: made later it would have to be
+    /// acknowledged, and a statement about accounts that waits lets no connection in, those of acknowledgers included (measured).
     Initialise {
         mysql: MysqlOrder,
         server_uuid: String,
+        admin: Credential,
     },
     /// A copy of the donor's data, made beside and renamed when whole.
     Seed {
@@ -138,7 +140,7 @@ pub enum Task {
     Admit,
     /// offline_mode off on a replica, which stays super_read_only.
     Expose,
-    /// The account for people, logged.
+    /// The account for people, logged; only where it changes.
     Admin(Credential),
     /// Forget the channel that a copied data directory brought along.
     Discard,
