@@ -22,7 +22,14 @@ impl State {
         let died = self.durable.as_ref().and_then(|durable| durable.died.as_ref());
         if let Some(died) = died.filter(|died| epoch <= died.epoch) {
             let message = format!("its mysqld ended while it led epoch {}: {}", died.epoch, died.how);
-            return Err(Wait::For("LeaderDied", message));
+            return match self.next_closed() {
+                Ok(close) => Ok(close),
+                Err(_) => Err(Wait::For("LeaderDied", message)),
+            };
+        }
+        if let (Server::Up { .. }, Some(durable)) = (&self.server, &mut self.durable) {
+            // Ordered to lead again in a later epoch, with a mysqld that someone else started meanwhile.
+            durable.died = None;
         }
         if !self.data {
             return self.next_initialise(orders, leader);

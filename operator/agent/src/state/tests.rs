@@ -475,6 +475,22 @@ fn a_dead_leader_stays_closed_until_a_later_epoch() {
 }
 
 #[test]
+fn a_mysqld_that_someone_else_started_after_the_leaders_ended_does_not_hide_its_death() {
+    let mut world = opened();
+    world.up = Some(Up { start: "by-hand".into(), pid: 7, since: world.now });
+    world.seen = Observation { offline: false, ..closed("by-hand") };
+    world.restart_agent("boot-1").wait(3);
+    assert_eq!(world.take_done(), ["LookAround", "Close"]);
+    assert!(matches!(world.server(), ServerReport::Died { epoch: Epoch(1), .. }));
+
+    world.register = Some(register(2, me().slot));
+    let again = LeaderOrder { initialise: false, ..leader(1, true) };
+    world.order(orders(2, 1, RoleOrder::Leader(again))).wait(3);
+    assert_eq!(world.phase(), Some(LeaderPhase::Open), "{:?}", world.done);
+    assert_eq!(world.starts, 1);
+}
+
+#[test]
 fn who_led_is_never_simply_wired_as_a_replica() {
     let mut world = opened();
     world.kill_mysqld();
