@@ -56,18 +56,10 @@ impl State {
             return Ok(Task::Close);
         }
         if seen.source_k != leader.k {
-            return if opened {
-                let message = format!(
-                    "semi-sync says k={}, {} is ordered; it is never touched while open",
-                    seen.source_k, leader.k
-                );
-                Err(Wait::For("SemiSyncDiffers", message))
-            } else if dirty.is_some() {
-                // It was made writable and not closed since, whatever one reading says: proven closed first.
-                Ok(Task::Close)
-            } else {
-                Ok(Task::SemiSync { k: leader.k })
-            };
+            // Whoever changed it under an open leader: with another quorum nothing may be acknowledged. It is never touched while
+            // open, nor on what was made writable and not closed since, whatever one reading says: proven closed first.
+            let closed = !opened && dirty.is_none();
+            return Ok(if closed { Task::SemiSync { k: leader.k } } else { Task::Close });
         }
         let made = self.durable.as_ref().and_then(|durable| durable.accounts.as_ref());
         if made != Some(&digest(&(&leader.accounts, &leader.clone))) {

@@ -573,6 +573,18 @@ fn a_higher_epoch_closes_an_open_leader_before_it_opens_again() {
 }
 
 #[test]
+fn a_leader_whose_semi_sync_was_changed_by_someone_is_closed_before_that_is_put_right() {
+    for k in [0, 2, u8::MAX] {
+        let mut world = opened();
+        world.seen.source_k = k;
+        world.wait(3);
+        let expected = ["Close", "SemiSync", "ReadRegister", "Unseal", "Marker 1", "ReadRegister", "Admit"];
+        assert_eq!(world.take_done(), expected, "{k}");
+        assert_eq!(world.phase(), Some(LeaderPhase::Open));
+    }
+}
+
+#[test]
 fn k_is_never_changed_while_open() {
     let mut world = opened();
     world.order(orders(1, 2, RoleOrder::Leader(leader(2, true)))).wait(3);

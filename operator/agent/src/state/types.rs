@@ -244,7 +244,8 @@ pub struct Observation {
     pub read_only: bool,
     pub super_read_only: bool,
     pub offline: bool,
-    /// k, where semi-sync is on as a source; 0 where it is off.
+    /// k, where semi-sync is on as a source in the way that loses nothing; 0 where it is off; the greatest where it is on in
+    /// another way.
     pub source_k: u8,
     pub replica_semi_sync: bool,
     pub channel: Option<Channel>,
