@@ -81,6 +81,9 @@ impl State {
         }
         self.may_run(&orders.wanted.mysql)?;
         let Some(durable) = &mut self.durable else { return Err(Wait::Quiet) };
+        if durable.start.is_some() {
+            return Err(Wait::For("DataVanished", "mysqld has run here, and its data directory is gone".into()));
+        }
         durable.origin = Some(Origin::Initialised);
         (durable.accounts, durable.admin) = (None, None);
         Ok(Task::Initialise {

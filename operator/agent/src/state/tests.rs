@@ -678,11 +678,34 @@ fn an_initialise_or_copy_that_was_cut_short_is_begun_again() {
         let mut world = World::new();
         world.order(orders(1, 1, role)).wait(3);
         (world.data, world.up) = (false, None);
+        world.persisted.as_mut().expect("a record").start = None;
         world.take_done();
         world.restart_agent("boot-1").wait(3);
         let made = world.take_done();
         assert!(made[1] == "Initialise" || made[1] == "Seed", "{made:?}");
     }
+}
+
+#[test]
+fn a_voter_whose_data_was_taken_away_is_another_when_it_was_seeded_again() {
+    let mut world = following();
+    (world.data, world.up) = (false, None);
+    world.restart_agent("boot-1").wait(3);
+    let done = world.take_done();
+    assert!(done.contains(&"Seed".into()) && !done.contains(&"Acknowledge".into()), "{done:?}");
+    let VolumeReport::Mounted(voting) = &world.state.report().volume else { panic!("not mounted") };
+    assert_eq!((voting.generation, voting.life), (2, 2));
+}
+
+#[test]
+fn a_first_leader_whose_data_was_taken_away_does_not_begin_anew() {
+    let mut world = World::new();
+    world.order(orders(1, 1, RoleOrder::Leader(leader(1, false)))).wait(3);
+    (world.data, world.up) = (false, None);
+    world.take_done();
+    world.restart_agent("boot-1").wait(3);
+    assert_eq!(world.take_done(), ["LookAround"]);
+    assert_eq!(world.problems(), ["DataVanished"]);
 }
 
 #[test]
