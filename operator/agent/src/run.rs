@@ -13,11 +13,12 @@ use drover_cloud::Objects;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
     time::MissedTickBehavior,
 };
 
 use crate::{
-    durable::{self, Durable},
+    durable::{self, Durable, DurableError},
     edge,
     hands::{
         Hands,
@@ -280,13 +281,23 @@ impl<O: Objects + 'static> Agent<O> {
         }
     }
 
-    async fn persist(&self, record: Durable) -> Result<(), String> {
+    async fn persist(&mut self, record: Durable) -> Result<(), String> {
+        let late = || format!("the volume took longer than {} s", PERSIST.as_secs());
+        // One write at a time: two would share a temporary file, and the older could come out on top.
+        if let Some(before) = &mut self.writing {
+            let ended = tokio::time::timeout(PERSIST, before).await.map_err(|_| late())?;
+            tracing::info!(?ended, "the volume has finished a write that was given up");
+            self.writing = None;
+        }
         let directory = self.config.paths.volume();
-        let write = tokio::task::spawn_blocking(move || durable::write(&directory, &record));
-        match tokio::time::timeout(PERSIST, write).await {
+        let mut write = tokio::task::spawn_blocking(move || durable::write(&directory, &record));
+        match tokio::time::timeout(PERSIST, &mut write).await {
             Ok(Ok(written)) => written.map_err(|error| error.to_string()),
             Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(format!("the volume took longer than {} s", PERSIST.as_secs())),
+            Err(_) => {
+                self.writing = Some(write);
+                Err(late())
+            }
         }
     }
 
