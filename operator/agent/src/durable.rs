@@ -24,6 +24,9 @@ pub struct Durable {
     pub promised: Option<Promise>,
     /// The highest accepted order.
     pub orders: Option<Orders>,
+    /// The highest fence of an operator that was heard, whether it ordered anything or not.
+    #[serde(default)]
+    pub fence: u64,
     /// How the data directory came to be, written before it is made.
     pub origin: Option<Origin>,
     /// Turned semi-sync on as a replica at least once.
@@ -127,6 +130,7 @@ impl Durable {
             voting: Voting { voter_id, generation: 1, life: 1, server_uuid },
             promised: None,
             orders: None,
+            fence: 0,
             origin: None,
             was_acknowledger: false,
             dirty: None,

@@ -7,17 +7,18 @@ use drover_api::{
     bucket::RealmKeys,
     records::Bundle,
     tags::Identity,
-    wire::{BuildOrder, OrdersReply},
+    wire::{BuildOrder, BuildReport, OrdersReply},
 };
 use drover_cloud::Objects;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
     time::MissedTickBehavior,
 };
 
 use crate::{
-    durable::{self, Durable},
+    durable::{self, Durable, DurableError},
     edge,
     hands::{
         Hands,
@@ -93,6 +94,9 @@ pub async fn run<O: Objects + 'static>(config: Config, objects: O) -> Result<(),
     }
 }
 
+/// A build, and how fetching it ended.
+type Fetched = (BuildId, Result<(), UpdateError>);
+
 struct Agent<O> {
     config: Config,
     keys: RealmKeys,
@@ -101,8 +105,10 @@ struct Agent<O> {
     events: mpsc::Receiver<Event>,
     asked: mpsc::Receiver<Asked>,
     told: watch::Sender<Arc<Told>>,
-    /// Builds that are in place, from the task that fetches.
-    built: (mpsc::Sender<BuildId>, mpsc::Receiver<BuildId>),
+    /// What came of the one build that is being fetched.
+    built: (mpsc::Sender<Fetched>, mpsc::Receiver<Fetched>),
+    /// A write of the record that the disk has not finished in time.
+    writing: Option<JoinHandle<Result<(), DurableError>>>,
     replies: BTreeMap<u64, oneshot::Sender<Result<OrdersReply, String>>>,
     next_reply: u64,
     beats: usize,
@@ -141,10 +147,27 @@ async fn begin<O: Objects + 'static>(
     let hands = Arc::new(Hands::new(config.paths.clone(), me.slot, register, Arc::new(objects), sender));
     let mut state = State::new(me);
     state.storage(edge::now(), None);
+    if let Some(build) = update::sent_back(&config.paths.bin) {
+        state.build_is(edge::now(), BuildReport::SentBack { build });
+    }
     let (told, listeners) = watch::channel(Arc::new(tell(&state)));
     serve::serve(&bundle, listeners, asking).await?;
-    let (replies, built) = (BTreeMap::new(), mpsc::channel(1));
-    Ok(Agent { config, keys, state, hands, events, asked, told, built, replies, next_reply: 0, beats: 0, trial })
+    let (replies, built, writing) = (BTreeMap::new(), mpsc::channel(1), None);
+    Ok(Agent {
+        config,
+        keys,
+        state,
+        hands,
+        events,
+        asked,
+        told,
+        built,
+        writing,
+        replies,
+        next_reply: 0,
+        beats: 0,
+        trial,
+    })
 }
 
 fn make_home(paths: &Paths) -> io::Result<()> {
@@ -184,7 +207,13 @@ impl<O: Objects + 'static> Agent<O> {
             let event = tokio::select! {
                 _ = ends.recv() => if host_goes_down().await { Event::HostShutdown } else { Event::Stop },
                 Some(event) = self.events.recv() => event,
-                Some(build) = self.built.1.recv() => return self.become_build(&build),
+                Some((build, fetched)) = self.built.1.recv() => match fetched {
+                    Ok(()) => return self.become_build(&build),
+                    Err(error) => {
+                        self.build_failed(build, &error);
+                        continue;
+                    }
+                },
                 Some(asked) = self.asked.recv() => match self.take(asked) {
                     Some(event) => event,
                     None => continue,
@@ -204,6 +233,11 @@ impl<O: Objects + 'static> Agent<O> {
                 self.next_reply += 1;
                 self.replies.insert(self.next_reply, reply);
                 Some(Event::Orders { to: self.next_reply, orders })
+            }
+            Asked::Fence(fence, reply) => {
+                self.next_reply += 1;
+                self.replies.insert(self.next_reply, reply);
+                Some(Event::Fence { to: self.next_reply, fence })
             }
             Asked::Build(order, reply) => {
                 self.fetch_build(order, reply);
@@ -236,7 +270,7 @@ impl<O: Objects + 'static> Agent<O> {
                     tracing::error!(%trouble, "the record could not be written");
                     self.state.storage(now, Some(trouble.clone()));
                     self.publish();
-                    if let Event::Orders { to, .. } = &event {
+                    if let Event::Orders { to, .. } | Event::Fence { to, .. } = &event {
                         self.answer(*to, Err(trouble));
                         return false;
                     }
@@ -247,13 +281,23 @@ impl<O: Objects + 'static> Agent<O> {
         }
     }
 
-    async fn persist(&self, record: Durable) -> Result<(), String> {
+    async fn persist(&mut self, record: Durable) -> Result<(), String> {
+        let late = || format!("the volume took longer than {} s", PERSIST.as_secs());
+        // One write at a time: two would share a temporary file, and the older could come out on top.
+        if let Some(before) = &mut self.writing {
+            let ended = tokio::time::timeout(PERSIST, before).await.map_err(|_| late())?;
+            tracing::info!(?ended, "the volume has finished a write that was given up");
+            self.writing = None;
+        }
         let directory = self.config.paths.volume();
-        let write = tokio::task::spawn_blocking(move || durable::write(&directory, &record));
-        match tokio::time::timeout(PERSIST, write).await {
+        let mut write = tokio::task::spawn_blocking(move || durable::write(&directory, &record));
+        match tokio::time::timeout(PERSIST, &mut write).await {
             Ok(Ok(written)) => written.map_err(|error| error.to_string()),
             Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(format!("the volume took longer than {} s", PERSIST.as_secs())),
+            Err(_) => {
+                self.writing = Some(write);
+                Err(late())
+            }
         }
     }
 
@@ -299,26 +343,34 @@ impl<O: Objects + 'static> Agent<O> {
         });
     }
 
+    /// The answer is given at once; what came of it is in the report.
     fn fetch_build(&mut self, order: BuildOrder, reply: oneshot::Sender<Result<(), String>>) {
-        let refusal = if order.fence < self.state.fence() {
-            Some("a higher fence was seen".to_owned())
-        } else if self.state.is_making() {
-            Some("data is being made; it would be begun again".to_owned())
-        } else {
-            None
-        };
+        let begun = self.state.order_build(edge::now(), &order);
+        self.publish();
+        if reply.send(begun.clone().map(drop)).is_err() {
+            tracing::debug!("whoever ordered a build did not wait for its answer");
+        }
+        if begun != Ok(true) {
+            return;
+        }
         let (objects, keys, bin) = (self.hands.objects.clone(), self.keys.clone(), self.config.paths.bin.clone());
-        let (built, running) = (self.built.0.clone(), self.state.report().build.clone());
+        let built = self.built.0.clone();
         tokio::spawn(async move {
-            let fetched = match refusal {
-                Some(refusal) => Err(refusal),
-                None if order.build == running => return answered(reply.send(Ok(())).is_ok()),
-                None => update::fetch(&bin, &*objects, &keys, &order.build).await.map_err(|error| error.to_string()),
-            };
-            let fetched =
-                fetched.and_then(|()| built.try_send(order.build).map_err(|_| "another build is under way".into()));
-            answered(reply.send(fetched).is_ok());
+            let fetched = update::fetch(&bin, &*objects, &keys, &order.build).await;
+            if built.send((order.build, fetched)).await.is_err() {
+                tracing::debug!("a build was fetched after the agent's loop ended");
+            }
         });
+    }
+
+    fn build_failed(&mut self, build: BuildId, error: &UpdateError) {
+        tracing::warn!(%build, %error, "another build could not be taken");
+        let report = match error {
+            UpdateError::SentBack(_) => BuildReport::SentBack { build },
+            error => BuildReport::Failed { build, why: error.to_string() },
+        };
+        self.state.build_is(edge::now(), report);
+        self.publish();
     }
 
     fn become_build(&self, build: &BuildId) -> Result<(), AgentError> {
@@ -344,13 +396,7 @@ impl<O: Objects + 'static> Agent<O> {
 }
 
 fn tell(state: &State) -> Told {
-    Told { report: state.report().clone(), health: state.health(edge::now()) }
-}
-
-fn answered(heard: bool) {
-    if !heard {
-        tracing::debug!("whoever ordered a build did not wait for its answer");
-    }
+    Told { report: state.report().clone(), fence: state.fence(), health: state.health(edge::now()) }
 }
 
 /// systemd says so while it shuts the host down (systemctl(1), "is-system-running"); a stop of the unit alone leaves mysqld.

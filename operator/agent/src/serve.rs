@@ -45,6 +45,8 @@ pub enum ServeError {
 #[derive(Clone, Debug)]
 pub struct Told {
     pub report: Report,
+    /// What is heard with a lower one is refused.
+    pub fence: u64,
     pub health: Health,
 }
 
@@ -52,6 +54,8 @@ pub struct Told {
 #[derive(Debug)]
 pub enum Asked {
     Orders(Box<Orders>, oneshot::Sender<Result<OrdersReply, String>>),
+    /// The fence of a poll that is higher than any before.
+    Fence(u64, oneshot::Sender<Result<OrdersReply, String>>),
     Build(BuildOrder, oneshot::Sender<Result<(), String>>),
 }
 
@@ -71,8 +75,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const HEALTH: Duration = Duration::from_secs(5);
 /// A connection that says nothing between requests is closed after this.
 const HEADERS: Duration = Duration::from_secs(60);
-/// Fetching and trying a build takes longest.
-const ANSWER: Duration = Duration::from_secs(120);
+/// Everything is answered at once, but for a disk that stalls under the record.
+const ANSWER: Duration = Duration::from_secs(30);
 /// How far a replica may be behind where `/replica` is asked without `lag`.
 const LAG_DEFAULT: Duration = Duration::from_secs(10);
 
@@ -179,11 +183,19 @@ fn tls(bundle: &Bundle) -> Result<ServerConfig, ServeError> {
 }
 
 #[derive(Deserialize)]
-struct After {
+struct Poll {
     after: Option<u64>,
+    fence: Option<u64>,
 }
 
-async fn report(Shared(mut api): Shared<Api>, Query(After { after }): Query<After>) -> Json<Report> {
+async fn report(Shared(mut api): Shared<Api>, Query(Poll { after, fence }): Query<Poll>) -> Json<Report> {
+    let known = api.told.borrow().fence;
+    if let Some(fence) = fence.filter(|fence| *fence > known)
+        && let Err((_, message)) = ask(&api, StatusCode::INSUFFICIENT_STORAGE, |reply| Asked::Fence(fence, reply)).await
+    {
+        // The report itself says what is wrong with the disk; the next poll tries again.
+        tracing::warn!(fence, message, "a higher fence could not be kept");
+    }
     // A number that is not the present one is of an earlier report, or of an earlier agent.
     let news = |told: &Arc<Told>| after.is_none_or(|after| told.report.seq != after);
     // Too long without news is an answer too.

@@ -32,7 +32,8 @@ pub const REFUSED: &[Refused] = &[
             "binlog_checksum",
             "binlog_do_db",
             "binlog_ignore_db",
-            "binlog_encryption",
+            "max_binlog_dump_events",
+            "sporadic_binlog_dump_fail",
         ],
     },
     Refused {
@@ -43,6 +44,7 @@ pub const REFUSED: &[Refused] = &[
         reason: "how a replica receives and applies is Drover's; set mysql.durability to choose how relay logs are synced",
         names: &[
             "relay_log*",
+            "max_relay_log_size",
             "replica_*",
             "replicate_*",
             "slave_*",
@@ -52,6 +54,7 @@ pub const REFUSED: &[Refused] = &[
             "sync_source_info",
             "sync_master_info",
             "master_info_repository",
+            "master_retry_count",
             "report_host",
             "report_port",
             "report_user",
@@ -62,7 +65,20 @@ pub const REFUSED: &[Refused] = &[
     },
     Refused {
         reason: "who may write is decided by the epoch, never by a setting",
-        names: &["read_only", "super_read_only", "offline_mode", "transaction_read_only", "init_connect", "init_file"],
+        names: &[
+            "read_only",
+            "super_read_only",
+            "offline_mode",
+            "transaction_read_only",
+            "init_connect",
+            "init_file",
+            "mandatory_roles",
+            "partial_revokes",
+        ],
+    },
+    Refused {
+        reason: "a statement that returns is a commit: Drover proves a quorum by it, and so do its users",
+        names: &["autocommit", "completion_type"],
     },
     Refused {
         reason: "without it a committed row can be lost; it is always on",
@@ -71,10 +87,10 @@ pub const REFUSED: &[Refused] = &[
             "innodb_flush_log_at_trx_commit",
             "innodb_flush_log_at_timeout",
             "innodb_doublewrite*",
-            "innodb_force_recovery*",
-            "innodb_redo_log_encrypt",
+            "innodb_force_*",
             "innodb_flush_method",
             "innodb_checksum_algorithm",
+            "innodb_log_checksums",
             "binlog_error_action",
             "binlog_order_commits",
             "innodb_undo_log_truncate",
@@ -83,6 +99,27 @@ pub const REFUSED: &[Refused] = &[
             "sync_frm",
             "binlog_cache_fail*",
             "innodb_extend_and_initialize",
+            "log_tc*",
+            "tc_heuristic_recover",
+        ],
+    },
+    Refused {
+        reason: "every copy has to hold and to apply data in the same way, whenever it was made",
+        names: &[
+            "innodb_page_size",
+            "innodb_native_foreign_keys",
+            "lower_case_table_names",
+            "terminology_use_previous",
+        ],
+    },
+    Refused {
+        reason: "Drover would not see who is connected to it, or could not reach mysqld itself",
+        names: &[
+            "performance_schema",
+            "performance_schema_max_thread_*",
+            "protocol_compression_algorithms",
+            "thread_handling",
+            "max_user_connections",
         ],
     },
     Refused {
@@ -97,24 +134,44 @@ pub const REFUSED: &[Refused] = &[
             "bind_address",
             "admin_address",
             "admin_port",
+            "create_admin_listener_thread",
             "mysqlx*",
             "pid_file",
             "log_error*",
+            "log_isam",
             "innodb_data_home_dir",
             "innodb_data_file_path",
             "innodb_log_group_home_dir",
             "innodb_undo_directory",
             "innodb_temp_*",
+            "innodb_tmpdir",
             "innodb_directories",
+            "innodb_redo_log_archive_dirs",
+            "innodb_buffer_pool_filename",
             "secure_file_priv",
             "general_log_file",
             "slow_query_log_file",
+            "ft_stopword_file",
             "lc_messages_dir",
             "character_sets_dir",
+        ],
+    },
+    Refused {
+        reason: "how mysqld is started and ended is the agent's",
+        names: &[
             "user",
             "chroot",
             "daemonize",
-            "lower_case_table_names",
+            "console",
+            "core_file",
+            "exit_info",
+            "gdb",
+            "help",
+            "initialize*",
+            "upgrade",
+            "validate_config",
+            "verbose",
+            "version*",
         ],
     },
     Refused {
@@ -123,12 +180,14 @@ pub const REFUSED: &[Refused] = &[
             "plugin_*",
             "plugin",
             "early_plugin_load",
+            "allow_suspicious_udfs",
             "clone_*",
             "clone",
             "ssl_*",
             "tls_*",
             "admin_ssl_*",
             "admin_tls_*",
+            "auto_generate_certs",
             "require_secure_transport",
             "authentication_*",
             "auth_socket",
@@ -136,9 +195,21 @@ pub const REFUSED: &[Refused] = &[
             "persist_*",
             "persisted_globals_load",
             "caching_sha2_password_*",
+            "sha256_password_*",
             "skip_grant_tables",
             "group_replication*",
             "mysql_native_password",
+        ],
+    },
+    Refused {
+        reason: "it needs a keyring, which Drover does not load; machine.dataVolume.kmsKeyId encrypts the whole volume",
+        names: &[
+            "keyring_*",
+            "binlog_encryption",
+            "binlog_rotate_encryption_master_key_at_startup",
+            "default_table_encryption",
+            "innodb_redo_log_encrypt",
+            "innodb_undo_log_encrypt",
         ],
     },
     Refused {
@@ -148,12 +219,18 @@ pub const REFUSED: &[Refused] = &[
             "default_storage_engine",
             "default_tmp_storage_engine",
             "internal_tmp_disk_storage_engine",
+            "external_table_*",
+            "archive",
+            "blackhole",
+            "federated",
+            "ndb*",
         ],
     },
+    Refused { reason: "it would write passwords to the log", names: &["log_raw"] },
 ];
 
 /// Variables whose whole name is the beginning of a refused one: mysqld takes a whole name before a beginning.
-pub(crate) const ALLOWED: &[&str] = &["slow_query_log", "general_log"];
+pub(crate) const ALLOWED: &[&str] = &["slow_query_log", "general_log", "lc_messages"];
 
 /// Prefixes of option files that are no part of a variable's name (MySQL manual, "Program Option Modifiers").
 pub(crate) const MODIFIERS: &[&str] = &["loose_", "skip_", "disable_", "enable_", "maximum_"];
@@ -163,8 +240,9 @@ pub fn normalise(name: &str) -> String {
     name.to_ascii_lowercase().replace('-', "_")
 }
 
-/// Why this setting cannot be made, or `None`. mysqld accepts any unambiguous beginning of an option's name in its option
-/// file (MySQL manual, "Using Option Files"), so a beginning of a refused name is refused like the name.
+/// Why this setting cannot be made, or `None`. MySQL's programs take an unambiguous beginning for an option's name (MySQL
+/// manual, "Command-Line Options"); mysqld 9.7.4 does not (measured), but a beginning of a refused name is refused like the
+/// name, so that nothing hangs on which program reads it.
 pub fn refuse(name: &str, value: &str) -> Option<String> {
     let variable = normalise(name);
     let well_formed = !variable.is_empty()
@@ -217,6 +295,20 @@ mod tests {
             "plugin-load-add",
             "innodb_flush_log_at_trx_commit",
             "innodb_flush_log",
+            "autocommit",
+            "skip_autocommit",
+            "completion-type",
+            "performance_schema",
+            "skip_performance_schema",
+            "performance_schema_max_thread_instances",
+            "mandatory_roles",
+            "max_user_connections",
+            "thread_handling",
+            "tc_heuristic_recover",
+            "innodb_page_size",
+            "initialize-insecure",
+            "keyring_migration_source",
+            "log_raw",
             "",
             "a b",
             "x\ny",
@@ -237,12 +329,15 @@ mod tests {
             "sql_mode",
             "binlog_expire_logs_seconds",
             "innodb_redo_log_capacity",
-            "performance_schema",
+            "performance_schema_instrument",
             "table_open_cache",
             "wait_timeout",
             "binlog_transaction_compression",
             "character_set_server",
-            "time_zone",
+            "default_time_zone",
+            "default_password_lifetime",
+            "password_history",
+            "transaction_isolation",
             "max_allowed_packet",
             "event_scheduler",
         ] {

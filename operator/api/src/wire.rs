@@ -2,8 +2,10 @@
 //! different ages understand each other.
 //!
 //! The agent serves, over mTLS with the leaf of its bundle: `GET /v1/report?after=<seq>&fence=<n>` answers at once when the
-//! report's `seq` is greater than `after`, else as soon as it changes or after [`POLL_MAX`]; `PUT /v1/orders` with [`Orders`]
-//! answers [`OrdersReply`]; `PUT /v1/build` with [`BuildOrder`] has it fetch and become another build.
+//! report's `seq` is greater than `after`, else as soon as it changes or after [`POLL_MAX`], and from then on refuses what comes
+//! with a lower fence than `n`, also after a restart; `PUT /v1/orders` with [`Orders`]
+//! answers [`OrdersReply`]; `PUT /v1/build` with [`BuildOrder`] has it fetch and become another build: it is answered at
+//! once, and the report tells what came of it.
 
 mod steady;
 
@@ -170,8 +172,29 @@ pub struct Report {
     pub promised: Option<Promise>,
     pub volume: VolumeReport,
     pub mysql: MysqlReport,
+    /// The build that was last ordered and is not the running one.
+    #[serde(default)]
+    pub ordered_build: Option<BuildReport>,
     /// What is in the way, most important first; stable CamelCase reasons.
     pub problems: Vec<Problem>,
+}
+
+/// How far another build has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "camelCase")]
+pub enum BuildReport {
+    Fetching {
+        build: BuildId,
+    },
+    /// It could not be fetched, or does not start here; an order of it is tried again after a while.
+    Failed {
+        build: BuildId,
+        why: String,
+    },
+    /// It ran here and did not find its way; it is never tried again.
+    SentBack {
+        build: BuildId,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -97,8 +97,11 @@ impl LiveAgents {
 
 impl Agents for LiveAgents {
     async fn reports(&self, endpoints: &BTreeMap<InstanceId, Endpoint>, fence: u64) -> BTreeMap<InstanceId, Agent> {
-        self.fence.store(fence, Ordering::Relaxed);
         let mut listeners = locked(&self.listeners);
+        if self.fence.swap(fence, Ordering::Relaxed) != fence {
+            // A poll under way would leave its agent open to whoever held the lock in between.
+            listeners.clear();
+        }
         listeners.retain(|id, listener| endpoints.get(id) == Some(&listener.endpoint));
         for (id, endpoint) in endpoints {
             listeners.entry(id.clone()).or_insert_with(|| self.listen(endpoint));

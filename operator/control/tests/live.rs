@@ -68,6 +68,7 @@ fn report(seq: u64, boot: u64) -> Report {
         promised: None,
         volume: VolumeReport::Waiting,
         mysql: MysqlReport { data: DataReport::Unknown, server: ServerReport::Stopped, installed: None },
+        ordered_build: None,
         problems: vec![],
     }
 }

@@ -10,7 +10,7 @@ use drover_api::{
 use crate::{
     actions::Action,
     orders, slots,
-    view::{Out, View, voter},
+    view::{Out, Standing, View, voter},
 };
 
 /// The register of a set that has never had one: epoch 1, FENCING, and m0 is to lead first.
@@ -36,31 +36,37 @@ pub fn first_register(view: &View<'_>) -> Register {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lost {
     pub how: String,
+    /// What it led with is there no more: nothing re-opens on it.
+    pub data_gone: bool,
 }
 
-/// The leader died, by its own agent's word, or its machine ended.
+/// The leader died, by its own agent's word, or its machine or its data ended.
 pub fn lost(view: &View<'_>, register: &Register) -> Option<Lost> {
     if register.state != RegisterState::Active {
         return None;
     }
     let slot = register.leader;
+    let volume = view.record(slot).and_then(|record| record.volume.as_ref());
+    if let Some(id) = volume.filter(|id| matches!(view.volume(id), Standing::Gone)) {
+        return Some(Lost { how: format!("its data volume {id} is gone"), data_gone: true });
+    }
     if let Some(report) = view.report(slot) {
         return died(report, register.epoch);
     }
     let record = view.record(slot)?;
     match (&record.instance, view.filling(slot)) {
         (Some(id), Some(machine)) if machine.phase > crate::observed::Phase::Running => {
-            Some(Lost { how: format!("its machine {id} is {:?}", machine.phase) })
+            Some(Lost { how: format!("its machine {id} is {:?}", machine.phase), data_gone: false })
         }
         // A machine that replaces the leader's: mysqld ended with the old one.
-        (None, _) => Some(Lost { how: "its machine is gone".into() }),
+        (None, _) => Some(Lost { how: "its machine is gone".into(), data_gone: false }),
         (Some(_), _) => None,
     }
 }
 
 fn died(report: &Report, epoch: Epoch) -> Option<Lost> {
     match &report.mysql.server {
-        ServerReport::Died { epoch: at, how, .. } if *at == epoch => Some(Lost { how: how.clone() }),
+        ServerReport::Died { epoch: at, how, .. } if *at == epoch => Some(Lost { how: how.clone(), data_gone: false }),
         _ => None,
     }
 }
@@ -105,6 +111,14 @@ fn activate(view: &View<'_>, register: &Register, out: &mut Out) {
     let Some(executed) = closed_leader(view, register) else {
         return out.wait(register.leader, "LeaderStarting", format!("mysqld is to run closed in {:?}", register.epoch));
     };
+    if let Some(lacking) = lacking(register, executed) {
+        let leader = register.leader;
+        let message = format!(
+            "restore the newest data of {leader}, or the set from a backup: its volume has gone back to an older state and \
+             lacks {lacking}, which {leader} held when it was last activated"
+        );
+        return out.stall(leader, "DataOlder", message);
+    }
     let next = Register {
         version: register.version + 1,
         state: RegisterState::Active,
@@ -116,6 +130,13 @@ fn activate(view: &View<'_>, register: &Register, out: &mut Out) {
         ..register.clone()
     };
     put(view, register, next, format!("{} runs closed with {} transactions", register.leader, executed.count()), out);
+}
+
+/// What the last ACTIVE epoch began with, and this data does not hold: then it is not the data that led, whoever it says it
+/// is, and what was acknowledged since is not there either.
+fn lacking(register: &Register, executed: &GtidSet) -> Option<GtidSet> {
+    let lacking = register.last_active.as_ref()?.base.minus(executed);
+    (!lacking.is_empty()).then_some(lacking)
 }
 
 /// What the leader holds, when it runs closed with this epoch promised.
@@ -176,7 +197,7 @@ pub fn acknowledges(view: &View<'_>, register: &Register, registered: &Voter) ->
 /// A set of one whose mysqld or machine died claims the next epoch for its own volume: it alone holds everything. So does
 /// any set that never let a client in: nothing was acknowledged to anyone.
 fn claim_alone(view: &View<'_>, register: &Register, lost: &Lost, out: &mut Out) {
-    if view.life.members == 1 || !register.opened {
+    if !lost.data_gone && (view.life.members == 1 || !register.opened) {
         claim(view, register, &format!("{}: {}; it re-opens on its own volume", register.leader, lost.how), out);
     }
 }

@@ -4,7 +4,7 @@ use drover_api::{
     Epoch, Slot,
     records::Register,
     tags::{Role, role_tags},
-    wire::{DataReport, LeaderPhase, Report, RunningRole, ServerReport, ThreadReport, VolumeReport},
+    wire::{BuildReport, DataReport, LeaderPhase, Report, RunningRole, ServerReport, ThreadReport, VolumeReport},
 };
 
 use crate::{
@@ -73,12 +73,18 @@ pub fn upgrade(view: &View<'_>, out: &mut Out) {
         let Some(build) = build.filter(|build| **build != report.build) else {
             continue;
         };
-        if report.problems.iter().any(|problem| problem.reason == "BuildRejected") {
-            return out.stall(
-                slot,
-                "BuildRejected",
-                format!("look at the agent's journal: {slot} went back from build {build}"),
-            );
+        match &report.ordered_build {
+            Some(BuildReport::SentBack { build: back }) if back == build => {
+                let message = format!("look at the agent's journal: {slot} went back from build {build}");
+                return out.stall(slot, "BuildRejected", message);
+            }
+            Some(BuildReport::Fetching { build: on_its_way }) if on_its_way == build => {
+                return out.wait(slot, "BuildFetching", format!("its agent fetches build {build}"));
+            }
+            Some(BuildReport::Failed { build: failed, why }) if failed == build => {
+                out.wait(slot, "BuildFetchFailed", format!("build {build}: {why}"));
+            }
+            Some(_) | None => {}
         }
         if next.is_none() && !machine.held && !is_making(report) {
             next = Some((slot, machine, build));

@@ -23,6 +23,11 @@ use crate::{
 
 /// Fills a wanted slot.
 pub fn fill(view: &View<'_>, set: &ResolvedSet, slot: Slot, out: &mut Out) {
+    // Register and CA are there, so the bucket is the right one: a bundle that was lost is made again, by the same CA.
+    if !view.records.bundles.contains(&slot) {
+        let action = Action::CreateBundle { incarnation: view.incarnation().clone(), slot };
+        out.act(slot, action, "a machine fetches its certificate before it can talk to anyone");
+    }
     let Some(record) = view.record(slot) else {
         return begin(view, set, slot, out);
     };
@@ -97,8 +102,7 @@ pub fn end(view: &View<'_>, slot: Slot, out: &mut Out) {
             }
         }
         (Some(id), _) => match view.machine(id) {
-            Standing::Listed(machine) if machine.held => out.wait(slot, "Held", format!("{id} carries {}", tags::HOLD)),
-            Standing::Listed(machine) => end_machine(machine, "the slot is not wanted any more", out),
+            Standing::Listed(machine) => end_unheld(machine, "the slot is not wanted any more", out),
             Standing::Gone => {
                 let cleared = SlotRecord { instance: None, launch: None, ..record.clone() };
                 put(view, slot, cleared, Some(record), format!("{id} has ended"), out);
@@ -134,14 +138,6 @@ fn shows_any(view: &View<'_>, slot: Slot) -> bool {
 fn begin(view: &View<'_>, set: &ResolvedSet, slot: Slot, out: &mut Out) {
     if let Some(record) = rebuild::from_tags(view, set, slot) {
         return put(view, slot, record, None, "the slot's record was lost; its machine and volume carry its tags", out);
-    }
-    if !view.records.bundles.contains(&slot) {
-        let incarnation = view.incarnation().clone();
-        out.act(
-            slot,
-            Action::CreateBundle { incarnation, slot },
-            "a machine fetches its certificate before it can talk to anyone",
-        );
     }
     launch_anew(view, set, slot, &rebuild::blank(view, set), out);
 }
@@ -287,6 +283,15 @@ fn adopt(view: &View<'_>, slot: Slot, record: &SlotRecord, machine: &Machine, ou
     let attempt = record.attempt.max(machine.attempt);
     let known = SlotRecord { attempt, instance: Some(machine.id.clone()), launch: None, ..record.clone() };
     put(view, slot, known, Some(record), format!("{} showed up after it was given up", machine.id), out);
+}
+
+/// Ends a machine that no person has put a hand on.
+pub fn end_unheld(machine: &Machine, why: &str, out: &mut Out) {
+    if machine.held {
+        out.wait(machine.slot, "Held", format!("{} carries {}: {why}", machine.id, tags::HOLD));
+    } else {
+        end_machine(machine, why, out);
+    }
 }
 
 fn end_machine(machine: &Machine, why: &str, out: &mut Out) {

@@ -138,13 +138,16 @@ impl State<'_> {
                 "PrimaryLost",
                 format!("restore the leader's machine by hand: {message}"),
             );
-            add(ConditionType::PrimaryLost, true, "PrimaryLost", message);
         } else if self.is_paused() {
             // Nothing is under way, whatever is awaited.
         } else if !self.ready || self.out.actions.iter().any(|planned| !planned.action.is_look_up()) {
             let next =
                 self.out.actions.first().map_or_else(|| "work goes on".to_owned(), |planned| planned.why.clone());
             add(ConditionType::Reconciling, true, "Progressing", first.map_or(next, line));
+        }
+        if let (Some(lost), Some(view), Some(register)) = (self.lost, view, self.register) {
+            let message = format!("{}; {}", lost.how, holdings(view, register));
+            add(ConditionType::PrimaryLost, true, "PrimaryLost", message);
         }
         if let Some(pending) = view.and_then(|view| change_pending(view, self.wish)) {
             add(ConditionType::ChangePending, true, "NewMachinesOnly", pending);

@@ -14,7 +14,7 @@ use crate::{
     launches,
     observed::{FailureKind, Machine, Phase, Volume, VolumePhase},
     pending::{self, Next},
-    slots::put,
+    slots::{self, put},
     view::{Out, Standing, View},
 };
 
@@ -37,6 +37,10 @@ pub fn give(view: &View<'_>, set: &ResolvedSet, slot: Slot, record: &SlotRecord,
         },
         (Some(id), _) => match view.volume(id) {
             Standing::Listed(volume) => hold_volume(view, slot, record, machine, volume, out),
+            // Its agent has the lost one mounted and takes no other; a machine on a new volume takes its place.
+            Standing::Gone if !leads(view, slot) => {
+                slots::end_unheld(machine, &format!("its data volume {id} is gone"), out)
+            }
             Standing::Gone => lose(view, slot, record, out),
             Standing::AskById => {
                 out.act(slot, Action::LookUpVolume { volume: id.clone() }, format!("lists no longer show {id}"))
@@ -124,15 +128,19 @@ fn note_formatted(view: &View<'_>, slot: Slot, record: &SlotRecord, out: &mut Ou
 
 /// The data volume itself is gone. A leader's is never replaced by an empty one; any other slot is seeded anew.
 pub fn lose(view: &View<'_>, slot: Slot, record: &SlotRecord, out: &mut Out) {
-    let leads = view.register().is_some_and(|register| {
-        register.leader == slot && (register.state == RegisterState::Active || register.last_active.is_some())
-    });
-    if leads {
+    if leads(view, slot) {
         let message = "restore the set from a backup: the data volume of its leader is gone, and it is never replaced by an empty one";
         return out.stall(slot, "PrimaryVolumeLost", message);
     }
     let cleared = SlotRecord { volume: None, volume_request: None, formatted: None, catch_up: None, ..record.clone() };
     put(view, slot, cleared, Some(record), "its data volume is gone; it is seeded anew", out);
+}
+
+/// Its data is the set's.
+fn leads(view: &View<'_>, slot: Slot) -> bool {
+    view.register().is_some_and(|register| {
+        register.leader == slot && (register.state == RegisterState::Active || register.last_active.is_some())
+    })
 }
 
 pub fn end(view: &View<'_>, slot: Slot, record: &SlotRecord, out: &mut Out) {

@@ -8,7 +8,9 @@ use drover_api::{
     Epoch, ImageId, InstanceId, Slot,
     conditions::ConditionType,
     records::{IncarnationState, RegisterState},
-    wire::{DataReport, Problem, RoleOrder, RunningRole, ServerReport, ThreadReport, VolumeReport, Wanted},
+    wire::{
+        BuildReport, DataReport, Problem, RoleOrder, RunningRole, ServerReport, ThreadReport, VolumeReport, Wanted,
+    },
 };
 use drover_plan::{
     Action,
@@ -322,6 +324,50 @@ fn what_shows_up_in_a_slot_that_has_ended_is_ended_too() {
     }
 }
 
+fn lose_volume(world: &mut World, slot: Slot) {
+    let id = world.records().slots[&slot].volume.clone().expect("a volume");
+    let volume = world.observed.fleet.volumes.get_mut(&id).expect("listed");
+    (volume.phase, volume.attached_to) = (VolumePhase::Deleted, None);
+}
+
+#[test]
+fn whoever_lost_its_volume_under_a_running_machine_gets_both_anew_and_the_others_go_on() {
+    let mut world = ready(3, 1);
+    let before = [M0, M1, M2, R0].map(|slot| world.machine(slot).id.clone());
+    lose_volume(&mut world, M1);
+    lose_volume(&mut world, R0);
+    assert!(world.converge().reports[&key()].ready);
+    let after = [M0, M1, M2, R0].map(|slot| world.machine(slot).id.clone());
+    let same: Vec<bool> = before.iter().zip(&after).map(|(before, after)| before == after).collect();
+    assert_eq!((same, world.live_machines(), world.live_volumes()), (vec![true, false, true, false], 4, 4));
+}
+
+#[test]
+fn a_leader_that_lost_its_volume_is_a_lost_primary_and_nothing_of_the_set_is_touched() {
+    for members in [1, 3] {
+        let mut world = ready(members, 0);
+        let epoch = world.records().register.as_ref().map(|register| register.epoch);
+        lose_volume(&mut world, M0);
+        let report = world.converge().reports[&key()].clone();
+        assert_eq!(stalled(&world).as_deref(), Some("PrimaryVolumeLost"));
+        assert_eq!((world.done, world.observed.fleet.machines.len()), (vec![], usize::from(members)));
+        assert_eq!(report.condition(ConditionType::PrimaryLost).is_some(), members == 3, "{report:#?}");
+        let Some(Seen::Known(records)) = world.observed.records.get(&key()) else { panic!("no records") };
+        assert_eq!(records.register.as_ref().map(|register| register.epoch), epoch);
+    }
+}
+
+#[test]
+fn a_bundle_that_was_lost_is_made_again_before_its_machine_is_replaced() {
+    let mut world = ready(3, 1);
+    world.records().bundles.clear();
+    world.terminate(M1);
+    passes(&mut world, 1, |_, _| false);
+    assert_eq!(world.records().bundles.len(), 4);
+    assert!(!world.done.contains(&"Launch"), "{:?}", world.done);
+    assert!(world.converge().reports[&key()].ready);
+}
+
 #[test]
 fn the_leaders_volume_is_never_ordered_as_new_although_its_record_was_lost() {
     let mut world = ready(3, 0);
@@ -445,6 +491,32 @@ fn an_agent_that_makes_data_is_not_told_to_become_another() {
         })
         .collect();
     assert_eq!(told, [Slot::Reader(1)]);
+}
+
+#[test]
+fn a_build_that_was_sent_back_holds_up_that_build_and_no_other() {
+    let build = |letter: &str| drover_api::BuildId::new(letter.repeat(64)).expect("valid");
+    let upgraded = |world: &World| {
+        let actions = world.plan().actions.into_values().flatten();
+        let builds = actions.filter_map(|planned| match planned.action {
+            Action::Upgrade { slot, build, .. } => Some((slot, build)),
+            _ => None,
+        });
+        builds.collect::<Vec<_>>()
+    };
+    let mut world = ready(1, 2);
+    world.observed.operator.builds.insert("arm64".into(), build("b"));
+    let cases = [
+        (BuildReport::SentBack { build: build("b") }, false, Some("BuildRejected".to_owned())),
+        (BuildReport::Fetching { build: build("b") }, false, None),
+        (BuildReport::Failed { build: build("b"), why: "no answer".into() }, true, None),
+        (BuildReport::SentBack { build: build("c") }, true, None),
+    ];
+    for (report, sent, stall) in cases {
+        world.report(R0).ordered_build = Some(report.clone());
+        let expected = if sent { vec![(R0, build("b"))] } else { vec![] };
+        assert_eq!((upgraded(&world), stalled(&world)), (expected, stall), "{report:?}");
+    }
 }
 
 #[test]

@@ -84,6 +84,26 @@ fn nothing_is_sent_to_ec2_that_is_not_in_the_slots_record_first() {
 }
 
 #[test]
+fn a_leader_whose_data_went_back_in_time_is_not_opened_again() {
+    for members in [1, 3] {
+        let mut world = ready(members, 0);
+        let base: GtidSet = "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-9".parse().expect("valid");
+        let register = world.records().register.as_mut().expect("a register");
+        // Of three, only a set that never let a client in re-opens by itself.
+        (register.base, register.opened) = (Some(base.clone()), members == 1);
+        die(&mut world, M0, 1);
+        let report = world.converge().reports[&key()].clone();
+        let stalled = report.condition(ConditionType::Stalled).expect("stalled");
+        assert_eq!(stalled.reason, "DataOlder", "{report:#?}");
+        assert!(stalled.message.contains(":1-9"), "{stalled:?}");
+        let register = world.records().register.clone().expect("a register");
+        assert_eq!((register.epoch, register.state), (Epoch(2), RegisterState::Fencing));
+        *executed(&mut world, M0) = base;
+        assert!(world.converge().reports[&key()].ready);
+    }
+}
+
+#[test]
 fn clients_are_let_in_only_when_k_members_acknowledge() {
     let mut world = World::new(resolved(3, 0));
     for _ in 0..60 {

@@ -14,7 +14,7 @@ use drover_api::{
 };
 use drover_plan::{
     Action,
-    observed::{Absence, Phase, VolumePhase},
+    observed::{Absence, Phase, SetRecords, VolumePhase},
 };
 use proptest::prelude::*;
 use world::{World, key, resolved};
@@ -38,7 +38,7 @@ enum Happens {
     Die,
     Readers(u8),
     LoseRecord(u8),
-    /// Of a machine that is gone.
+    /// Of a machine that is gone, or under one that runs.
     LoseVolume(u8),
     Delete,
     Later(u16),
@@ -132,10 +132,11 @@ impl Story {
             }
             Happens::LoseVolume(pick) => {
                 let volumes = self.world.observed.fleet.volumes.values_mut();
-                let free: Vec<_> = volumes.filter(|volume| volume.phase == VolumePhase::Available).collect();
-                let count = free.len().max(1);
-                if let Some(volume) = free.into_iter().nth(usize::from(*pick) % count) {
-                    volume.phase = VolumePhase::Deleted;
+                let there = |phase: VolumePhase| matches!(phase, VolumePhase::Available | VolumePhase::Attached);
+                let there: Vec<_> = volumes.filter(|volume| there(volume.phase)).collect();
+                let count = there.len().max(1);
+                if let Some(volume) = there.into_iter().nth(usize::from(*pick) % count) {
+                    (volume.phase, volume.attached_to) = (VolumePhase::Deleted, None);
                 }
             }
             Happens::Delete => {
@@ -207,7 +208,9 @@ impl Story {
             }
             Action::Terminate { .. } | Action::DeleteVolume { .. } => {
                 let slot = self.slot_of(action);
-                assert!(self.deleted || !slot.is_member() || self.lossy, "{action:?} of a set that nobody ends");
+                let without_volume = matches!(action, Action::Terminate { .. }) && self.lost_its_volume(&records, slot);
+                let ends = self.deleted || !slot.is_member() || self.lossy || without_volume;
+                assert!(ends, "{action:?} of a set that nobody ends");
             }
             Action::PutRegister { register, .. } => {
                 let next = (register.version, register.epoch);
@@ -239,6 +242,14 @@ impl Story {
             }
             _ => {}
         }
+    }
+
+    /// A member that does not lead, whose data is gone for good.
+    fn lost_its_volume(&self, records: &SetRecords, slot: Slot) -> bool {
+        let leads = records.register.as_ref().is_none_or(|register| register.leader == slot);
+        let volume = records.slots.get(&slot).and_then(|record| record.volume.as_ref());
+        let volume = volume.and_then(|id| self.world.observed.fleet.volumes.get(id));
+        !leads && volume.is_some_and(|volume| volume.phase == VolumePhase::Deleted)
     }
 
     fn slot_of(&self, action: &Action) -> Slot {

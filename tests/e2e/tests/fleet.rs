@@ -73,6 +73,24 @@ fn launch(cloud: &Cloud, operator: &mut Operator) -> anyhow::Result<()> {
     let replica = operator.ask(cloud, &["mysql", SET, "--replica", "--", "-e", "INSERT INTO shop.t VALUES (2)"])?;
     assert!(!replica.status.success() && replica.error.contains("read-only"), "{replica:?}");
 
+    heading("people may do everything but take the set's protection away");
+    for statement in [
+        "RESET BINARY LOGS AND GTIDS",
+        "SET GLOBAL super_read_only = ON",
+        "UPDATE mysql.user SET Super_priv = 'Y'",
+        "INSTALL COMPONENT 'file://component_validate_password'",
+        "DROP USER drover_voter_m1",
+        "DELETE FROM drover.marker",
+    ] {
+        let asked = operator.ask(cloud, &["mysql", SET, "--", "-e", statement])?;
+        assert!(!asked.status.success() && asked.error.contains("denied"), "{statement}: {asked:?}");
+    }
+    let asked = operator.ask(
+        cloud,
+        &["mysql", SET, "--", "-e", "CREATE USER joe IDENTIFIED BY 'joe'; GRANT ALL ON shop.* TO joe; FLUSH TABLES"],
+    )?;
+    assert!(asked.status.success(), "{asked:?}");
+
     heading("load balancers are told the truth");
     for row in &set.members {
         let (address, is_primary) =

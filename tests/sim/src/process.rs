@@ -120,15 +120,20 @@ impl Process {
 // === impl Reached ===
 
 impl Agents for Reached {
-    async fn reports(&self, endpoints: &BTreeMap<InstanceId, Endpoint>, _: u64) -> BTreeMap<InstanceId, Agent> {
+    async fn reports(&self, endpoints: &BTreeMap<InstanceId, Endpoint>, fence: u64) -> BTreeMap<InstanceId, Agent> {
         let meanwhile = locked(&self.meanwhile).take();
         if let Some(Meanwhile(happens)) = meanwhile {
             happens();
         }
-        let world = self.sim.lock();
+        let mut world = self.sim.lock();
         let mut heard = locked(&self.heard);
         heard.retain(|id, _| endpoints.contains_key(id));
         for (id, endpoint) in endpoints {
+            let reached = world.machines.get(id).filter(|machine| is_reached(machine, endpoint));
+            let lower = |agent: &crate::machine::Agent| !self.faults.crashed() && agent.state.fence() < fence;
+            if reached.and_then(|machine| machine.agent.as_ref()).is_some_and(lower) {
+                world.step(id, Event::Fence { to: 1, fence });
+            }
             let agent = heard.entry(id.clone()).or_insert(Agent { report: None, heard: None, unreachable: None });
             let machine = world.machines.get(id).filter(|machine| is_reached(machine, endpoint));
             match machine.and_then(|machine| machine.agent.as_ref()) {

@@ -139,8 +139,8 @@ impl<O: Objects + 'static> Hands<O> {
             }
             Task::Unmount => volume::unmount(paths).await.map(plain).map_err(Into::into),
             Task::Flush => volume::flush(paths).await.map(plain).map_err(Into::into),
-            Task::Initialise { mysql, server_uuid } => {
-                seed::initialise(paths, &mysql, &server_uuid).await.map(plain).map_err(Into::into)
+            Task::Initialise { mysql, server_uuid, admin } => {
+                seed::initialise(paths, &mysql, &server_uuid, &admin).await.map(plain).map_err(Into::into)
             }
             Task::Seed { mysql, donor, credential, server_uuid } => {
                 seed::seed(paths, &mysql, &donor, &credential, &server_uuid).await.map(plain).map_err(Into::into)

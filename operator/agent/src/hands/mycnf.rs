@@ -5,7 +5,7 @@ use std::fmt::Write;
 use drover_api::{
     Slot,
     set::Durability,
-    settings::normalise,
+    settings::{normalise, refuse},
     wire::{MYSQL_PORT, MysqlOrder},
 };
 
@@ -34,6 +34,9 @@ pub fn serving(paths: &Paths, slot: Slot, order: &MysqlOrder, memory: u64) -> St
         ("bind_address", "0.0.0.0".into()),
         ("server_id", slot.server_id().to_string()),
         ("skip_name_resolve", "ON".into()),
+        ("performance_schema", "ON".into()),
+        // For the account of people, which must not give itself what it has not.
+        ("partial_revokes", "ON".into()),
         ("mysqlx", "OFF".into()),
         ("super_read_only", "ON".into()),
         ("read_only", "ON".into()),
@@ -54,7 +57,6 @@ pub fn serving(paths: &Paths, slot: Slot, order: &MysqlOrder, memory: u64) -> St
         ("replica_preserve_commit_order", "ON".into()),
         ("replication_sender_observe_commit_only", "OFF".into()),
         ("binlog_format", "ROW".into()),
-        ("binlog_transaction_compression", "ON".into()),
         ("disabled_storage_engines", "MyISAM,BLACKHOLE,FEDERATED,ARCHIVE".into()),
         ("loose_rpl_semi_sync_source_enabled", "OFF".into()),
         ("loose_rpl_semi_sync_replica_enabled", "OFF".into()),
@@ -79,6 +81,7 @@ pub fn scratch(paths: &Paths, order: &MysqlOrder, data: &str, socket: &str) -> S
         ("skip_networking", "ON".into()),
         ("mysqlx", "OFF".into()),
         ("skip_log_bin", String::new()),
+        ("partial_revokes", "ON".into()),
         ("persisted_globals_load", "OFF".into()),
         ("innodb_buffer_pool_size", (128 * MIB).to_string()),
         ("loose_clone_ssl_ca", paths.mysqld().join("ca.pem").display().to_string()),
@@ -91,8 +94,9 @@ fn beginning(order: &MysqlOrder, memory: u64) -> String {
     let mut text =
         String::from("# Written by the Drover agent at every start of mysqld; changes here are lost.\n[mysqld]\n");
     set(&mut text, &defaults(memory));
-    let user: Vec<(&str, String)> = order.settings.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
-    set(&mut text, &user.iter().map(|(name, value)| (*name, value.clone())).collect::<Vec<_>>());
+    // An order may be older than what is refused now.
+    let allowed = order.settings.iter().filter(|(name, value)| refuse(name, value).is_none());
+    set(&mut text, &allowed.map(|(name, value)| (name.as_str(), value.clone())).collect::<Vec<_>>());
     // Debian's mysqld names a directory here that its own packages make, and does not start without it.
     set(&mut text, &[("secure_file_priv", "NULL".into())]);
     for plugin in PLUGINS {
@@ -105,7 +109,11 @@ fn beginning(order: &MysqlOrder, memory: u64) -> String {
 /// below; small caches below 2 GiB, where mysqld's own defaults take 200 MB more (measured: 525 against 305 MB).
 fn defaults(memory: u64) -> Vec<(&'static str, String)> {
     let pool = if memory >= 4096 * MIB { memory / 2 } else { (memory / 4).max(128 * MIB) };
-    let mut defaults = vec![("innodb_buffer_pool_size", (pool / MIB * MIB).to_string())];
+    let mut defaults = vec![
+        ("innodb_buffer_pool_size", (pool / MIB * MIB).to_string()),
+        // Fewer events in the relay log: with `durability: strict` each costs an fsync.
+        ("binlog_transaction_compression", "ON".into()),
+    ];
     if memory < 2048 * MIB {
         let small = [("max_connections", "100"), ("table_open_cache", "400"), ("table_definition_cache", "400")];
         defaults.extend(small.map(|(name, value)| (name, value.to_owned())));
@@ -160,16 +168,37 @@ mod tests {
         }
     }
 
+    /// Else a setting would be taken from the user and silently overruled, or not overruled at all in another spelling.
+    #[test]
+    fn whatever_we_set_for_safety_is_refused_to_the_user() {
+        let text = serving(&Paths::default(), Slot::Member(0), &order(&[]), 8192 * MIB);
+        let suits = ["innodb_buffer_pool_size", "binlog_transaction_compression"];
+        let names = text.lines().filter_map(|line| line.split_once(" = ")).map(|(name, _)| name);
+        let open: Vec<&str> = names.filter(|name| !suits.contains(name) && refuse(name, "1").is_none()).collect();
+        assert_eq!(open, [""; 0]);
+    }
+
+    #[test]
+    fn what_an_older_order_asks_for_and_is_refused_now_is_not_set() {
+        let old = order(&[("autocommit", "0"), ("wait_timeout", "60")]);
+        let text = serving(&Paths::default(), Slot::Member(0), &old, 8192 * MIB);
+        assert_eq!((value(&text, "autocommit"), value(&text, "wait_timeout")), (None, Some("60".into())));
+    }
+
     #[test]
     fn the_user_wins_over_our_defaults_and_a_value_cannot_break_out_of_its_line() {
         let text = serving(
             &Paths::default(),
             Slot::Member(0),
-            &order(&[("innodb_buffer_pool_size", "1G"), ("sql_mode", "A # b\nsuper_read_only=OFF")]),
+            &order(&[
+                ("innodb_buffer_pool_size", "1G"),
+                ("sql_mode", "A # \"b"),
+                ("time_zone", "x\nsuper_read_only=OFF"),
+            ]),
             8192 * MIB,
         );
         assert_eq!(value(&text, "innodb_buffer_pool_size").as_deref(), Some("1G"));
-        assert!(text.contains("sql_mode = \"A # b super_read_only=OFF\"\n"), "{text}");
+        assert!(text.contains("sql_mode = \"A # \\\"b\"\n") && !text.contains("x super"), "{text}");
     }
 
     #[test]

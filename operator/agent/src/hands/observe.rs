@@ -3,10 +3,13 @@
 
 use drover_api::{GtidSet, Millis, wire::ThreadReport};
 
-use super::sql::{Logged, Session, SqlError, applying};
+use super::{
+    mycnf::TIMEOUT_INFINITE,
+    sql::{Logged, Session, SqlError, applying},
+};
 use crate::state::{Channel, Dump, Observation};
 
-type Server = (String, String, String, u8, u8, u8, u8, u64, u8);
+type Server = (String, String, String, u8, u8, u8, String, u8);
 
 /// One look. `start` names the mysqld that is asked.
 pub async fn observe(socket: &str, start: &str) -> Result<Observation, SqlError> {
@@ -14,11 +17,13 @@ pub async fn observe(socket: &str, start: &str) -> Result<Observation, SqlError>
     let rows: Vec<Server> = session
         .rows(
             "SELECT @@version, @@server_uuid, @@GLOBAL.gtid_executed, @@GLOBAL.read_only, @@GLOBAL.super_read_only, \
-             @@GLOBAL.offline_mode, @@GLOBAL.rpl_semi_sync_source_enabled, \
-             @@GLOBAL.rpl_semi_sync_source_wait_for_replica_count, @@GLOBAL.rpl_semi_sync_replica_enabled",
+             @@GLOBAL.offline_mode, CONCAT_WS(' ', @@GLOBAL.rpl_semi_sync_source_enabled, \
+             @@GLOBAL.rpl_semi_sync_source_timeout, @@GLOBAL.rpl_semi_sync_source_wait_no_replica, \
+             @@GLOBAL.rpl_semi_sync_source_wait_point, @@GLOBAL.rpl_semi_sync_source_wait_for_replica_count), \
+             @@GLOBAL.rpl_semi_sync_replica_enabled",
         )
         .await?;
-    let Some((version, server_uuid, executed, read_only, super_read_only, offline, source, k, replica)) =
+    let Some((version, server_uuid, executed, read_only, super_read_only, offline, source, replica)) =
         rows.into_iter().next()
     else {
         return Err(SqlError::Contradiction("mysqld answered with no row".into()));
@@ -32,12 +37,22 @@ pub async fn observe(socket: &str, start: &str) -> Result<Observation, SqlError>
         read_only: read_only == 1,
         super_read_only: super_read_only == 1,
         offline: offline == 1,
-        source_k: if source == 1 { u8::try_from(k).unwrap_or(u8::MAX) } else { 0 },
+        source_k: source_k(&source),
         replica_semi_sync: replica == 1,
         channel: channel(&mut session).await?,
         dumps: dumps(&mut session).await?,
         heartbeat: heartbeat.into_iter().next().flatten().map(Millis),
     })
+}
+
+/// From: enabled, timeout, wait_no_replica, wait_point, wait_for_replica_count.
+fn source_k(said: &str) -> u8 {
+    let safe = format!("1 {TIMEOUT_INFINITE} 1 AFTER_SYNC ");
+    match said.strip_prefix(&safe) {
+        Some(k) => k.parse().unwrap_or(u8::MAX),
+        None if said.starts_with("0 ") => 0,
+        None => u8::MAX,
+    }
 }
 
 async fn channel(session: &mut Session) -> Result<Option<Channel>, SqlError> {
@@ -83,4 +98,19 @@ async fn dumps(session: &mut Session) -> Result<Vec<Dump>, SqlError> {
 
 fn gtids(text: &str) -> Result<GtidSet, SqlError> {
     text.parse().map_err(|error| SqlError::Contradiction(format!("mysqld says {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn semi_sync_that_could_release_a_wait_is_not_taken_for_ours() {
+        let said = |enabled, timeout, alone, point, k| source_k(&format!("{enabled} {timeout} {alone} {point} {k}"));
+        assert_eq!(said(1, TIMEOUT_INFINITE, 1, "AFTER_SYNC", 2), 2);
+        assert_eq!(said(0, 10_000, 1, "AFTER_SYNC", 1), 0);
+        assert_eq!(said(1, 10_000, 1, "AFTER_SYNC", 1), u8::MAX);
+        assert_eq!(said(1, TIMEOUT_INFINITE, 0, "AFTER_SYNC", 1), u8::MAX);
+        assert_eq!(said(1, TIMEOUT_INFINITE, 1, "AFTER_COMMIT", 1), u8::MAX);
+    }
 }

@@ -11,7 +11,7 @@ use super::{
     mycnf,
     mysqld::{MysqldError, give, make_directory},
     paths::{MYSQL_ID, MYSQLD, Paths},
-    sql::{Logged, SCHEMA, Session, SqlError, quote},
+    sql::{self, Logged, SCHEMA, Session, SqlError, quote},
     volume::blocking,
 };
 
@@ -40,13 +40,19 @@ const SYNC: Duration = Duration::from_secs(600);
 /// The pace of looking for a server's socket, which nothing announces.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// A new, empty data directory with our schema.
-pub async fn initialise(paths: &Paths, order: &MysqlOrder, server_uuid: &str) -> Result<(), SeedError> {
+/// A new, empty data directory with our schema and the account for people.
+pub async fn initialise(
+    paths: &Paths,
+    order: &MysqlOrder,
+    server_uuid: &str,
+    admin: &Credential,
+) -> Result<(), SeedError> {
     let scratch = Scratch::make(paths, order, "data").await?;
     let mut session = Session::open(&scratch.socket, Logged::No).await?;
     for statement in SCHEMA {
         session.run_within(statement, Duration::from_secs(30)).await?;
     }
+    sql::admin(&mut session, admin).await?;
     scratch.end(session).await?;
     put_in_place(paths, server_uuid).await
 }

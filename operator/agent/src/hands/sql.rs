@@ -6,6 +6,7 @@ use drover_api::wire::{Account, Credential, Source, ThreadReport};
 use mysql_async::{Conn, OptsBuilder, prelude::Queryable};
 
 use super::{mycnf::TIMEOUT_INFINITE, paths::Paths};
+use crate::edge;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SqlError {
@@ -36,6 +37,30 @@ const PROMPT: Duration = Duration::from_secs(5);
 const SLOW: Duration = Duration::from_secs(30);
 /// How long a close may wait for commits in flight.
 const CLOSE: Duration = Duration::from_secs(10);
+/// A connection that was killed is gone within milliseconds, but for one whose thread writes to a peer that does not read.
+const GONE: Duration = Duration::from_secs(20);
+const GONE_LOOK: Duration = Duration::from_millis(50);
+/// MySQL's error numbers.
+const NO_SUCH_THREAD: u16 = 1094;
+const LOCK_WAIT_TIMEOUT: u16 = 1205;
+
+/// Whatever a user's settings make of new sessions, ours have what our statements rely on. A statement that returns is a
+/// commit (measured: with autocommit off, a marker returns that no voter has seen); quoting relies on backslashes; nothing but
+/// our own deadlines ends a statement, and nothing limits what a look may read.
+const SESSION: &str = "SET SESSION autocommit = 1, completion_type = 'NO_CHAIN', transaction_read_only = 0, \
+     transaction_isolation = 'READ-COMMITTED', sql_mode = '', time_zone = '+00:00', lock_wait_timeout = 31536000, \
+     innodb_lock_wait_timeout = 50, wait_timeout = 28800, net_read_timeout = 30, net_write_timeout = 60, \
+     max_execution_time = 0, sql_select_limit = 18446744073709551615, sql_big_selects = 1, sql_safe_updates = 0";
+
+impl SqlError {
+    /// mysqld's number of the error, where it is mysqld's.
+    fn code(&self) -> Option<u16> {
+        match self {
+            SqlError::Statement { source: mysql_async::Error::Server(error), .. } => Some(error.code),
+            _ => None,
+        }
+    }
+}
 
 impl Session {
     pub async fn open(socket: &str, logged: Logged) -> Result<Self, SqlError> {
@@ -49,8 +74,7 @@ impl Session {
         let conn =
             tokio::time::timeout(PROMPT, Conn::new(options)).await.map_err(|_| deadline)?.map_err(SqlError::Connect)?;
         let mut session = Self(conn);
-        // Our quoting relies on backslashes.
-        session.run("SET SESSION sql_mode = ''").await?;
+        session.run(SESSION).await?;
         if logged == Logged::No {
             session.run("SET SESSION sql_log_bin = 0").await?;
         }
@@ -114,52 +138,80 @@ pub async fn accounts(
         session.run("SET GLOBAL super_read_only = OFF").await?;
     }
     for account in accounts {
-        // CONNECTION_ADMIN: without it offline_mode cuts replication off.
-        make_user(session, &account.credential, "REPLICATION SLAVE, CONNECTION_ADMIN").await?;
+        // CONNECTION_ADMIN: without it offline_mode cuts replication off. SYSTEM_USER: who has it not, as people, cannot
+        // alter, drop or kill it.
+        make_user(session, &account.credential, "REPLICATION SLAVE, CONNECTION_ADMIN, SYSTEM_USER").await?;
     }
-    make_user(session, clone, "BACKUP_ADMIN, CONNECTION_ADMIN").await?;
+    make_user(session, clone, "BACKUP_ADMIN, CONNECTION_ADMIN, SYSTEM_USER").await?;
     let ours = "user LIKE 'drover\\\\_voter\\\\_%' OR user LIKE 'drover\\\\_learner\\\\_%'";
     let found: Vec<String> = session.rows(&format!("SELECT user FROM mysql.user WHERE {ours}")).await?;
     for user in found.iter().filter(|user| accounts.iter().all(|account| account.credential.user != **user)) {
         session.run(&format!("DROP USER {}@'%'", quote(user))).await?;
     }
-    let connected: Vec<(u64, String)> = session
-        .rows(&format!(
-            "SELECT processlist_id, processlist_user FROM performance_schema.threads WHERE {}",
-            ours.replace("user", "processlist_user")
-        ))
-        .await?;
-    for (id, _) in connected.iter().filter(|(_, user)| accounts.iter().all(|account| account.credential.user != *user))
-    {
-        match session.run(&format!("KILL CONNECTION {id}")).await {
-            // It ended by itself meanwhile.
-            Err(SqlError::Statement { source: mysql_async::Error::Server(error), .. }) if error.code == 1094 => {}
-            other => other?,
+    let shut_out = async {
+        while !shut_out(session, accounts, ours).await? {
+            edge::pause(GONE_LOOK).await;
         }
-    }
+        Ok(())
+    };
+    let deadline = SqlError::Deadline { what: "shutting a replica out".into(), deadline: GONE };
+    tokio::time::timeout(GONE, shut_out).await.map_err(|_| deadline)??;
     if sealed {
         session.run("SET GLOBAL super_read_only = ON").await?;
     }
     Ok(())
 }
 
+/// Kills the connections of accounts that are no more. Whether none is left: KILL returns before its thread has ended, and
+/// until then what its peer acknowledges counts.
+async fn shut_out(session: &mut Session, accounts: &[Account], ours: &str) -> Result<bool, SqlError> {
+    let connected: Vec<(u64, String)> = session
+        .rows(&format!(
+            "SELECT processlist_id, processlist_user FROM performance_schema.threads WHERE {}",
+            ours.replace("user", "processlist_user")
+        ))
+        .await?;
+    let known = |user: &str| accounts.iter().any(|account| account.credential.user == user);
+    let left: Vec<u64> = connected.into_iter().filter(|(_, user)| !known(user)).map(|(id, _)| id).collect();
+    for id in &left {
+        match session.run(&format!("KILL CONNECTION {id}")).await {
+            // It ended by itself meanwhile.
+            Err(error) if error.code() == Some(NO_SUCH_THREAD) => {}
+            other => other?,
+        }
+    }
+    Ok(left.is_empty())
+}
+
+/// Whatever a user's settings demand of passwords: ours are long and random, never typed, and made again with the same one.
+const FOR_EVER: &str = "REQUIRE SSL PASSWORD EXPIRE NEVER PASSWORD HISTORY 0 PASSWORD REUSE INTERVAL 0 DAY \
+     PASSWORD REQUIRE CURRENT OPTIONAL FAILED_LOGIN_ATTEMPTS 0 PASSWORD_LOCK_TIME 0 ACCOUNT UNLOCK";
+
 async fn make_user(session: &mut Session, credential: &Credential, grants: &str) -> Result<(), SqlError> {
     let user = format!("{}@'%'", quote(&credential.user));
-    let identified = format!("IDENTIFIED WITH caching_sha2_password BY {} REQUIRE SSL", quote(&credential.password));
+    let identified = format!("IDENTIFIED WITH caching_sha2_password BY {} {FOR_EVER}", quote(&credential.password));
     session.run(&format!("CREATE USER IF NOT EXISTS {user} {identified}")).await?;
     session.run(&format!("ALTER USER {user} {identified}")).await?;
     session.run(&format!("GRANT {grants} ON *.* TO {user}")).await
 }
 
-/// The account for people: everything but what would let it past offline_mode, read_only or the protocol.
+/// The account for people: everything but what would let it past offline_mode, read_only or the protocol. Of RELOAD, which
+/// includes RESET BINARY LOGS AND GTIDS, only what is harmless; and nothing by which it could give itself the rest: a row in
+/// mysql.user would do, and INSERT on mysql.component loads a component. (Partial revokes: what it grants to others inherits them.)
 pub async fn admin(session: &mut Session, credential: &Credential) -> Result<(), SqlError> {
     let user = format!("{}@'%'", quote(&credential.user));
-    make_user(session, credential, "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX, REFERENCES").await?;
+    let change = "INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX, REFERENCES, CREATE VIEW, TRIGGER, EVENT, CREATE ROUTINE, \
+                  ALTER ROUTINE, CREATE TEMPORARY TABLES, LOCK TABLES";
+    make_user(session, credential, "SELECT").await?;
     for grants in [
-        "CREATE VIEW, SHOW VIEW, TRIGGER, EVENT, EXECUTE, CREATE ROUTINE, ALTER ROUTINE, CREATE TEMPORARY TABLES, LOCK TABLES",
-        "CREATE USER, CREATE ROLE, DROP ROLE, PROCESS, SHOW DATABASES, REPLICATION CLIENT, RELOAD",
+        change,
+        "SELECT, SHOW VIEW, EXECUTE, CREATE USER, CREATE ROLE, DROP ROLE, PROCESS, SHOW DATABASES, REPLICATION CLIENT, \
+         FLUSH_TABLES, FLUSH_STATUS, FLUSH_USER_RESOURCES, FLUSH_OPTIMIZER_COSTS",
     ] {
         session.run(&format!("GRANT {grants} ON *.* TO {user} WITH GRANT OPTION")).await?;
+    }
+    for schema in ["mysql", "drover"] {
+        session.run(&format!("REVOKE {change} ON {schema}.* FROM {user}")).await?;
     }
     Ok(())
 }
@@ -193,11 +245,16 @@ pub async fn semi_sync(session: &mut Session, k: u8) -> Result<(), SqlError> {
 
 /// offline_mode never hangs and cuts clients at once; super_read_only waits for commits in flight. Only its return proves that
 /// nothing commits any more. Answers whether it returned.
+///
+/// mysqld itself gives the statement up before we do: one that is only left behind goes on waiting (measured), and would make a
+/// leader read-only that was opened meanwhile.
 pub async fn close(session: &mut Session) -> Result<bool, SqlError> {
     session.run("SET GLOBAL offline_mode = ON").await?;
-    match session.run_within("SET GLOBAL super_read_only = ON", CLOSE).await {
+    session.run(&format!("SET SESSION lock_wait_timeout = {}", CLOSE.as_secs())).await?;
+    match session.run_within("SET GLOBAL super_read_only = ON", CLOSE + PROMPT).await {
         Ok(()) => Ok(true),
         Err(SqlError::Deadline { .. }) => Ok(false),
+        Err(error) if error.code() == Some(LOCK_WAIT_TIMEOUT) => Ok(false),
         Err(error) => Err(error),
     }
 }

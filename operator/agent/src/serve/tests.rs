@@ -72,6 +72,40 @@ async fn only_the_operator_of_this_set_is_heard() {
     assert!(!is_heard(&ours, &theirs, OPERATOR_NAME).await, "another set's operator");
 }
 
+#[tokio::test]
+async fn a_poll_with_a_higher_fence_is_answered_only_when_that_was_kept() {
+    let mut state = crate::state::State::new(crate::state::Me {
+        incarnation: "k3j9x2m4".parse().expect("valid"),
+        slot: drover_api::Slot::Member(0),
+        build: "a".repeat(64).parse().expect("valid"),
+        started: drover_api::Millis(1),
+        boot_id: "boot-1".into(),
+        installed: None,
+    });
+    state.storage(drover_api::Millis(1), None);
+    let told = |fence| {
+        let (report, health) = (state.report().clone(), state.health(drover_api::Millis(1)));
+        Arc::new(Told { report, fence, health })
+    };
+    let (tell, listener) = watch::channel(told(3));
+    let (asking, mut asked) = mpsc::channel(1);
+    let api = Api { told: listener, asked: asking };
+    let poll = |fence| report(Shared(api.clone()), Query(Poll { after: None, fence }));
+    for fence in [None, Some(0), Some(3)] {
+        drop(poll(fence).await);
+        assert!(asked.try_recv().is_err(), "{fence:?} is no news");
+    }
+    let polled = tokio::spawn(poll(Some(4)));
+    let Asked::Fence(4, reply) = asked.recv().await.expect("asked") else { panic!("something else was asked") };
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!polled.is_finished(), "answered before it was kept");
+    tell.send_replace(told(4));
+    reply.send(Ok(OrdersReply::Accepted)).expect("awaited");
+    drop(polled.await.expect("answered"));
+}
+
 #[test]
 fn a_lag_has_a_unit_or_is_in_seconds() {
     let read = |text| read_duration(text).map(|lag| lag.as_millis());

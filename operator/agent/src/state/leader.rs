@@ -22,7 +22,14 @@ impl State {
         let died = self.durable.as_ref().and_then(|durable| durable.died.as_ref());
         if let Some(died) = died.filter(|died| epoch <= died.epoch) {
             let message = format!("its mysqld ended while it led epoch {}: {}", died.epoch, died.how);
-            return Err(Wait::For("LeaderDied", message));
+            return match self.next_closed() {
+                Ok(close) => Ok(close),
+                Err(_) => Err(Wait::For("LeaderDied", message)),
+            };
+        }
+        if let (Server::Up { .. }, Some(durable)) = (&self.server, &mut self.durable) {
+            // Ordered to lead again in a later epoch, with a mysqld that someone else started meanwhile.
+            durable.died = None;
         }
         if !self.data {
             return self.next_initialise(orders, leader);
@@ -49,18 +56,10 @@ impl State {
             return Ok(Task::Close);
         }
         if seen.source_k != leader.k {
-            return if opened {
-                let message = format!(
-                    "semi-sync says k={}, {} is ordered; it is never touched while open",
-                    seen.source_k, leader.k
-                );
-                Err(Wait::For("SemiSyncDiffers", message))
-            } else if dirty.is_some() {
-                // It was made writable and not closed since, whatever one reading says: proven closed first.
-                Ok(Task::Close)
-            } else {
-                Ok(Task::SemiSync { k: leader.k })
-            };
+            // Whoever changed it under an open leader: with another quorum nothing may be acknowledged. It is never touched while
+            // open, nor on what was made writable and not closed since, whatever one reading says: proven closed first.
+            let closed = !opened && dirty.is_none();
+            return Ok(if closed { Task::SemiSync { k: leader.k } } else { Task::Close });
         }
         let made = self.durable.as_ref().and_then(|durable| durable.accounts.as_ref());
         if made != Some(&digest(&(&leader.accounts, &leader.clone))) {
@@ -82,16 +81,23 @@ impl State {
         }
         self.may_run(&orders.wanted.mysql)?;
         let Some(durable) = &mut self.durable else { return Err(Wait::Quiet) };
+        if durable.start.is_some() {
+            return Err(Wait::For("DataVanished", "mysqld has run here, and its data directory is gone".into()));
+        }
         durable.origin = Some(Origin::Initialised);
         (durable.accounts, durable.admin) = (None, None);
-        Ok(Task::Initialise { mysql: orders.wanted.mysql.clone(), server_uuid: durable.voting.server_uuid.clone() })
+        Ok(Task::Initialise {
+            mysql: orders.wanted.mysql.clone(),
+            server_uuid: durable.voting.server_uuid.clone(),
+            admin: leader.admin.clone(),
+        })
     }
 
     /// Register, writable for us alone, marker, register once more, clients.
     fn next_opening(&mut self, orders: &Orders, leader: &LeaderOrder, seen: &Observation) -> Next {
         let epoch = orders.epoch;
         if seen.read_only {
-            self.use_register(orders)?;
+            self.use_register(orders, seen)?;
             if let Some(durable) = &mut self.durable {
                 durable.dirty = Some(epoch);
                 durable.led = true;
@@ -106,7 +112,7 @@ impl State {
             if self.acknowledged_marker(epoch).is_none() {
                 return Err(Wait::For("MarkerWaits", "the marker waits for its acknowledgements".into()));
             }
-            self.use_register(orders)?;
+            self.use_register(orders, seen)?;
             return Ok(Task::Admit);
         }
         if self.durable.as_ref().and_then(|durable| durable.admin.as_ref()) != Some(&digest(&leader.admin)) {
@@ -116,18 +122,18 @@ impl State {
     }
 
     /// Uses up one reading of the register, made for this very step.
-    fn use_register(&mut self, orders: &Orders) -> Result<(), Wait> {
+    fn use_register(&mut self, orders: &Orders, seen: &Observation) -> Result<(), Wait> {
         let reading = self.register.take().filter(|(_, at)| self.now.since(*at) <= REGISTER_OLD);
         let Some((register, _)) = reading else {
             return Err(Wait::Register);
         };
-        match self.register_objection(&register, orders) {
+        match self.register_objection(&register, orders, seen) {
             None => Ok(()),
             Some(message) => Err(Wait::Again("RegisterObjects", message, REGISTER_AGAIN)),
         }
     }
 
-    fn register_objection(&self, register: &Register, orders: &Orders) -> Option<String> {
+    fn register_objection(&self, register: &Register, orders: &Orders, seen: &Observation) -> Option<String> {
         let durable = self.durable.as_ref()?;
         let promised = durable.promised.as_ref().map(|promised| (promised.epoch, &promised.claim));
         let voter = register.voters.iter().find(|voter| voter.slot == self.me.slot);
@@ -140,6 +146,10 @@ impl State {
             Some("the register is not ACTIVE".into())
         } else if register.leader != self.me.slot || !is_me {
             Some(format!("the register names {} and other data than ours", register.leader))
+        } else if let Some(lacking) =
+            register.base.as_ref().map(|base| base.minus(&seen.executed)).filter(|lacking| !lacking.is_empty())
+        {
+            Some(format!("the register says that this data holds {lacking}, and it does not"))
         } else if promised != Some((orders.epoch, &orders.claim)) {
             Some("a later epoch was promised".into())
         } else {

@@ -16,6 +16,7 @@ use drover_api::{
 
 use crate::durable::{Durable, Origin};
 
+mod build;
 mod leader;
 mod orders;
 #[cfg(test)]
@@ -39,6 +40,8 @@ pub struct State {
     durable: Option<Durable>,
     /// The order that came before its volume was there.
     early: Option<Orders>,
+    /// The highest fence that was heard, also before there is a record to keep it.
+    fence: u64,
     hint: Option<VolumeId>,
     volume: Volume,
     data: bool,
@@ -57,6 +60,7 @@ pub struct State {
     waits: Option<Problem>,
     failed: Option<Problem>,
     storage: Option<String>,
+    update: Option<build::Update>,
     observe: Observe,
     heartbeat: Option<Millis>,
     report: report::Published,
@@ -143,6 +147,7 @@ impl State {
             looked: false,
             durable: None,
             early: None,
+            fence: 0,
             hint: None,
             volume: Volume::Unknown,
             data: false,
@@ -158,6 +163,7 @@ impl State {
             waits: None,
             failed: None,
             storage: None,
+            update: None,
             observe: Observe::default(),
             heartbeat: None,
             report: report::Published::default(),
@@ -196,9 +202,10 @@ impl State {
         self.publish(now);
     }
 
-    /// The fencing number of the highest order.
+    /// The highest fencing number that was heard, by an order or by a poll: what comes with a lower one is refused.
     pub fn fence(&self) -> u64 {
-        self.highest().map_or(0, |orders| orders.fence)
+        let recorded = self.durable.as_ref().map_or(0, |durable| durable.fence);
+        self.highest().map_or(0, |orders| orders.fence).max(self.fence).max(recorded)
     }
 
     /// Data or a file system is being made: a work of hours that a new process would begin again.
@@ -233,6 +240,10 @@ impl State {
                     self.failed = None;
                 }
                 effects.push(Effect::Reply { to, reply });
+            }
+            Event::Fence { to, fence } => {
+                self.raise_fence(fence);
+                effects.push(Effect::Reply { to, reply: OrdersReply::Accepted });
             }
             Event::Done(outcome) => self.done(now, outcome, effects),
             Event::Failed(failure) => self.task_failed(now, failure),
@@ -283,7 +294,10 @@ impl State {
                 Volume::Refused { mounted, .. } => *mounted = false,
                 _ => (self.volume, self.hint) = (Volume::Unknown, None),
             },
-            (Task::Initialise { .. } | Task::Seed { .. }, _) => self.data = true,
+            (task @ (Task::Initialise { .. } | Task::Seed { .. }), _) => {
+                self.data = true;
+                self.remember(&task);
+            }
             (Task::Start(_), Outcome::Started(up)) => {
                 if let Some(durable) = &mut self.durable {
                     durable.start = Some(up.start.clone());
@@ -315,7 +329,9 @@ impl State {
             Task::Accounts { accounts, clone, .. } => {
                 durable.accounts = Some(orders::digest(&(accounts, clone)));
             }
-            Task::Admin(credential) => durable.admin = Some(orders::digest(credential)),
+            Task::Admin(credential) | Task::Initialise { admin: credential, .. } => {
+                durable.admin = Some(orders::digest(credential))
+            }
             Task::Discard => durable.wired = Some(String::new()),
             Task::Follow { source, credential, .. } => durable.wired = Some(orders::digest(&(source, credential))),
             _ => {}

@@ -47,6 +47,15 @@ impl State {
         OrdersReply::Accepted
     }
 
+    /// An operator that lost the lock may wake between its look at the lease and its order. Who took over may have nothing to
+    /// order, so a poll of its own is enough to shut that one out, and it is on the record before the poll is answered.
+    pub(super) fn raise_fence(&mut self, fence: u64) {
+        self.fence = self.fence.max(fence);
+        if let Some(durable) = &mut self.durable {
+            durable.fence = durable.fence.max(self.fence);
+        }
+    }
+
     pub(super) fn highest(&self) -> Option<&Orders> {
         self.durable.as_ref().and_then(|durable| durable.orders.as_ref()).or(self.early.as_ref())
     }
@@ -58,6 +67,10 @@ impl State {
         }
         if orders.wanted.epoch != orders.epoch || orders.wanted.claim != orders.claim {
             return Some(refused("the wanted state is of another epoch or claim than the order"));
+        }
+        if orders.fence < self.fence() {
+            let (_, epoch, seq) = self.highest().map(Orders::rank).unwrap_or_default();
+            return Some(OrdersReply::Stale { fence: self.fence(), epoch, seq });
         }
         if let Some(highest) = self.highest() {
             if orders.rank() < highest.rank() {

@@ -37,6 +37,7 @@ enum Happens {
         seq: u64,
         role: u8,
     },
+    Fence(u64),
     RestartAgent {
         reboot: bool,
     },
@@ -57,6 +58,7 @@ fn happens() -> impl Strategy<Value = Happens> {
         10 => Just(Happens::Truth),
         2 => Just(Happens::Marker),
         3 => (1u64..3, 1u64..3, 1u64..5, 0u8..6).prop_map(|(fence, epoch, seq, role)| Happens::Order { fence, epoch, seq, role }),
+        1 => (1u64..4).prop_map(Happens::Fence),
         1 => any::<bool>().prop_map(|reboot| Happens::RestartAgent { reboot }),
         1 => Just(Happens::HostShutdown),
         1 => (0u16..40).prop_map(Happens::Later),
@@ -107,6 +109,12 @@ impl Truth {
                         prop_assert!(promise(&record) >= promise(before), "a promise was taken back");
                         prop_assert_eq!(&record.voting.voter_id, &before.voting.voter_id);
                         prop_assert!(record.voting.life >= before.voting.life);
+                        prop_assert!(record.fence >= before.fence, "a fence was taken back");
+                        let taken = record.orders.as_ref().filter(|_| record.orders != before.orders);
+                        prop_assert!(
+                            taken.is_none_or(|orders| orders.fence >= before.fence),
+                            "an old fence was obeyed"
+                        );
                     }
                     self.persisted = Some(*record);
                 }
@@ -306,6 +314,7 @@ impl Truth {
                 order.fence = fence;
                 Event::Orders { to: 0, orders: Box::new(order) }
             }
+            Happens::Fence(fence) => Event::Fence { to: 0, fence },
             Happens::HostShutdown => Event::HostShutdown,
         })
     }

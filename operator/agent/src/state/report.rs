@@ -121,6 +121,7 @@ impl State {
                 server: self.server_report(),
                 installed: self.me.installed.clone(),
             },
+            ordered_build: self.update.as_ref().map(|(report, _)| report.clone()),
             problems: self.problems(),
         }
     }
@@ -140,9 +141,9 @@ impl State {
     fn server_report(&self) -> ServerReport {
         let died = self.durable.as_ref().and_then(|durable| durable.died.as_ref());
         match (&self.server, &self.task, died) {
-            (Server::Up { up, seen: Some(seen), .. }, _, _) => ServerReport::Running(self.running(up, seen)),
-            (Server::Up { .. }, _, _) | (Server::Down, Some((Task::Start(_), _)), _) => ServerReport::Starting,
-            (Server::Down, _, Some(died)) => {
+            (Server::Up { up, seen: Some(seen), .. }, _, None) => ServerReport::Running(self.running(up, seen)),
+            (Server::Up { .. }, _, None) | (Server::Down, Some((Task::Start(_), _)), _) => ServerReport::Starting,
+            (_, _, Some(died)) => {
                 ServerReport::Died { epoch: died.epoch, how: died.how.clone(), executed: died.executed.clone() }
             }
             (Server::Down, _, None) => ServerReport::Stopped,
@@ -197,6 +198,7 @@ impl State {
                 }
             }
         }
+        problems.extend(self.build_problem().map(|(reason, message)| problem(reason, &message)));
         problems
     }
 }

@@ -174,6 +174,13 @@ impl State {
         }
     }
 
+    /// The mysqld that runs is not the one that led: that one died, and this one has committed what nobody acknowledged.
+    pub(super) fn was_started_by_another(&self) -> bool {
+        let led = self.durable.as_ref().filter(|durable| durable.dirty.is_some());
+        let started = led.and_then(|durable| durable.start.as_deref());
+        matches!((&self.server, started), (Server::Up { up, .. }, Some(started)) if up.start != started)
+    }
+
     pub(super) fn runs(&self, wanted: &str) -> bool {
         matches!(&self.server, Server::Up { up, .. } if up.start == wanted)
     }

@@ -340,7 +340,7 @@ fn a_first_leader_is_made_closed_and_opened_only_after_register_and_marker() {
     assert!(world.seen.super_read_only && world.seen.offline);
 
     world.order(orders(1, 2, RoleOrder::Leader(leader(1, true)))).wait(3);
-    assert_eq!(world.take_done(), ["ReadRegister", "Unseal", "Marker 1", "ReadRegister", "Admit", "Admin"]);
+    assert_eq!(world.take_done(), ["ReadRegister", "Unseal", "Marker 1", "ReadRegister", "Admit"]);
     assert_eq!(world.phase(), Some(LeaderPhase::Open));
     assert_eq!(world.persisted.as_ref().map(|record| record.dirty), Some(Some(Epoch(1))));
 }
@@ -372,12 +372,13 @@ fn a_register_that_does_not_name_this_very_data_keeps_it_closed() {
     let other_voter =
         |register: &mut Register| register.voters[0].voter_id = VoterId::new("voter-00000002").expect("valid");
     type Change = fn(&mut Register);
-    let cases: [(&str, Change); 6] = [
+    let cases: [(&str, Change); 7] = [
         ("fencing", |register| register.state = RegisterState::Fencing),
         ("another epoch", |register| register.epoch = Epoch(2)),
         ("another claim", |register| register.claim = claim("d")),
         ("another leader", |register| register.leader = Slot::Member(1)),
         ("another voter", other_voter),
+        ("data that is older", |register| register.base = Some(format!("{UUID}:1-3").parse().expect("valid"))),
         ("another generation", |register| register.voters[0].generation = 2),
     ];
     for (case, change) in cases {
@@ -474,6 +475,22 @@ fn a_dead_leader_stays_closed_until_a_later_epoch() {
 }
 
 #[test]
+fn a_mysqld_that_someone_else_started_after_the_leaders_ended_does_not_hide_its_death() {
+    let mut world = opened();
+    world.up = Some(Up { start: "by-hand".into(), pid: 7, since: world.now });
+    world.seen = Observation { offline: false, ..closed("by-hand") };
+    world.restart_agent("boot-1").wait(3);
+    assert_eq!(world.take_done(), ["LookAround", "Close"]);
+    assert!(matches!(world.server(), ServerReport::Died { epoch: Epoch(1), .. }));
+
+    world.register = Some(register(2, me().slot));
+    let again = LeaderOrder { initialise: false, ..leader(1, true) };
+    world.order(orders(2, 1, RoleOrder::Leader(again))).wait(3);
+    assert_eq!(world.phase(), Some(LeaderPhase::Open), "{:?}", world.done);
+    assert_eq!(world.starts, 1);
+}
+
+#[test]
 fn who_led_is_never_simply_wired_as_a_replica() {
     let mut world = opened();
     world.kill_mysqld();
@@ -556,6 +573,18 @@ fn a_higher_epoch_closes_an_open_leader_before_it_opens_again() {
 }
 
 #[test]
+fn a_leader_whose_semi_sync_was_changed_by_someone_is_closed_before_that_is_put_right() {
+    for k in [0, 2, u8::MAX] {
+        let mut world = opened();
+        world.seen.source_k = k;
+        world.wait(3);
+        let expected = ["Close", "SemiSync", "ReadRegister", "Unseal", "Marker 1", "ReadRegister", "Admit"];
+        assert_eq!(world.take_done(), expected, "{k}");
+        assert_eq!(world.phase(), Some(LeaderPhase::Open));
+    }
+}
+
+#[test]
 fn k_is_never_changed_while_open() {
     let mut world = opened();
     world.order(orders(1, 2, RoleOrder::Leader(leader(2, true)))).wait(3);
@@ -606,6 +635,34 @@ fn orders_are_taken_by_rank_and_only_where_they_contradict_nothing() {
 }
 
 #[test]
+fn a_fence_that_was_only_polled_with_shuts_lower_ones_out_for_good() {
+    let mut world = World::new();
+    world.order(orders(1, 5, RoleOrder::Closed)).wait(2);
+    world.tell(Event::Fence { to: 0, fence: 7 });
+    assert_eq!(world.persisted.as_ref().map(|record| record.fence), Some(7));
+    let stale = OrdersReply::Stale { fence: 7, epoch: Epoch(1), seq: 5 };
+    for _ in 0..2 {
+        world.order(Orders { fence: 6, ..orders(1, 9, RoleOrder::Closed) });
+        assert_eq!(world.replies.pop(), Some(stale.clone()));
+        world.restart_agent("boot-2").wait(1);
+    }
+    world.tell(Event::Fence { to: 0, fence: 3 });
+    assert_eq!(world.state.fence(), 7);
+    world.order(Orders { fence: 7, ..orders(1, 1, RoleOrder::Closed) });
+    assert_eq!(world.replies.pop(), Some(OrdersReply::Accepted));
+}
+
+#[test]
+fn a_fence_that_was_heard_before_there_was_a_volume_is_kept_on_it() {
+    let mut world = World::new();
+    world.tell(Event::Fence { to: 0, fence: 7 });
+    world.order(orders(1, 1, RoleOrder::Closed));
+    assert!(matches!(world.replies.pop(), Some(OrdersReply::Stale { fence: 7, .. })));
+    world.order(Orders { fence: 7, ..orders(1, 1, RoleOrder::Closed) }).wait(2);
+    assert_eq!(world.persisted.map(|record| record.fence), Some(7));
+}
+
+#[test]
 fn data_is_never_made_over_data() {
     let mut world = following();
     world.order(orders(2, 1, RoleOrder::Leader(leader(1, false)))).wait(3);
@@ -621,11 +678,34 @@ fn an_initialise_or_copy_that_was_cut_short_is_begun_again() {
         let mut world = World::new();
         world.order(orders(1, 1, role)).wait(3);
         (world.data, world.up) = (false, None);
+        world.persisted.as_mut().expect("a record").start = None;
         world.take_done();
         world.restart_agent("boot-1").wait(3);
         let made = world.take_done();
         assert!(made[1] == "Initialise" || made[1] == "Seed", "{made:?}");
     }
+}
+
+#[test]
+fn a_voter_whose_data_was_taken_away_is_another_when_it_was_seeded_again() {
+    let mut world = following();
+    (world.data, world.up) = (false, None);
+    world.restart_agent("boot-1").wait(3);
+    let done = world.take_done();
+    assert!(done.contains(&"Seed".into()) && !done.contains(&"Acknowledge".into()), "{done:?}");
+    let VolumeReport::Mounted(voting) = &world.state.report().volume else { panic!("not mounted") };
+    assert_eq!((voting.generation, voting.life), (2, 2));
+}
+
+#[test]
+fn a_first_leader_whose_data_was_taken_away_does_not_begin_anew() {
+    let mut world = World::new();
+    world.order(orders(1, 1, RoleOrder::Leader(leader(1, false)))).wait(3);
+    (world.data, world.up) = (false, None);
+    world.take_done();
+    world.restart_agent("boot-1").wait(3);
+    assert_eq!(world.take_done(), ["LookAround"]);
+    assert_eq!(world.problems(), ["DataVanished"]);
 }
 
 #[test]
@@ -746,6 +826,32 @@ fn a_closed_order_closes_what_runs_and_starts_nothing() {
     world.kill_mysqld().wait(30);
     assert!(world.take_done().is_empty());
     assert_eq!(*world.server(), ServerReport::Stopped);
+}
+
+#[test]
+fn one_build_is_fetched_at_a_time_and_what_came_of_it_is_told() {
+    let mut world = opened();
+    let build = |letter: &str| BuildId::new(letter.repeat(64)).expect("valid");
+    let order = |letter| BuildOrder { fence: 1, build: build(letter) };
+    let (now, minute) = (world.now, Duration::from_secs(60));
+    assert_eq!(world.state.order_build(now, &order("a")), Ok(false), "it is that build");
+    assert_eq!(world.state.order_build(now, &order("b")), Ok(true));
+    assert_eq!(world.state.order_build(now, &order("b")), Ok(false), "it is on its way");
+    assert!(world.state.order_build(now, &order("c")).is_err(), "another is on its way");
+
+    let failed = BuildReport::Failed { build: build("b"), why: "no answer".into() };
+    world.state.build_is(now, failed.clone());
+    assert_eq!(world.state.report().ordered_build, Some(failed));
+    assert_eq!(world.problems(), ["BuildFetchFailed"]);
+    assert_eq!(world.state.order_build(now.plus(minute / 2), &order("b")), Ok(false), "so soon again");
+    assert_eq!(world.state.order_build(now.plus(minute), &order("b")), Ok(true));
+
+    world.state.build_is(now, BuildReport::SentBack { build: build("b") });
+    assert_eq!(world.problems(), ["BuildRejected"]);
+    assert_eq!(world.state.order_build(now.plus(minute * 60), &order("b")), Ok(false), "it was sent back");
+    world.tell(Event::Fence { to: 0, fence: 2 });
+    assert!(world.state.order_build(now, &order("c")).is_err(), "by an operator that was replaced");
+    assert_eq!(world.state.order_build(now, &BuildOrder { fence: 2, ..order("c") }), Ok(true));
 }
 
 #[test]

@@ -32,6 +32,11 @@ pub enum Event {
         to: u64,
         orders: Box<Orders>,
     },
+    /// An operator that holds the lock under this fencing number was heard: lower ones are obeyed no more. `to` as above.
+    Fence {
+        to: u64,
+        fence: u64,
+    },
     Done(Outcome),
     Failed(Failure),
     Observed {
@@ -98,10 +103,12 @@ pub enum Task {
     Format(VolumeId),
     Mount(VolumeId),
     Unmount,
-    /// A new data directory, made beside and renamed when whole.
+    /// A new data directory, made beside and renamed when whole. With the account for people: made later it would have to be
+    /// acknowledged, and a statement about accounts that waits lets no connection in, those of acknowledgers included (measured).
     Initialise {
         mysql: MysqlOrder,
         server_uuid: String,
+        admin: Credential,
     },
     /// A copy of the donor's data, made beside and renamed when whole.
     Seed {
@@ -133,7 +140,7 @@ pub enum Task {
     Admit,
     /// offline_mode off on a replica, which stays super_read_only.
     Expose,
-    /// The account for people, logged.
+    /// The account for people, logged; only where it changes.
     Admin(Credential),
     /// Forget the channel that a copied data directory brought along.
     Discard,
@@ -237,7 +244,8 @@ pub struct Observation {
     pub read_only: bool,
     pub super_read_only: bool,
     pub offline: bool,
-    /// k, where semi-sync is on as a source; 0 where it is off.
+    /// k, where semi-sync is on as a source in the way that loses nothing; 0 where it is off; the greatest where it is on in
+    /// another way.
     pub source_k: u8,
     pub replica_semi_sync: bool,
     pub channel: Option<Channel>,

@@ -35,8 +35,12 @@ impl State {
         let booted = durable.boot_id != self.me.boot_id;
         durable.begin_boot(&self.me.boot_id);
         self.durable = Some(durable);
+        self.raise_fence(self.fence);
         self.data = mounted.data;
         self.volume = Volume::Mounted(mounted.volume);
+        if self.was_started_by_another() {
+            self.led_and_ended("mysqld ended, and was started again by someone else".into(), None);
+        }
         if matches!(self.server, Server::Down) {
             let how = if booted { "the machine went down under it" } else { "mysqld ended while no agent ran" };
             self.led_and_ended(how.into(), None);

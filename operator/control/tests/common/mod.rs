@@ -152,6 +152,7 @@ fn report(endpoint: &Endpoint, played: &Played) -> Report {
             server: orders.map_or(ServerReport::Stopped, |orders| server(endpoint, orders)),
             installed: Some("9.7.4".into()),
         },
+        ordered_build: None,
         problems: vec![],
     }
 }

@@ -309,6 +309,7 @@ impl World {
                 server: ServerReport::Stopped,
                 installed: Some("9.7.4".into()),
             },
+            ordered_build: None,
             problems: Vec::new(),
         };
         let agent = Agent { report: Some(report), heard: Some(self.observed.now), unreachable: None };

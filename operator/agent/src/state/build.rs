@@ -1,0 +1,64 @@
+//! Becoming another build: what an order of one leads to. Fetching takes long and runs beside everything else, so one is
+//! fetched at a time, whoever asks how often, and what came of it is in the report.
+
+use std::time::Duration;
+
+use drover_api::{
+    BuildId, Millis,
+    wire::{BuildOrder, BuildReport},
+};
+
+use super::State;
+
+/// A build that could not be fetched is not fetched again for this long: a binary is tens of megabytes, and mysqld shares the
+/// network and the disk.
+const FETCH_AGAIN: Duration = Duration::from_secs(60);
+
+/// The build that is not ours, and since when that is so.
+pub(super) type Update = (BuildReport, Millis);
+
+impl State {
+    /// Whether the ordered build is to be fetched now; or why the order is refused.
+    pub fn order_build(&mut self, now: Millis, order: &BuildOrder) -> Result<bool, String> {
+        if order.fence < self.fence() {
+            return Err("a higher fence was seen".to_owned());
+        }
+        if self.is_making() {
+            return Err("data is being made; it would be begun again".to_owned());
+        }
+        if order.build == self.me.build {
+            return Ok(false);
+        }
+        match &self.update {
+            Some((BuildReport::Fetching { build }, _)) if *build != order.build => {
+                return Err(format!("build {build} is being fetched"));
+            }
+            Some((BuildReport::Fetching { .. }, _)) => return Ok(false),
+            Some((BuildReport::SentBack { build }, _)) if *build == order.build => return Ok(false),
+            Some((BuildReport::Failed { build, .. }, at)) if *build == order.build && now.since(*at) < FETCH_AGAIN => {
+                return Ok(false);
+            }
+            Some(_) | None => {}
+        }
+        self.build_is(now, BuildReport::Fetching { build: order.build.clone() });
+        Ok(true)
+    }
+
+    /// What has become of a build: found at the start, or at the end of fetching it.
+    pub fn build_is(&mut self, now: Millis, report: BuildReport) {
+        self.update = Some((report, now));
+        self.publish(now);
+    }
+
+    /// The build that was sent back, for the report's words.
+    pub(super) fn build_problem(&self) -> Option<(&'static str, String)> {
+        let name = |build: &BuildId| build.as_str()[..12].to_owned();
+        match &self.update.as_ref()?.0 {
+            BuildReport::Fetching { .. } => None,
+            BuildReport::SentBack { build } => {
+                Some(("BuildRejected", format!("build {} was tried and did not work: it was sent back", name(build))))
+            }
+            BuildReport::Failed { build, why } => Some(("BuildFetchFailed", format!("build {}: {why}", name(build)))),
+        }
+    }
+}
