@@ -139,8 +139,7 @@ async fn begin<O: Objects + 'static>(
     let (asking, asked) = mpsc::channel(ASKED_MAX);
     let register = keys.set(&identity.key).of(&identity.incarnation).register();
     let hands = Arc::new(Hands::new(config.paths.clone(), me.slot, register, Arc::new(objects), sender));
-    let mut state = State::new(me);
-    state.storage(edge::now(), None);
+    let state = State::new(me);
     let (told, listeners) = watch::channel(Arc::new(tell(&state)));
     serve::serve(&bundle, listeners, asking).await?;
     let (replies, built) = (BTreeMap::new(), mpsc::channel(1));
@@ -293,14 +292,17 @@ impl<O: Objects + 'static> Agent<O> {
     fn publish(&self) {
         self.told.send_if_modified(|told| {
             let next = tell(&self.state);
-            let news = told.report.seq != next.report.seq;
+            let seq = |told: &Told| told.report.as_ref().map(|report| report.seq).map_err(Clone::clone);
+            let news = seq(told) != seq(&next);
             *told = Arc::new(next);
             news
         });
     }
 
     fn fetch_build(&mut self, order: BuildOrder, reply: oneshot::Sender<Result<(), String>>) {
-        let refusal = if order.fence < self.state.fence() {
+        let refusal = if let Err(why) = self.state.report() {
+            Some(why)
+        } else if order.fence < self.state.fence() {
             Some("a higher fence was seen".to_owned())
         } else if self.state.is_making() {
             Some("data is being made; it would be begun again".to_owned())
@@ -308,7 +310,7 @@ impl<O: Objects + 'static> Agent<O> {
             None
         };
         let (objects, keys, bin) = (self.hands.objects.clone(), self.keys.clone(), self.config.paths.bin.clone());
-        let (built, running) = (self.built.0.clone(), self.state.report().build.clone());
+        let (built, running) = (self.built.0.clone(), self.state.build().clone());
         tokio::spawn(async move {
             let fetched = match refusal {
                 Some(refusal) => Err(refusal),
@@ -344,7 +346,7 @@ impl<O: Objects + 'static> Agent<O> {
 }
 
 fn tell(state: &State) -> Told {
-    Told { report: state.report().clone(), health: state.health(edge::now()) }
+    Told { report: state.report().cloned(), health: state.health(edge::now()) }
 }
 
 fn answered(heard: bool) {

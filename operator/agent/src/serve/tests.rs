@@ -78,3 +78,25 @@ fn a_lag_has_a_unit_or_is_in_seconds() {
     assert_eq!(["2s", "500ms", "3"].map(read), [Some(2000), Some(500), Some(3000)]);
     assert_eq!(["", "s", "-1s", "2m", "1.5s"].map(read), [None; 5]);
 }
+
+#[tokio::test]
+async fn before_the_first_look_there_is_no_report_and_that_is_said_at_once() {
+    let health = Health { at: edge::now(), role: crate::state::HealthRole::Neither("looking around") };
+    let unlooked = Told { report: Err("the agent has not looked around yet".into()), health: health.clone() };
+    let (tell, told) = watch::channel(Arc::new(unlooked));
+    let (asking, _asked) = mpsc::channel(1);
+    let api = Api { told, asked: asking };
+    for after in [None, Some(7)] {
+        let answer = report(Shared(api.clone()), Query(After { after })).await;
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let body = axum::body::to_bytes(answer.into_body(), 1 << 10).await.expect("a body");
+        assert_eq!(body, "the agent has not looked around yet");
+    }
+    let mut state = crate::state::State::new(crate::state::tests::me());
+    state.step(edge::now(), crate::state::Event::Tick);
+    let around = crate::state::Outcome::Around { server: None, mounted: None, hint: None };
+    state.step(edge::now(), crate::state::Event::Done(around));
+    tell.send_replace(Arc::new(Told { report: state.report().cloned(), health }));
+    let answer = report(Shared(api), Query(After { after: None })).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+}

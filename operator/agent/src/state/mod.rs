@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use drover_api::{
-    Epoch, Millis, VolumeId,
+    BuildId, Epoch, Millis, VolumeId,
     records::Register,
     wire::{Orders, OrdersReply, Problem, Report, RoleOrder},
 };
@@ -24,7 +24,7 @@ mod replica;
 mod report;
 mod server;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod types;
 mod volume;
 
@@ -135,6 +135,8 @@ const PAUSE_FIRST: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// A device or register that is not there yet is looked for this often.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Why nothing is told and no order taken.
+const NOT_LOOKED: &str = "the agent has not looked around yet";
 
 impl State {
     pub fn new(me: Me) -> Self {
@@ -185,9 +187,17 @@ impl State {
         effects
     }
 
-    /// What the operator is told, whole.
-    pub fn report(&self) -> &Report {
-        self.report.report.as_ref().expect("every step publishes, and the first step is the first thing that happens")
+    /// What the operator is told, whole; or why there is nothing to tell yet. Before the agent has looked around it knows
+    /// neither its volume nor its orders nor whether mysqld runs, and "none" would be a lie about each of them.
+    pub fn report(&self) -> Result<&Report, String> {
+        self.report.report.as_ref().ok_or_else(|| match &self.failed {
+            Some(failed) => format!("{NOT_LOOKED}: {}", failed.message),
+            None => NOT_LOOKED.into(),
+        })
+    }
+
+    pub fn build(&self) -> &BuildId {
+        &self.me.build
     }
 
     /// The record cannot be written, or can again.

@@ -70,8 +70,12 @@ impl Health {
 }
 
 impl State {
-    /// Makes the report anew; `seq` grows when something changed that is worth saying.
+    /// Makes the report anew; `seq` grows when something changed that is worth saying. Nothing is told before the agent has
+    /// looked around.
     pub(super) fn publish(&mut self, now: Millis) {
+        if !self.looked {
+            return;
+        }
         let mut report = self.make_report(now);
         let steady = steady(&report);
         let last = self.report.report.as_ref().map_or(0, |report| report.seq);
@@ -83,6 +87,9 @@ impl State {
     }
 
     pub fn health(&self, now: Millis) -> Health {
+        if !self.looked {
+            return Health { at: now, role: HealthRole::Neither("looking around") };
+        }
         let Server::Up { seen: Some(seen), at, .. } = &self.server else {
             return Health { at: now, role: HealthRole::Neither("stopped") };
         };

@@ -13,7 +13,7 @@ use crate::durable::Died;
 pub(super) const UUID: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
 pub(super) const VOTER: &str = "voter-00000001";
 
-pub(super) fn me() -> Me {
+pub(crate) fn me() -> Me {
     Me {
         incarnation: Incarnation::new("k3j9x2m4").expect("valid"),
         slot: Slot::Member(0),
@@ -170,6 +170,9 @@ impl World {
     }
 
     fn order(&mut self, orders: Orders) -> &mut Self {
+        if self.state.report().is_err() {
+            self.tell(Event::Tick);
+        }
         self.tell(Event::Orders { to: 0, orders: Box::new(orders) })
     }
 
@@ -297,8 +300,12 @@ impl World {
         std::mem::take(&mut self.done)
     }
 
+    fn report(&self) -> &Report {
+        self.state.report().expect("it has looked around")
+    }
+
     fn server(&self) -> &ServerReport {
-        &self.state.report().mysql.server
+        &self.report().mysql.server
     }
 
     fn phase(&self) -> Option<LeaderPhase> {
@@ -309,7 +316,7 @@ impl World {
     }
 
     fn problems(&self) -> Vec<&str> {
-        self.state.report().problems.iter().map(|problem| problem.reason.as_str()).collect()
+        self.report().problems.iter().map(|problem| problem.reason.as_str()).collect()
     }
 }
 
@@ -412,7 +419,7 @@ fn a_replica_without_data_waits_for_a_donor() {
     let mut world = World::new();
     world.order(orders(1, 1, RoleOrder::Replica(ReplicaOrder { donor: None, ..replica() }))).wait(5);
     assert!(world.problems().contains(&"NoDonor"));
-    assert_eq!(world.state.report().mysql.data, DataReport::Absent);
+    assert_eq!(world.report().mysql.data, DataReport::Absent);
 }
 
 #[test]
@@ -488,8 +495,45 @@ fn a_host_that_went_down_under_a_leader_is_a_death_and_another_life() {
     world.up = None;
     world.restart_agent("boot-2").wait(5);
     assert!(matches!(world.server(), ServerReport::Died { epoch: Epoch(1), .. }));
-    let VolumeReport::Mounted(voting) = &world.state.report().volume else { panic!("not mounted") };
+    let VolumeReport::Mounted(voting) = &world.report().volume else { panic!("not mounted") };
     assert_eq!((voting.life, voting.generation), (2, 1));
+}
+
+#[test]
+fn before_it_has_looked_around_it_tells_nothing_and_takes_no_order() {
+    let mut world = following();
+    let mounted = Mounted {
+        volume: volume(),
+        record: Recorded::Record(Box::new(world.persisted.clone().expect("it follows"))),
+        data: true,
+    };
+    let server = world.up.clone();
+    world.state = State::new(me());
+    let begun = world.state.step(world.now, Event::Tick);
+    assert!(matches!(&begun[..], [Effect::Do(Task::LookAround)]), "{begun:?}");
+    let told = world.state.report().expect_err("it has not looked yet");
+    assert!(told.contains("not looked around"), "{told}");
+    assert_eq!(world.state.health(world.now).replica(world.now, Duration::from_secs(5)), Err("looking around"));
+    // What an operator would send to a machine without a volume.
+    let closed = Event::Orders { to: 1, orders: Box::new(orders(1, 9, RoleOrder::Closed)) };
+    let answered = world.state.step(world.now, closed);
+    assert!(
+        matches!(&answered[..], [Effect::Reply { reply: OrdersReply::Refused { reason }, .. }] if reason.contains("not looked")),
+        "{answered:?}"
+    );
+    // A look that fails says so.
+    let failed = Failure { reason: "LookAroundFailed", message: "systemd does not answer".into() };
+    world.state.step(world.now, Event::Failed(failed));
+    let told = world.state.report().expect_err("it has not looked yet");
+    assert!(told.contains("systemd does not answer"), "{told}");
+
+    world.now = world.now.plus(Duration::from_secs(2));
+    world.state.step(world.now, Event::Tick);
+    let around = Outcome::Around { server, mounted: Some(Box::new(mounted)), hint: Some(volume()) };
+    world.tell(Event::Done(around)).wait(3);
+    assert!(matches!(world.report().volume, VolumeReport::Mounted(_)));
+    assert!(matches!(world.server(), ServerReport::Running(_)), "{:?}", world.server());
+    assert!(world.take_done().is_empty(), "a healthy replica was touched");
 }
 
 #[test]
@@ -648,7 +692,7 @@ fn what_is_found_on_a_volume_decides_whether_it_is_touched() {
         world.order(order).wait(10);
         assert_eq!(world.done.contains(&"Format".to_owned()), formatted, "{case}");
         assert_eq!(world.done.contains(&"Mount".to_owned()), formatted, "{case}");
-        assert_eq!(matches!(world.state.report().volume, VolumeReport::Foreign { .. }), !formatted, "{case}");
+        assert_eq!(matches!(world.report().volume, VolumeReport::Foreign { .. }), !formatted, "{case}");
     }
 }
 
@@ -673,7 +717,7 @@ fn a_volume_of_ours_with_other_contents_is_let_go_and_reported() {
         order.wanted.volume = VolumeOrder { new: false, expected: Some(voter()), ..order.wanted.volume };
         world.order(order).wait(5);
         assert_eq!(world.take_done(), ["LookAround", "LookAtVolume", "Mount", "Unmount"], "{case}");
-        assert!(matches!(world.state.report().volume, VolumeReport::Foreign { .. }), "{case}");
+        assert!(matches!(world.report().volume, VolumeReport::Foreign { .. }), "{case}");
         assert_eq!(world.persisted, None, "{case}");
     }
 }
@@ -715,11 +759,11 @@ fn a_device_that_comes_late_is_waited_for() {
     let mut world = World::new();
     world.content = VolumeContent::NoDevice;
     world.order(orders(1, 1, RoleOrder::Closed)).wait(5);
-    assert_eq!(world.state.report().volume, VolumeReport::Waiting);
+    assert_eq!(world.report().volume, VolumeReport::Waiting);
     assert!(world.problems().contains(&"WaitingForDevice"));
     world.content = VolumeContent::Blank;
     world.wait(3);
-    assert!(matches!(world.state.report().volume, VolumeReport::Mounted(_)));
+    assert!(matches!(world.report().volume, VolumeReport::Mounted(_)));
 }
 
 #[test]
@@ -751,19 +795,19 @@ fn a_closed_order_closes_what_runs_and_starts_nothing() {
 #[test]
 fn a_report_grows_when_something_is_worth_saying() {
     let mut world = opened();
-    let mut grew = world.state.report().seq;
+    let mut grew = world.report().seq;
     let mut waited = Vec::new();
     for second in 0..11 {
         world.wait(1);
-        if world.state.report().seq > grew {
-            grew = world.state.report().seq;
+        if world.report().seq > grew {
+            grew = world.report().seq;
             waited.push(second);
         }
     }
     assert_eq!((waited.len(), waited[1] - waited[0]), (2, 5), "positions alone: {waited:?}");
-    let seq = world.state.report().seq;
+    let seq = world.report().seq;
     world.kill_mysqld();
-    assert!(world.state.report().seq > seq);
+    assert!(world.report().seq > seq);
 }
 
 #[test]
