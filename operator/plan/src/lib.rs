@@ -98,7 +98,7 @@ fn unclaimed(observed: &Observed, key: &ResourceKey) -> Vec<String> {
     let volumes = fleet
         .volumes
         .values()
-        .filter(|volume| volume.key == *key && volume.phase < VolumePhase::Deleting && volume.attached_to.is_none());
+        .filter(|volume| volume.key == *key && volume.phase.stays() && volume.attached_to.is_none());
     let volumes = volumes.map(|volume| (volume.id.to_string(), volume.slot));
     machines.chain(volumes).map(|(id, slot)| format!("{id} ({key} {slot}): no manifest declares {key}")).collect()
 }

@@ -149,6 +149,8 @@ pub enum VolumePhase {
     Detaching,
     Deleting,
     Deleted,
+    /// The hardware under it failed, or it could not be made: what was on it cannot be read (EBS documentation, "EBS volume
+    /// state").
     Error,
 }
 
@@ -234,6 +236,13 @@ pub struct CatalogImage {
 pub struct CatalogSubnet {
     pub zone: Zone,
     pub id: SubnetId,
+}
+
+impl VolumePhase {
+    /// It is there, whatever its state, and nobody has asked for its end.
+    pub fn stays(self) -> bool {
+        !matches!(self, VolumePhase::Deleting | VolumePhase::Deleted)
+    }
 }
 
 impl<T> Seen<T> {

@@ -9,7 +9,7 @@ use drover_api::{
 use crate::{
     actions::{Action, Planned},
     leadership,
-    observed::{Observed, Phase, Seen, VolumePhase},
+    observed::{Observed, Phase, Seen},
     orders, publish,
     report::SetReport,
     slots, summary,
@@ -129,7 +129,7 @@ fn stranger(observed: &Observed, key: &ResourceKey, life: &IncarnationRecord) ->
     let other =
         |machine_key: &ResourceKey, incarnation: &Incarnation| machine_key == key && *incarnation != life.incarnation;
     let mut machines = observed.fleet.machines.values().filter(|machine| machine.phase < Phase::ShuttingDown);
-    let mut volumes = observed.fleet.volumes.values().filter(|volume| volume.phase < VolumePhase::Deleting);
+    let mut volumes = observed.fleet.volumes.values().filter(|volume| volume.phase.stays());
     let machine =
         machines.find(|machine| other(&machine.key, &machine.incarnation)).map(|machine| machine.id.to_string());
     machine

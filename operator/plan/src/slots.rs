@@ -62,6 +62,7 @@ pub fn fill(view: &View<'_>, set: &ResolvedSet, slot: Slot, out: &mut Out) {
         },
     }
     retire_strays(view, slot, record, out);
+    volumes::tell_strays(view, slot, record, out);
 }
 
 /// Ends a slot that is not wanted: what may be pending is settled first, then its machine, then its volume.
@@ -160,6 +161,9 @@ fn launch_anew(view: &View<'_>, set: &ResolvedSet, slot: Slot, record: &SlotReco
     };
     let bound = match &record.volume {
         Some(id) => match view.volume(id) {
+            Standing::Listed(volume) if volume.phase == VolumePhase::Error => {
+                return volumes::stall_failed(view, slot, record, volume, out);
+            }
             Standing::Listed(volume) => Some(volume.zone.clone()),
             Standing::Gone => return volumes::lose(view, slot, record, out),
             Standing::AskById => {

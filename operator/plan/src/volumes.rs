@@ -92,6 +92,7 @@ fn created<'a>(view: &View<'a>, slot: Slot, record: &SlotRecord) -> Option<&'a V
 
 fn hold_volume(view: &View<'_>, slot: Slot, record: &SlotRecord, machine: &Machine, volume: &Volume, out: &mut Out) {
     match (volume.phase, &volume.attached_to) {
+        (VolumePhase::Error, _) => stall_failed(view, slot, record, volume, out),
         (VolumePhase::Available, _) if machine.phase == Phase::Running => {
             let action = Action::Attach { volume: volume.id.clone(), instance: machine.id.clone() };
             out.act(slot, action, format!("{} runs without its data volume", machine.id));
@@ -122,12 +123,54 @@ fn note_formatted(view: &View<'_>, slot: Slot, record: &SlotRecord, out: &mut Ou
     }
 }
 
+/// EC2 gave the volume up. Deleting it is a person's to decide: whatever may be left on it is no longer ours to judge.
+pub fn stall_failed(view: &View<'_>, slot: Slot, record: &SlotRecord, volume: &Volume, out: &mut Out) {
+    let id = &volume.id;
+    let message = if leads(view, slot) {
+        format!(
+            "ask AWS to recover {id}, or restore the set from a backup: the data volume of its leader is in state error, and it is never replaced by an empty one"
+        )
+    } else if !slot.is_member() {
+        format!(
+            "terminate the machine of {slot}: EC2 says that its data volume {id} has failed (state error); both are then replaced"
+        )
+    } else if record.formatted.is_none() {
+        format!(
+            "delete {id}: EC2 could not make it (state error), nothing was ever on it, and another is then asked for"
+        )
+    } else {
+        format!(
+            "delete {id} when nothing on it is needed: EC2 says that it has failed (state error); {slot} is then seeded anew"
+        )
+    };
+    out.stall(slot, "VolumeFailed", message);
+}
+
+/// Volumes that carry the slot's tags and are not what its record names: somebody pays for them, and data may be on them.
+pub fn tell_strays(view: &View<'_>, slot: Slot, record: &SlotRecord, out: &mut Out) {
+    let named = record.volume.as_ref().or_else(|| created(view, slot, record).map(|volume| &volume.id));
+    for volume in view.volumes.get(&slot).into_iter().flatten() {
+        if volume.phase.stays() && Some(&volume.id) != named {
+            let whose = named.map_or_else(|| "no volume yet".to_owned(), ToString::to_string);
+            let message = format!(
+                "{} carries the tags of {slot}, whose record names {whose}; it is left alone: delete it when nothing on it is needed",
+                volume.id
+            );
+            out.wait(slot, "SecondVolume", message);
+        }
+    }
+}
+
+/// The data in a slot is what the set leads with, or led with last.
+fn leads(view: &View<'_>, slot: Slot) -> bool {
+    view.register().is_some_and(|register| {
+        register.leader == slot && (register.state == RegisterState::Active || register.last_active.is_some())
+    })
+}
+
 /// The data volume itself is gone. A leader's is never replaced by an empty one; any other slot is seeded anew.
 pub fn lose(view: &View<'_>, slot: Slot, record: &SlotRecord, out: &mut Out) {
-    let leads = view.register().is_some_and(|register| {
-        register.leader == slot && (register.state == RegisterState::Active || register.last_active.is_some())
-    });
-    if leads {
+    if leads(view, slot) {
         let message = "restore the set from a backup: the data volume of its leader is gone, and it is never replaced by an empty one";
         return out.stall(slot, "PrimaryVolumeLost", message);
     }
