@@ -74,6 +74,20 @@ pub struct SlotRecord {
     pub catch_up: Option<CatchUp>,
     /// The slot is to end (scaled in, or deleted) and nothing may be launched into it again under this record.
     pub retired: bool,
+    /// What the pace of further launches follows from.
+    #[serde(default)]
+    pub early_ends: Option<EarlyEnds>,
+}
+
+/// Machines of a slot that ended soon after their launch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EarlyEnds {
+    /// In a row.
+    pub count: u32,
+    /// When the last was seen to have ended.
+    pub seen: Millis,
+    /// Why the last ended, in EC2's words.
+    pub reason: String,
 }
 
 /// What a returning voter must reach before it may acknowledge again.

@@ -15,7 +15,7 @@ use drover_cloud::{
     volumes,
     volumes::{AttachmentState, VolumeState},
 };
-use drover_plan::observed::{HandsOff, Machine, Phase, Volume, VolumePhase};
+use drover_plan::observed::{HandsOff, Machine, Phase, StateReason, Volume, VolumePhase};
 
 use crate::store::StoredSet;
 
@@ -95,6 +95,7 @@ pub fn read_machines(
                     attempt,
                     token: machine.token.clone(),
                     phase: phase(machine.state),
+                    state_reason: machine.state_reason.as_ref().map(state_reason),
                     zone: machine.zone.clone(),
                     address: machine.private_ip,
                     architecture: architecture(&machine.instance_type),
@@ -163,6 +164,10 @@ fn phase(state: MachineState) -> Phase {
         MachineState::ShuttingDown => Phase::ShuttingDown,
         MachineState::Terminated => Phase::Terminated,
     }
+}
+
+fn state_reason(reason: &machines::StateReason) -> StateReason {
+    StateReason { code: reason.code.clone(), message: reason.message.clone() }
 }
 
 fn volume_phase(volume: &volumes::Volume) -> VolumePhase {

@@ -166,6 +166,7 @@ fn launched(world: &mut Observed, slot: Slot, request: &LaunchRequest) {
         attempt,
         token: Some(request.token.clone()),
         phase: Phase::Running,
+        state_reason: None,
         zone: request.zone.clone(),
         address: None,
         architecture: None,

@@ -11,6 +11,7 @@ mod launches;
 mod leadership;
 pub mod observed;
 mod orders;
+mod pace;
 mod pending;
 mod placement;
 mod publish;

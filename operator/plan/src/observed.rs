@@ -108,6 +108,8 @@ pub struct Machine {
     pub attempt: u32,
     pub token: Option<ClientToken>,
     pub phase: Phase,
+    /// Why it is in this phase, where EC2 says so.
+    pub state_reason: Option<StateReason>,
     pub zone: Zone,
     pub address: Option<Ipv4Addr>,
     pub architecture: Option<String>,
@@ -126,6 +128,13 @@ pub enum Phase {
     Stopped,
     ShuttingDown,
     Terminated,
+}
+
+/// EC2's own words, such as `Client.VolumeLimitExceeded`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateReason {
+    pub code: String,
+    pub message: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

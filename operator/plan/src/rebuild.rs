@@ -35,6 +35,7 @@ pub fn ending(view: &View<'_>) -> SlotRecord {
         },
         catch_up: None,
         retired: true,
+        early_ends: None,
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{
     launches,
     observed::{Catalog, CatalogSubnet, FailureKind, Machine, Phase, Seen, VolumePhase},
     pending::{self, Next},
+    pace::{self, Changed},
     placement::{self, Place},
     rebuild,
     spec::spec_hash,
@@ -50,7 +51,8 @@ pub fn fill(view: &View<'_>, set: &ResolvedSet, slot: Slot, out: &mut Out) {
         Some(id) => match view.machine(id) {
             Standing::Listed(machine) => keep(view, set, slot, record, machine, out),
             Standing::Gone => {
-                let cleared = SlotRecord { instance: None, launch: None, ..record.clone() };
+                let early_ends = pace::after(view, record);
+                let cleared = SlotRecord { instance: None, launch: None, early_ends, ..record.clone() };
                 put(view, slot, cleared, Some(record), format!("{id} is gone"), out);
             }
             Standing::AskById => {
@@ -72,7 +74,7 @@ pub fn end(view: &View<'_>, slot: Slot, out: &mut Out) {
         return put(view, slot, record, None, "the slot's record was lost; what carries its tags is to be ended", out);
     };
     if !record.retired {
-        let retired = SlotRecord { retired: true, ..record.clone() };
+        let retired = SlotRecord { retired: true, early_ends: None, ..record.clone() };
         return put(view, slot, retired, Some(record), "the slot is not wanted any more", out);
     }
     retire_strays(view, slot, record, out);
@@ -152,6 +154,10 @@ fn begin(view: &View<'_>, set: &ResolvedSet, slot: Slot, out: &mut Out) {
 }
 
 fn launch_anew(view: &View<'_>, set: &ResolvedSet, slot: Slot, record: &SlotRecord, out: &mut Out) {
+    let changed = if differs(&record.spec, &spec_hash(set)) { Changed::Yes } else { Changed::No };
+    if pace::holds_back(view, slot, record, changed, out) {
+        return;
+    }
     let catalog: &Catalog = match view.observed.catalogs.get(view.key) {
         Some(Seen::Known(catalog)) => catalog,
         Some(Seen::Unknown { why }) => return out.wait(slot, "CatalogUnknown", why.clone()),
@@ -231,8 +237,12 @@ fn await_launch(view: &View<'_>, set: &ResolvedSet, slot: Slot, record: &SlotRec
         Next::Refused { kind: FailureKind::Invalid, message } if wanted => {
             out.stall(slot, "LaunchRefused", format!("change spec.machine: EC2 refuses the launch: {message}"));
         }
-        Next::Refused { message, .. } => {
-            let cleared = SlotRecord { launch: None, ..record.clone() };
+        Next::Refused { kind, message } => {
+            let early_ends = match kind {
+                FailureKind::TokenSpent => pace::after_unseen(view, record, &message),
+                _ => record.early_ends.clone(),
+            };
+            let cleared = SlotRecord { launch: None, early_ends, ..record.clone() };
             put(view, slot, cleared, Some(record), format!("attempt {} was refused: {message}", record.attempt), out);
         }
     }

@@ -140,7 +140,7 @@ pub fn stall_failed(view: &View<'_>, slot: Slot, record: &SlotRecord, volume: &V
         )
     } else {
         format!(
-            "delete {id} when nothing on it is needed: EC2 says that it has failed (state error); {slot} is then seeded anew"
+            "terminate the machine of {slot}, then delete {id} when nothing on it is needed: EC2 says that it has failed (state error); {slot} is then seeded anew"
         )
     };
     out.stall(slot, "VolumeFailed", message);

@@ -251,7 +251,7 @@ fn phase(world: &mut World, slot: Slot, phase: VolumePhase) {
 #[test]
 fn a_volume_in_error_stalls_with_what_to_do_and_no_machine_is_launched_for_it() {
     for (slot, what_to_do) in
-        [(M0, "ask AWS to recover vol-"), (M2, "delete vol-"), (R0, "terminate the machine of r0")]
+        [(M0, "ask AWS to recover vol-"), (M2, "terminate the machine of m2, then delete vol-"), (R0, "terminate the machine of r0")]
     {
         let mut world = ready(3, 1);
         phase(&mut world, slot, VolumePhase::Error);
@@ -269,9 +269,10 @@ fn a_volume_in_error_stalls_with_what_to_do_and_no_machine_is_launched_for_it() 
             assert_eq!(stalled(&world).reason, "VolumeFailed");
         }
     }
-    // A person deleted it: the slot is seeded anew.
+    // A person did it: the slot is seeded anew.
     let mut world = ready(3, 0);
     let failed = volume_of(&mut world, M2);
+    world.terminate(M2);
     phase(&mut world, M2, VolumePhase::Error);
     world.converge();
     phase(&mut world, M2, VolumePhase::Deleted);

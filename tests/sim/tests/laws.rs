@@ -165,3 +165,31 @@ fn a_set_of_one_opens_again_on_its_own_volume_in_a_later_epoch() {
     assert!(register.epoch.0 == 2 && register.state == RegisterState::Active && register.opened, "{register:?}");
     assert!(told > 0 && sim.lock().acknowledged[&till.key()].len() > told, "it is written to again");
 }
+
+#[test]
+fn launches_that_ec2_gives_up_at_once_are_paced_whoever_operates_and_go_on_when_they_succeed() {
+    let shop = Declared::new("shop", 3, 0);
+    let sim = Sim::new(8);
+    let mut operator = Process::start(&sim, 'a');
+    operator.operator.declare(shop.intents(), vec![]);
+    let until = sim.lock().now().plus(Duration::from_secs(10 * 60));
+    let mut passes = 0;
+    while sim.lock().now() < until {
+        operator.pass();
+        sim.lock().give_up_pending("Client.VolumeLimitExceeded");
+        sim.advance(BUSY);
+        passes += 1;
+        if passes % 50 == 0 {
+            // Another operator begins with an empty memory, and finds the pause in the records.
+            drop(operator);
+            operator = Process::start(&sim, 'a');
+            operator.operator.declare(shop.intents(), vec![]);
+        }
+    }
+    let launches = sim.lock().fake.look(|world| world.ec2.instances().count());
+    assert!((3 * 3..=3 * 7).contains(&launches), "{launches} launches for three slots in ten minutes");
+    let snapshot = operator.operator.snapshots().borrow().clone();
+    let stalled = snapshot.sets[0].condition(ConditionType::Stalled).expect("it says so");
+    assert!(stalled.message.contains("Client.VolumeLimitExceeded"), "{stalled:?}");
+    converge(&sim, &mut operator, &[(shop.key(), slots(3, 0))], LIMIT);
+}

@@ -168,6 +168,7 @@ mod tests {
         Machine {
             id: id(n),
             state,
+            state_reason: None,
             zone: Zone::new("a").expect("zone"),
             subnet: None,
             private_ip: None,

@@ -283,6 +283,7 @@ impl World {
             attempt,
             token: Some(request.token.clone()),
             phase: Phase::Running,
+            state_reason: None,
             zone: request.zone.clone(),
             address: Some(Ipv4Addr::new(10, 0, 0, u8::try_from(serial % 250).expect("small"))),
             architecture: Some("arm64".into()),
