@@ -147,7 +147,8 @@ fn attachment(attachment: &ec2::VolumeAttachment) -> Result<Option<Attachment>> 
         other => return Err(unknown("attachment status", other.as_str())),
     };
     let instance = InstanceId::new(need("attachment instanceId", attachment.instance_id())?)?;
-    Ok(Some(Attachment { instance, state }))
+    let device = attachment.device().unwrap_or_default().to_owned();
+    Ok(Some(Attachment { instance, state, device, delete_on_termination: attachment.delete_on_termination() }))
 }
 
 fn tag_map(tags: &[ec2::Tag]) -> BTreeMap<String, String> {

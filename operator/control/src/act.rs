@@ -77,6 +77,7 @@ pub enum Learned {
     Ended(InstanceId),
     Tagged(InstanceId, Tags),
     Attached(VolumeId, InstanceId),
+    Kept(VolumeId),
     VolumeDeleted(VolumeId),
 }
 
@@ -136,6 +137,12 @@ impl<C: Machines + Volumes + Objects, A: Agents> Hands<'_, C, A> {
                 self.permit()?;
                 self.cloud.attach(volume, instance, DATA_DEVICE).await?;
                 progress.learned.push(Learned::Attached(volume.clone(), instance.clone()));
+                Ok(())
+            }
+            Action::KeepVolume { volume, instance, device } => {
+                self.permit()?;
+                self.cloud.keep_on_termination(instance, device).await?;
+                progress.learned.push(Learned::Kept(volume.clone()));
                 Ok(())
             }
             Action::Unprotect { instance } => {

@@ -128,6 +128,7 @@ pub fn read_volumes(realm: &Realm, shown: &BTreeMap<VolumeId, volumes::Volume>) 
                     zone: volume.zone.clone(),
                     phase: volume_phase(volume),
                     attached_to: volume.attachment.as_ref().map(|attachment| attachment.instance.clone()),
+                    deleted_with: volume.attachment.as_ref().and_then(deleted_with),
                 };
                 read.ours.insert(id.clone(), ours);
             }
@@ -168,6 +169,10 @@ fn phase(state: MachineState) -> Phase {
 
 fn state_reason(reason: &machines::StateReason) -> StateReason {
     StateReason { code: reason.code.clone(), message: reason.message.clone() }
+}
+
+fn deleted_with(attachment: &volumes::Attachment) -> Option<String> {
+    (attachment.delete_on_termination == Some(true)).then(|| attachment.device.clone())
 }
 
 fn volume_phase(volume: &volumes::Volume) -> VolumePhase {

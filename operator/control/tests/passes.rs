@@ -6,7 +6,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use common::{World, declare, key};
 use drover_api::{ResourceKey, bucket::RealmKeys};
-use drover_cloud::flaky::{Counted, Crash, Flaky, Odds, Plan as Faults, When};
+use drover_cloud::{
+    ec2::{Caller, InstanceChange, Mode, ModifyInstanceAttribute},
+    flaky::{Counted, Crash, Flaky, Odds, Plan as Faults, When},
+};
 use drover_control::{
     forecast::forecast,
     operator::DeleteRefused,
@@ -208,4 +211,31 @@ fn a_record_changed_by_another_hand_is_read_again_and_not_written_over() {
     let (_, body) = records.iter().find(|(key, _)| key.ends_with("slots/m0.json")).expect("a slot record");
     let record: serde_json::Value = serde_json::from_slice(body).expect("JSON");
     assert_eq!(record, changed);
+}
+
+#[test]
+fn a_volume_that_somebody_lets_go_with_its_machine_is_kept_by_one_call() {
+    let world = World::new();
+    let (mut operator, _) = world.start();
+    operator.declare(declare("orders", 3, 0), vec![]);
+    world.settle(&mut operator);
+    let attachment = |world: &World| {
+        world.fake.look(|world| {
+            let mut data = world.ec2.volumes().filter(|volume| volume.tags.contains_key("drover:volume"));
+            data.find_map(|volume| volume.attachment.clone()).expect("a data volume is attached")
+        })
+    };
+    let at = attachment(&world);
+    let changes = vec![InstanceChange::DeleteOnTermination(vec![(at.device, true)])];
+    world.fake.look(|world| {
+        let now = world.now();
+        let person = Caller::Operator("person".into());
+        let change = ModifyInstanceAttribute { instance_id: at.instance_id, changes };
+        world.ec2.call(now, &person, Mode::Run, &change).expect("a person may")
+    });
+    assert!(attachment(&world).delete_on_termination);
+    let position = world.position();
+    world.passes(&mut operator, 60);
+    assert!(!attachment(&world).delete_on_termination);
+    assert_eq!(world.changes_since(position), ["ModifyInstanceAttribute"]);
 }

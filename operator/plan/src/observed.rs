@@ -147,6 +147,8 @@ pub struct Volume {
     pub zone: Zone,
     pub phase: VolumePhase,
     pub attached_to: Option<InstanceId>,
+    /// The device name under which EC2 would delete it together with its instance; `None` while it stays.
+    pub deleted_with: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -62,7 +62,8 @@ pub fn holds_back(view: &View<'_>, slot: Slot, record: &SlotRecord, changed: Cha
     );
     let asked_for = ASKED_FOR.iter().any(|code| ends.reason.starts_with(code));
     if ends.count >= STALLS_AT && !asked_for {
-        let message = format!("{}, or change spec.machine: {told}, or at once when spec.machine changes", advice(&ends.reason));
+        let message =
+            format!("{}, or change spec.machine: {told}, or at once when spec.machine changes", advice(&ends.reason));
         out.stall(slot, "LaunchesFail", message);
     } else {
         out.wait(slot, "LaunchPaused", told);

@@ -98,6 +98,7 @@ fn hold_volume(view: &View<'_>, slot: Slot, record: &SlotRecord, machine: &Machi
             out.act(slot, action, format!("{} runs without its data volume", machine.id));
         }
         (VolumePhase::Attached | VolumePhase::Attaching, Some(holder)) if *holder == machine.id => {
+            keep_on_termination(slot, machine, volume, out);
             note_formatted(view, slot, record, out);
         }
         (VolumePhase::Attached | VolumePhase::Attaching | VolumePhase::Detaching, Some(holder)) => {
@@ -108,6 +109,16 @@ fn hold_volume(view: &View<'_>, slot: Slot, record: &SlotRecord, machine: &Machi
             "VolumeNotReady",
             format!("{} is {phase:?}, {} is {:?}", volume.id, machine.id, machine.phase),
         ),
+    }
+}
+
+/// What EC2 sets at AttachVolume is not relied on (AWS.md, EBS: documents disagree), and anybody may change it: a member's data
+/// outlives its machine, and a read replica's is deleted by us alone. Asked for only where EC2 says otherwise.
+fn keep_on_termination(slot: Slot, machine: &Machine, volume: &Volume, out: &mut Out) {
+    if let Some(device) = volume.deleted_with.clone().filter(|_| volume.phase == VolumePhase::Attached && !machine.held)
+    {
+        let action = Action::KeepVolume { volume: volume.id.clone(), instance: machine.id.clone(), device };
+        out.act(slot, action, format!("EC2 would delete {} together with its machine", volume.id));
     }
 }
 

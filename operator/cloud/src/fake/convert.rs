@@ -82,6 +82,8 @@ pub(super) fn volume(it: &ec2::Volume) -> Volume {
                 ec2::AttachmentState::Attached => AttachmentState::Attached,
                 ec2::AttachmentState::Detaching => AttachmentState::Detaching,
             },
+            device: at.device.clone(),
+            delete_on_termination: Some(at.delete_on_termination),
         }),
     }
 }

@@ -140,6 +140,19 @@ impl World {
         panic!("no quiet plan after 200 passes; the last: {:#?}", self.plan().actions);
     }
 
+    /// Does what plans ask for, but what `held` keeps back, for so many passes.
+    pub fn passes(&mut self, passes: usize, mut held: impl FnMut(&mut World, &Action) -> bool) {
+        for _ in 0..passes {
+            self.live();
+            for planned in self.plan().actions.values().flatten().cloned().collect::<Vec<_>>() {
+                if !held(self, &planned.action) {
+                    self.apply(planned.action);
+                }
+            }
+            self.observed.now = self.observed.now.plus(Duration::from_secs(1));
+        }
+    }
+
     pub fn set(&mut self, change: impl FnOnce(&mut ResolvedSet)) {
         let intent = self.observed.intents.get_mut(&key()).expect("there is an intent");
         change(intent.set.as_mut().expect("resolved"));
@@ -244,6 +257,9 @@ impl World {
                 volume.phase = VolumePhase::Attached;
                 volume.attached_to = Some(instance);
             }
+            Action::KeepVolume { volume, .. } => {
+                self.observed.fleet.volumes.get_mut(&volume).expect("listed").deleted_with = None;
+            }
             Action::Unprotect { .. } => {}
             Action::Terminate { instance } => {
                 self.observed.fleet.machines.get_mut(&instance).expect("listed").phase = Phase::Terminated;
@@ -330,6 +346,7 @@ impl World {
             zone: request.zone.clone(),
             phase: VolumePhase::Available,
             attached_to: None,
+            deleted_with: None,
         };
         self.observed.fleet.volumes.insert(id, volume);
     }
