@@ -133,6 +133,7 @@ async fn begin<O: Objects + 'static>(
             .map_err(AgentError::Home)?
             .trim()
             .to_owned(),
+        sent_back: update::sent_back(&config.paths.bin),
         installed: mysqld::installed_version().await?,
     };
     let (sender, events) = mpsc::channel(EVENTS_MAX);

@@ -9,7 +9,9 @@ use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BuildId, Claim, Epoch, GtidSet, Incarnation, Millis, Slot, VolumeId, VoterId, set::Durability};
+use crate::{
+    BuildId, Claim, Epoch, GtidSet, Incarnation, Millis, Slot, VolumeId, VoterId, problems::Problem, set::Durability,
+};
 
 /// Where agents listen for the operator.
 pub const AGENT_PORT: u16 = 7070;
@@ -168,8 +170,11 @@ pub struct Report {
     pub promised: Option<Promise>,
     pub volume: VolumeReport,
     pub mysql: MysqlReport,
-    /// What is in the way, most important first; stable CamelCase reasons.
+    /// What is in the way, most important first.
     pub problems: Vec<Problem>,
+    /// The last build that was tried here and sent back.
+    #[serde(default)]
+    pub sent_back: Option<BuildId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -300,12 +305,6 @@ pub enum ThreadReport {
     Connecting { error: Option<String> },
     Running,
     Failed { error: String },
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Problem {
-    pub reason: String,
-    pub message: String,
 }
 
 // === impl Wanted, Orders ===

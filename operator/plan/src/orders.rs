@@ -14,19 +14,6 @@ use crate::{
     view::{Out, Standing, View, voter},
 };
 
-/// Problems of an agent that do not pass by themselves.
-const FOR_PEOPLE: [&str; 9] = [
-    "ForeignVolume",
-    "OrdersContradictVolume",
-    "NoMysqld",
-    "OtherMysqlVersion",
-    "NoData",
-    "DataVanished",
-    "FollowsAnother",
-    "LedBefore",
-    "ChannelVanished",
-];
-
 /// Sends orders to every wanted machine whose agent has not accepted exactly these.
 pub fn give(view: &View<'_>, out: &mut Out) {
     let Some(register) = view.register() else { return };
@@ -41,8 +28,8 @@ pub fn give(view: &View<'_>, out: &mut Out) {
             out.wait(slot, "AgentAwaited", format!("the agent of {}: {message}", machine.id));
             continue;
         };
-        if let Some(problem) = report.problems.iter().find(|problem| FOR_PEOPLE.contains(&problem.reason.as_str())) {
-            out.stall(slot, &problem.reason, format!("look at {}: {}", machine.id, problem.message));
+        if let Some(problem) = report.problems.iter().find(|problem| problem.reason.needs_a_person()) {
+            out.stall(slot, &problem.reason.to_string(), format!("look at {}: {}", machine.id, problem.message));
         }
         match wanted(view, register, slot) {
             Ok(wanted) => {

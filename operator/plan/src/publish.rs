@@ -73,12 +73,12 @@ pub fn upgrade(view: &View<'_>, out: &mut Out) {
         let Some(build) = build.filter(|build| **build != report.build) else {
             continue;
         };
-        if report.problems.iter().any(|problem| problem.reason == "BuildRejected") {
-            return out.stall(
-                slot,
-                "BuildRejected",
-                format!("look at the agent's journal: {slot} went back from build {build}"),
+        if report.sent_back.as_ref() == Some(build) {
+            let message = format!(
+                "look at the agent's journal on {}: {slot} tried build {build} and went back; no agent is ordered to become it",
+                machine.id
             );
+            return out.stall(slot, "BuildRejected", message);
         }
         if next.is_none() && !machine.held && !is_making(report) {
             next = Some((slot, machine, build));

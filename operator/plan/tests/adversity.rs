@@ -7,8 +7,9 @@ mod world;
 use drover_api::{
     Epoch, ImageId, InstanceId, Slot,
     conditions::ConditionType,
+    problems::{Problem, Reason},
     records::{IncarnationState, RegisterState},
-    wire::{DataReport, Problem, RoleOrder, RunningRole, ServerReport, ThreadReport, VolumeReport, Wanted},
+    wire::{DataReport, RoleOrder, RunningRole, ServerReport, ThreadReport, VolumeReport, Wanted},
 };
 use drover_plan::{
     Action,
@@ -343,10 +344,15 @@ fn an_agent_that_makes_data_is_not_told_to_become_another() {
 
 #[test]
 fn what_only_a_person_can_mend_on_a_machine_stalls_the_set() {
-    for reason in ["ForeignVolume", "NoMysqld", "OtherMysqlVersion"] {
+    for (reason, stalls) in [
+        (Reason::ForeignVolume, Some("ForeignVolume")),
+        (Reason::OtherMysqlVersion, Some("OtherMysqlVersion")),
+        (Reason::MysqldEnded, None),
+        (Reason::Other("FromTheFuture".into()), None),
+    ] {
         let mut world = ready(3, 0);
-        world.report(M2).problems = vec![Problem { reason: reason.into(), message: "why".into() }];
-        assert_eq!(stalled(&world).as_deref(), Some(reason));
+        world.report(M2).problems = vec![Problem { reason, message: "why".into() }];
+        assert_eq!(stalled(&world).as_deref(), stalls);
     }
 }
 

@@ -527,6 +527,29 @@ fn agents_are_upgraded_one_at_a_time_the_leader_last() {
 }
 
 #[test]
+fn a_build_that_was_sent_back_is_ordered_nowhere_and_stalls_and_another_build_is_ordered() {
+    let upgrades = |world: &World| -> Vec<Slot> {
+        let plan = world.plan();
+        let upgrade = |planned: &drover_plan::Planned| match planned.action {
+            Action::Upgrade { slot, .. } => Some(slot),
+            _ => None,
+        };
+        plan.actions.values().flatten().filter_map(upgrade).collect()
+    };
+    let build = |digit: &str| drover_api::BuildId::new(digit.repeat(64)).expect("valid");
+    let mut world = ready(3, 1);
+    world.observed.operator.builds.insert("arm64".into(), build("b"));
+    assert_eq!(upgrades(&world), [R0]);
+    world.report(R0).sent_back = Some(build("b"));
+    assert_eq!(upgrades(&world), []);
+    let stalled = world.plan().reports[&key()].condition(ConditionType::Stalled).cloned().expect("stalled");
+    assert_eq!(stalled.reason, "BuildRejected");
+    world.observed.operator.builds.insert("arm64".into(), build("c"));
+    assert_eq!(upgrades(&world), [R0]);
+    assert!(world.plan().reports[&key()].condition(ConditionType::Stalled).is_none());
+}
+
+#[test]
 fn a_silent_agent_stops_an_upgrade_and_keeps_its_tag() {
     let mut world = ready(3, 0);
     let build = drover_api::BuildId::new("b".repeat(64)).expect("valid");

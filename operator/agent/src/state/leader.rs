@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use drover_api::{
     Epoch,
+    problems::Reason,
     records::{Register, RegisterState},
     wire::{LeaderOrder, LeaderPhase, Orders, RoleOrder, RunningRole},
 };
@@ -22,7 +23,7 @@ impl State {
         let died = self.durable.as_ref().and_then(|durable| durable.died.as_ref());
         if let Some(died) = died.filter(|died| epoch <= died.epoch) {
             let message = format!("its mysqld ended while it led epoch {}: {}", died.epoch, died.how);
-            return Err(Wait::For("LeaderDied", message));
+            return Err(Wait::For(Reason::LeaderDied, message));
         }
         if !self.data {
             return self.next_initialise(orders, leader);
@@ -39,7 +40,7 @@ impl State {
         };
         if seen.channel.is_some() {
             return Err(Wait::For(
-                "FollowsAnother",
+                Reason::FollowsAnother,
                 "it is to lead, but its data says that it follows a source".into(),
             ));
         }
@@ -54,7 +55,7 @@ impl State {
                     "semi-sync says k={}, {} is ordered; it is never touched while open",
                     seen.source_k, leader.k
                 );
-                Err(Wait::For("SemiSyncDiffers", message))
+                Err(Wait::For(Reason::SemiSyncDiffers, message))
             } else if dirty.is_some() {
                 // It was made writable and not closed since, whatever one reading says: proven closed first.
                 Ok(Task::Close)
@@ -75,10 +76,10 @@ impl State {
 
     fn next_initialise(&mut self, orders: &Orders, leader: &LeaderOrder) -> Next {
         if !leader.initialise {
-            return Err(Wait::For("NoData", "there is no data here, and none may be made".into()));
+            return Err(Wait::For(Reason::NoData, "there is no data here, and none may be made".into()));
         }
         if matches!(self.server, Server::Up { .. }) {
-            return Err(Wait::For("DataVanished", "mysqld runs, but its data directory is gone".into()));
+            return Err(Wait::For(Reason::DataVanished, "mysqld runs, but its data directory is gone".into()));
         }
         self.may_run(&orders.wanted.mysql)?;
         let Some(durable) = &mut self.durable else { return Err(Wait::Quiet) };
@@ -104,7 +105,7 @@ impl State {
         }
         if seen.offline {
             if self.acknowledged_marker(epoch).is_none() {
-                return Err(Wait::For("MarkerWaits", "the marker waits for its acknowledgements".into()));
+                return Err(Wait::For(Reason::MarkerWaits, "the marker waits for its acknowledgements".into()));
             }
             self.use_register(orders)?;
             return Ok(Task::Admit);
@@ -123,7 +124,7 @@ impl State {
         };
         match self.register_objection(&register, orders) {
             None => Ok(()),
-            Some(message) => Err(Wait::Again("RegisterObjects", message, REGISTER_AGAIN)),
+            Some(message) => Err(Wait::Again(Reason::RegisterObjects, message, REGISTER_AGAIN)),
         }
     }
 

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use drover_api::{
     BuildId, Epoch, Millis, VolumeId,
+    problems::{Problem, Reason},
     records::Register,
-    wire::{Orders, OrdersReply, Problem, Report, RoleOrder},
+    wire::{Orders, OrdersReply, Report, RoleOrder},
 };
 
 use crate::durable::{Durable, Origin};
@@ -120,9 +121,9 @@ type Next = Result<Task, Wait>;
 enum Wait {
     Quiet,
     /// For something outside; shown.
-    For(&'static str, String),
+    For(Reason, String),
     /// The same, and worth asking again after a while.
-    Again(&'static str, String, Duration),
+    Again(Reason, String, Duration),
     /// For a reading of the register.
     Register,
     /// Write a marker beside the lane of tasks.
@@ -257,7 +258,7 @@ impl State {
             }
             Event::MarkerFailed { start, message } if self.runs(&start) => {
                 self.marker = Marker::Idle;
-                self.pause_after(now, Failure { reason: "MarkerFailed", message });
+                self.pause_after(now, Failure { reason: Reason::MarkerFailed, message });
             }
             Event::HeartbeatAcknowledged { start, at } if self.runs(&start) => self.heartbeat = Some(at),
             Event::MarkerAcknowledged { .. } | Event::MarkerFailed { .. } | Event::HeartbeatAcknowledged { .. } => {}
@@ -305,7 +306,7 @@ impl State {
                 if register.is_none() {
                     self.pause_after(
                         now,
-                        Failure { reason: "RegisterMissing", message: "the register is not there".into() },
+                        Failure { reason: Reason::RegisterMissing, message: "the register is not there".into() },
                     );
                 }
                 self.register = register.map(|register| (register, now));
@@ -345,7 +346,7 @@ impl State {
     fn pause_after(&mut self, now: Millis, failure: Failure) {
         let pause = PAUSE_FIRST.saturating_mul(1 << self.pause.failures.min(5)).min(PAUSE_MAX);
         self.pause = Pause { until: Some(now.plus(pause)), failures: self.pause.failures.saturating_add(1) };
-        self.failed = Some(Problem { reason: failure.reason.into(), message: failure.message });
+        self.failed = Some(Problem { reason: failure.reason, message: failure.message });
     }
 
     fn advance(&mut self, now: Millis, effects: &mut Vec<Effect>) {
@@ -361,10 +362,10 @@ impl State {
                     effects.push(Effect::Do(task));
                 }
                 Err(Wait::Quiet | Wait::Register) => {}
-                Err(Wait::For(reason, message)) => waits = Some(Problem { reason: reason.into(), message }),
+                Err(Wait::For(reason, message)) => waits = Some(Problem { reason, message }),
                 Err(Wait::Again(reason, message, pause)) => {
                     self.pause.until = Some(now.plus(pause));
-                    waits = Some(Problem { reason: reason.into(), message });
+                    waits = Some(Problem { reason, message });
                 }
                 Err(Wait::Marker(epoch, n)) => {
                     self.marker = Marker::Waiting(epoch, n);
@@ -387,10 +388,10 @@ impl State {
         match &self.volume {
             Volume::Mounted(_) => self.next_mysql(),
             Volume::Refused { mounted: true, .. } | Volume::Unclear => Ok(Task::Unmount),
-            Volume::Refused { found, .. } => Err(Wait::For("ForeignVolume", found.clone())),
+            Volume::Refused { found, .. } => Err(Wait::For(Reason::ForeignVolume, found.clone())),
             Volume::Unknown => match self.wanted_volume() {
                 Some(id) => Ok(Task::LookAtVolume(id)),
-                None => Err(Wait::For("NoOrders", "no order has come yet".into())),
+                None => Err(Wait::For(Reason::NoOrders, "no order has come yet".into())),
             },
             Volume::Seen(id, _) if self.wanted_volume().is_some_and(|wanted| wanted != *id) => {
                 self.volume = Volume::Unknown;
@@ -402,7 +403,7 @@ impl State {
 
     fn next_mysql(&mut self) -> Next {
         let Some(orders) = self.durable.as_ref().and_then(|durable| durable.orders.clone()) else {
-            return Err(Wait::For("NoOrders", "no order has come yet".into()));
+            return Err(Wait::For(Reason::NoOrders, "no order has come yet".into()));
         };
         match &orders.wanted.role {
             RoleOrder::Closed => self.next_closed(),

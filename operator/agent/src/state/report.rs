@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use drover_api::{
     Millis,
+    problems::{Problem, Reason},
     wire::{
-        Accepted, DataReport, LeaderPhase, MysqlReport, Problem, Report, RoleOrder, Running, RunningRole, ServerReport,
+        Accepted, DataReport, LeaderPhase, MysqlReport, Report, RoleOrder, Running, RunningRole, ServerReport,
         ThreadReport,
     },
 };
@@ -129,6 +130,7 @@ impl State {
                 installed: self.me.installed.clone(),
             },
             problems: self.problems(),
+            sent_back: self.me.sent_back.clone(),
         }
     }
 
@@ -180,13 +182,13 @@ impl State {
     }
 
     fn problems(&self) -> Vec<Problem> {
-        let problem = |reason: &str, message: &str| Problem { reason: reason.into(), message: message.into() };
+        let problem = |reason, message: &str| Problem { reason, message: message.into() };
         let mut problems = Vec::new();
-        problems.extend(self.storage.as_ref().map(|message| problem("StorageFailed", message)));
+        problems.extend(self.storage.as_ref().map(|message| problem(Reason::StorageFailed, message)));
         if let Server::Up { silent: Some(message), at, .. } = &self.server
             && self.now.since(*at) >= SILENT_FOR
         {
-            problems.push(problem("MysqldSilent", message));
+            problems.push(problem(Reason::MysqldSilent, message));
         }
         problems.extend(self.failed.clone());
         if let Some(waits) = &self.waits
@@ -195,7 +197,9 @@ impl State {
             problems.push(waits.clone());
         }
         if let Some(channel) = self.seen().and_then(|seen| seen.channel.as_ref()) {
-            for (reason, thread) in [("ReceiverFailing", &channel.receiving), ("ApplierFailed", &channel.applying)] {
+            for (reason, thread) in
+                [(Reason::ReceiverFailing, &channel.receiving), (Reason::ApplierFailed, &channel.applying)]
+            {
                 match thread {
                     ThreadReport::Connecting { error: Some(error) } | ThreadReport::Failed { error } => {
                         problems.push(problem(reason, error));

@@ -20,6 +20,7 @@ pub(crate) fn me() -> Me {
         build: BuildId::new("a".repeat(64)).expect("valid"),
         started: Millis(1),
         boot_id: "boot-1".into(),
+        sent_back: None,
         installed: Some("9.7.4".into()),
     }
 }
@@ -315,8 +316,8 @@ impl World {
         }
     }
 
-    fn problems(&self) -> Vec<&str> {
-        self.report().problems.iter().map(|problem| problem.reason.as_str()).collect()
+    fn problems(&self) -> Vec<Reason> {
+        self.report().problems.iter().map(|problem| problem.reason.clone()).collect()
     }
 }
 
@@ -367,7 +368,7 @@ fn nobody_is_let_in_before_the_marker_is_acknowledged() {
     world.order(orders(1, 1, RoleOrder::Leader(leader(1, true)))).wait(30);
     assert_eq!(world.phase(), Some(LeaderPhase::Marking));
     assert!(world.seen.offline);
-    assert!(world.problems().contains(&"MarkerWaits"));
+    assert!(world.problems().contains(&Reason::MarkerWaits));
     assert_eq!(world.done.iter().filter(|done| *done == "Marker 1").count(), 1);
     let start = world.up.clone().expect("runs").start;
     world.tell(Event::MarkerAcknowledged { start, epoch: Epoch(1), n: 1 });
@@ -392,14 +393,14 @@ fn a_register_that_does_not_name_this_very_data_keeps_it_closed() {
         change(world.register.as_mut().expect("there is one"));
         world.order(orders(1, 1, RoleOrder::Leader(leader(1, true)))).wait(10);
         assert_eq!(world.phase(), Some(LeaderPhase::Closed), "{case}");
-        assert!(world.problems().contains(&"RegisterObjects"), "{case}: {:?}", world.problems());
+        assert!(world.problems().contains(&Reason::RegisterObjects), "{case}: {:?}", world.problems());
         assert!(!world.done.contains(&"Unseal".to_owned()), "{case}");
         assert_eq!(world.persisted.as_ref().and_then(|record| record.dirty), None, "{case}");
     }
     let mut world = World::new();
     world.register = None;
     world.order(orders(1, 1, RoleOrder::Leader(leader(1, true)))).wait(10);
-    assert!(world.problems().contains(&"RegisterMissing"));
+    assert!(world.problems().contains(&Reason::RegisterMissing));
     assert_eq!(world.phase(), Some(LeaderPhase::Closed));
 }
 
@@ -418,7 +419,7 @@ fn a_new_replica_copies_then_forgets_then_follows_and_only_then_serves() {
 fn a_replica_without_data_waits_for_a_donor() {
     let mut world = World::new();
     world.order(orders(1, 1, RoleOrder::Replica(ReplicaOrder { donor: None, ..replica() }))).wait(5);
-    assert!(world.problems().contains(&"NoDonor"));
+    assert!(world.problems().contains(&Reason::NoDonor));
     assert_eq!(world.report().mysql.data, DataReport::Absent);
 }
 
@@ -522,7 +523,7 @@ fn before_it_has_looked_around_it_tells_nothing_and_takes_no_order() {
         "{answered:?}"
     );
     // A look that fails says so.
-    let failed = Failure { reason: "LookAroundFailed", message: "systemd does not answer".into() };
+    let failed = Failure { reason: Reason::LookAroundFailed, message: "systemd does not answer".into() };
     world.state.step(world.now, Event::Failed(failed));
     let told = world.state.report().expect_err("it has not looked yet");
     assert!(told.contains("systemd does not answer"), "{told}");
@@ -742,9 +743,11 @@ fn the_life_is_raised_by_an_unclean_boot_and_by_nothing_else() {
 
 #[test]
 fn only_the_ordered_mysqld_is_started() {
-    for (installed, reason) in
-        [(None, "NoMysqld"), (Some("9.6.0"), "OtherMysqlVersion"), (Some("9.70.1"), "OtherMysqlVersion")]
-    {
+    for (installed, reason) in [
+        (None, Reason::NoMysqld),
+        (Some("9.6.0"), Reason::OtherMysqlVersion),
+        (Some("9.70.1"), Reason::OtherMysqlVersion),
+    ] {
         let mut world = World::new();
         world.state = State::new(Me { installed: installed.map(Into::into), ..me() });
         world.order(orders(1, 1, RoleOrder::Leader(leader(1, true)))).wait(5);
@@ -755,12 +758,21 @@ fn only_the_ordered_mysqld_is_started() {
 }
 
 #[test]
+fn a_build_that_was_sent_back_is_told() {
+    let build = BuildId::new("b".repeat(64)).expect("valid");
+    let mut world = World::new();
+    world.state = State::new(Me { sent_back: Some(build.clone()), ..me() });
+    world.wait(1);
+    assert_eq!(world.report().sent_back, Some(build));
+}
+
+#[test]
 fn a_device_that_comes_late_is_waited_for() {
     let mut world = World::new();
     world.content = VolumeContent::NoDevice;
     world.order(orders(1, 1, RoleOrder::Closed)).wait(5);
     assert_eq!(world.report().volume, VolumeReport::Waiting);
-    assert!(world.problems().contains(&"WaitingForDevice"));
+    assert!(world.problems().contains(&Reason::WaitingForDevice));
     world.content = VolumeContent::Blank;
     world.wait(3);
     assert!(matches!(world.report().volume, VolumeReport::Mounted(_)));

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use drover_api::{
     BuildId, Epoch, GtidSet, Incarnation, Millis, Slot, VolumeId, VoterId,
+    problems::Reason,
     records::Register,
     wire::{Account, Credential, MysqlOrder, Orders, OrdersReply, Source, ThreadReport},
 };
@@ -18,6 +19,8 @@ pub struct Me {
     pub build: BuildId,
     pub started: Millis,
     pub boot_id: String,
+    /// The last build that was tried here and sent back, if one was.
+    pub sent_back: Option<BuildId>,
     /// What `mysqld --version` says; `None` where there is no mysqld.
     pub installed: Option<String>,
 }
@@ -176,8 +179,7 @@ pub enum Outcome {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// Stable, CamelCase.
-    pub reason: &'static str,
+    pub reason: Reason,
     pub message: String,
 }
 

@@ -153,6 +153,7 @@ fn report(endpoint: &Endpoint, played: &Played) -> Report {
             installed: Some("9.7.4".into()),
         },
         problems: vec![],
+        sent_back: None,
     }
 }
 

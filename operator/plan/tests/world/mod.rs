@@ -7,13 +7,14 @@ use drover_api::{
     BuildId, Epoch, GtidSet, Incarnation, InstanceId, Millis, Namespace, Realm, ResourceKey, ResourceName, Slot,
     VolumeId, VoterId, WriteId, Zone,
     defaults::{ResolvedSet, ResolvedVolume},
+    problems::{Problem, Reason},
     records::IncarnationState,
     secrets::SetSecret,
     set::{DeletionPolicy, Durability, ImageSelector, NetworkSelector, VolumeType, ZoneSpread},
     tags,
     wire::{
-        Accepted, DataReport, LeaderPhase, MysqlReport, Problem, Promise, Report, RoleOrder, Running, RunningRole,
-        ServerReport, ThreadReport, VolumeReport, Voting, Wanted,
+        Accepted, DataReport, LeaderPhase, MysqlReport, Promise, Report, RoleOrder, Running, RunningRole, ServerReport,
+        ThreadReport, VolumeReport, Voting, Wanted,
     },
 };
 use drover_plan::{
@@ -326,6 +327,7 @@ impl World {
                 installed: Some("9.7.4".into()),
             },
             problems: Vec::new(),
+            sent_back: None,
         };
         let agent = Agent { report: Some(report), heard: Some(self.observed.now), unreachable: None };
         self.observed.agents.insert(id, agent);
@@ -362,7 +364,7 @@ impl World {
             let found = "another voter than is expected".to_owned();
             let report = self.report(slot);
             report.accepted = Some(Accepted { fence: 1, epoch: wanted.epoch, seq: 1, digest: wanted.digest() });
-            report.problems = vec![Problem { reason: "ForeignVolume".into(), message: found.clone() }];
+            report.problems = vec![Problem { reason: Reason::ForeignVolume, message: found.clone() }];
             report.volume = VolumeReport::Foreign { found };
             return;
         }
