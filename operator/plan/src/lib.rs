@@ -80,7 +80,7 @@ fn keys(observed: &Observed) -> BTreeSet<&ResourceKey> {
 fn wish<'a>(observed: &'a Observed, key: &ResourceKey) -> Wish<'a> {
     match observed.intents.get(key) {
         Some(Intent { set: Ok(set), generation }) => Wish::Keep { set, generation: *generation },
-        Some(Intent { set: Err(missing), generation }) => Wish::Broken { missing, generation: *generation },
+        Some(Intent { set: Err(why), generation }) => Wish::Broken { why, generation: *generation },
         None if observed.deletions.contains(key) => Wish::Delete,
         None => Wish::Unclaimed,
     }

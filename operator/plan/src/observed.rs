@@ -9,7 +9,7 @@ use std::{
 use drover_api::{
     BuildId, ClientToken, Epoch, ImageId, Incarnation, InstanceId, Millis, Realm, ResourceKey, SecurityGroupId, Slot,
     SubnetId, VolumeId, Zone,
-    defaults::{Missing, ResolvedSet},
+    defaults::{ResolvedSet, Unresolved},
     records::{IncarnationRecord, Register, SlotRecord},
     secrets::SetSecret,
     tags::{Role, SpecHash},
@@ -62,7 +62,7 @@ pub enum Seen<T> {
 /// What is wanted of one set.
 #[derive(Clone, Debug)]
 pub struct Intent {
-    pub set: Result<ResolvedSet, Missing>,
+    pub set: Result<ResolvedSet, Unresolved>,
     /// Counts changes of the manifest.
     pub generation: i64,
 }

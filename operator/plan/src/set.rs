@@ -2,7 +2,7 @@
 
 use drover_api::{
     Incarnation, ResourceKey,
-    defaults::{Missing, ResolvedSet},
+    defaults::{ResolvedSet, Unresolved},
     records::{IncarnationRecord, IncarnationState},
 };
 
@@ -25,7 +25,7 @@ pub enum Wish<'a> {
     },
     /// The manifest is there and cannot be used.
     Broken {
-        missing: &'a Missing,
+        why: &'a Unresolved,
         generation: i64,
     },
     Delete,
@@ -53,8 +53,8 @@ fn decide(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &mut Out)
         let why = observed.fleet.failing.clone().unwrap_or_else(|| "EC2 has not been asked yet".into());
         return out.wait(None, "FleetUnknown", why);
     }
-    if let Wish::Broken { missing, .. } = wish {
-        out.stall(None, "InvalidSpec", missing.to_string());
+    if let Wish::Broken { why, .. } = wish {
+        out.stall(None, "InvalidSpec", why.to_string());
     }
     let Some(life) = &records.incarnation else {
         return begin(observed, key, wish, out);
