@@ -338,8 +338,8 @@ impl<C: Machines + Volumes + Objects, A: Agents> Hands<'_, C, A> {
         match self.agents.order(endpoint, &orders).await? {
             OrdersReply::Accepted => Ok(()),
             OrdersReply::Stale { fence, epoch, seq } => {
-                if fence > self.fence {
-                    self.lease.doubt();
+                if (fence, seq) > (self.fence, orders.seq) {
+                    self.lease.doubt(fence);
                 }
                 Err(ActError::Stale { slot, fence, epoch, seq })
             }
