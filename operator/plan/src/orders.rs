@@ -103,14 +103,13 @@ fn leader(view: &View<'_>, register: &Register, secret: &SetSecret) -> LeaderOrd
     }
 }
 
-/// The marker to ask for: the next one only when whom it has to prove is in place. Taking a joint register back needs one
-/// that is later than any that the lost joiner may have acknowledged.
+/// The marker to ask for: the next one only when whom it has to prove is in place.
 pub fn marker(view: &View<'_>, register: &Register) -> u64 {
     let Some(joining) = &register.joining else { return register.marker };
     match joint_state(view, register, joining) {
+        _ if register.withdrawing => register.marker + 1,
         Joint::Acknowledging => register.marker + 1,
-        Joint::LostAgain => register.marker + 2,
-        Joint::Awaited(_) => register.marker,
+        Joint::Lost(..) | Joint::Awaited(_) => register.marker,
     }
 }
 
@@ -129,7 +128,7 @@ fn replica(view: &View<'_>, register: &Register, secret: &SetSecret, slot: Slot)
     })
 }
 
-/// A member whose present life the register names, in the set that is or the set that will be. A member that is not heard
+/// A member whose present life the register names, in the set that is or the set that will be, and who is not being shut out. A member that is not heard
 /// is still who it was when it was last heard: its account harms nobody while it is away, and changing it for every silence
 /// would.
 pub fn may_vote(view: &View<'_>, register: &Register, slot: Slot) -> bool {
@@ -137,6 +136,9 @@ pub fn may_vote(view: &View<'_>, register: &Register, slot: Slot) -> bool {
     let Some(registered) = voters.iter().find(|voter| voter.slot == slot) else {
         return false;
     };
+    if register.withdrawing && !register.voters.contains(registered) {
+        return false;
+    }
     let returned = || view.record(slot)?.catch_up.as_ref().map(|catch_up| catch_up.voter.clone());
     let present = view.voting(slot).map(|voting| voter(slot, voting)).or_else(returned);
     present.is_none_or(|present| present == *registered)

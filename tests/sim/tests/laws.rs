@@ -193,3 +193,52 @@ fn launches_that_ec2_gives_up_at_once_are_paced_whoever_operates_and_go_on_when_
     assert!(stalled.message.contains("Client.VolumeLimitExceeded"), "{stalled:?}");
     converge(&sim, &mut operator, &[(shop.key(), slots(3, 0))], LIMIT);
 }
+
+#[test]
+fn a_joiner_that_goes_silent_holds_up_no_other_member_and_loses_nothing() {
+    for seed in 1..=6 {
+        let shop = Declared::new("shop", 5, 0);
+        let (sim, mut operator) = settled(20 + seed, &shop);
+        let lives = |sim: &Sim| -> Vec<u64> {
+            sim.lock().register(&shop.key()).expect("it lives").voters.iter().map(|voter| voter.life).collect()
+        };
+        let back = |sim: &Sim, operator: &mut Process, slot: Slot, until: &dyn Fn(&Sim) -> bool| {
+            let lost = machine(sim, &shop, slot);
+            sim.lock().reboot(&lost);
+            for _ in 0..600 {
+                operator.pass();
+                sim.lock().check();
+                if until(sim) {
+                    return lost;
+                }
+                sim.advance(Duration::from_millis(500));
+            }
+            panic!("{slot} does not come back");
+        };
+        let is_joint = |sim: &Sim| sim.lock().register(&shop.key()).expect("it lives").joining.is_some();
+        let silent = back(&sim, &mut operator, Slot::Member(2), &is_joint);
+        sim.lock().machine(&silent).cut = true;
+        back(&sim, &mut operator, Slot::Member(4), &|sim| lives(sim)[4] == 2 && !is_joint(sim));
+        assert_eq!(lives(&sim), [1, 1, 1, 1, 2]);
+        sim.lock().machine(&silent).cut = false;
+        converge(&sim, &mut operator, &[(shop.key(), slots(5, 0))], LIMIT);
+        assert_eq!(lives(&sim), [1, 1, 2, 1, 2]);
+    }
+}
+
+#[test]
+fn an_operator_whose_lock_was_removed_goes_on_above_what_agents_have_taken() {
+    let shop = Declared::new("shop", 3, 0);
+    let (sim, first) = settled(9, &shop);
+    // The lock has changed hands.
+    first.release().expect("the bucket is there");
+    let mut second = Process::start(&sim, 'a');
+    second.operator.declare(Declared { readers: 1, ..shop.clone() }.intents(), vec![]);
+    converge(&sim, &mut second, &[(shop.key(), slots(3, 1))], LIMIT);
+    drop(second);
+    sim.lock().fake.look(|world| world.bucket.set(keys().lock(), None));
+    let mut third = Process::start(&sim, 'a');
+    third.operator.declare(Declared { readers: 2, ..shop.clone() }.intents(), vec![]);
+    converge(&sim, &mut third, &[(shop.key(), slots(3, 2))], LIMIT);
+    assert!(third.operator.snapshots().borrow().lock.fence > 2);
+}

@@ -89,6 +89,8 @@ pub(super) fn register(epoch: u64, leader: Slot) -> Register {
         leader,
         voters: vec![me],
         joining: None,
+        joint_since: None,
+        withdrawing: false,
         k: 1,
         base: None,
         opened: false,

@@ -191,6 +191,12 @@ impl World {
         self.frozen.push(slot);
     }
 
+    pub fn wake(&mut self, slot: Slot) {
+        let id = self.machine(slot).id.clone();
+        self.observed.agents.get_mut(&id).expect("an agent").unreachable = None;
+        self.frozen.retain(|frozen| *frozen != slot);
+    }
+
     /// The machine ends, and that was seen. Its volume is free again.
     pub fn terminate(&mut self, slot: Slot) {
         let id = self.machine(slot).id.clone();
