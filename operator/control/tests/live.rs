@@ -67,6 +67,7 @@ fn report(seq: u64) -> Report {
         volume: VolumeReport::Waiting,
         mysql: MysqlReport { data: DataReport::Unknown, server: ServerReport::Stopped, installed: None },
         problems: vec![],
+        sent_back: None,
     }
 }
 
