@@ -71,7 +71,8 @@ impl Lease {
                 }
             }
         }
-        match self.state().waits(clock.monotonic()) {
+        let waits = self.state().waits(clock.monotonic());
+        match waits {
             Some(wait) => Err(LockError::Removed { key: self.key.clone(), seconds: wait.as_secs() }),
             None => Ok(self.holding()),
         }

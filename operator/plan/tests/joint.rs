@@ -141,7 +141,7 @@ fn a_joiner_that_comes_back_while_it_is_shut_out_is_needed_when_the_others_are_l
     let mut world = joint(3, M2);
     let mut told = Told::default();
     // The leader takes its orders, and its marker is never acknowledged.
-    let mut stuck = |world: &mut World, passes, told: &mut Told| {
+    let stuck = |world: &mut World, passes, told: &mut Told| {
         world.passes(passes, |_, action| {
             told.note(action);
             is_order(action, M0)
