@@ -337,7 +337,8 @@ impl<O: Objects + 'static> Agent<O> {
     fn publish(&self) {
         self.told.send_if_modified(|told| {
             let next = tell(&self.state);
-            let news = told.report.seq != next.report.seq;
+            let seq = |told: &Told| told.report.as_ref().map(|report| report.seq).map_err(Clone::clone);
+            let news = seq(told) != seq(&next);
             *told = Arc::new(next);
             news
         });
@@ -396,7 +397,7 @@ impl<O: Objects + 'static> Agent<O> {
 }
 
 fn tell(state: &State) -> Told {
-    Told { report: state.report().clone(), fence: state.fence(), health: state.health(edge::now()) }
+    Told { report: state.report().cloned(), fence: state.fence(), health: state.health(edge::now()) }
 }
 
 /// systemd says so while it shuts the host down (systemctl(1), "is-system-running"); a stop of the unit alone leaves mysqld.

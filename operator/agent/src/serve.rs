@@ -44,7 +44,8 @@ pub enum ServeError {
 /// What both sides are told.
 #[derive(Clone, Debug)]
 pub struct Told {
-    pub report: Report,
+    /// Or why there is none yet.
+    pub report: Result<Report, String>,
     /// What is heard with a lower one is refused.
     pub fence: u64,
     pub health: Health,
@@ -188,7 +189,7 @@ struct Poll {
     fence: Option<u64>,
 }
 
-async fn report(Shared(mut api): Shared<Api>, Query(Poll { after, fence }): Query<Poll>) -> Json<Report> {
+async fn report(Shared(mut api): Shared<Api>, Query(Poll { after, fence }): Query<Poll>) -> Response {
     let known = api.told.borrow().fence;
     if let Some(fence) = fence.filter(|fence| *fence > known)
         && let Err((_, message)) = ask(&api, StatusCode::INSUFFICIENT_STORAGE, |reply| Asked::Fence(fence, reply)).await
@@ -196,12 +197,19 @@ async fn report(Shared(mut api): Shared<Api>, Query(Poll { after, fence }): Quer
         // The report itself says what is wrong with the disk; the next poll tries again.
         tracing::warn!(fence, message, "a higher fence could not be kept");
     }
-    // A number that is not the present one is of an earlier report, or of an earlier agent.
-    let news = |told: &Arc<Told>| after.is_none_or(|after| told.report.seq != after);
+    // A number that is not the present one is of an earlier report, or of an earlier agent. That there is no report yet is
+    // said at once.
+    let news = |told: &Arc<Told>| match (&told.report, after) {
+        (Ok(report), Some(after)) => report.seq != after,
+        (Ok(_), None) | (Err(_), _) => true,
+    };
     // Too long without news is an answer too.
     drop(tokio::time::timeout(POLL_MAX, api.told.wait_for(news)).await);
     let told = api.told.borrow().report.clone();
-    Json(told)
+    match told {
+        Ok(report) => Json(report).into_response(),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, why).into_response(),
+    }
 }
 
 async fn orders(Shared(api): Shared<Api>, Json(orders): Json<Orders>) -> Response {

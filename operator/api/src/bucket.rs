@@ -61,6 +61,11 @@ impl RealmKeys {
         Self { prefix: format!("{prefix}realms/{realm}/") }
     }
 
+    /// Everything of this realm.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     pub fn lock(&self) -> ObjectKey {
         ObjectKey(format!("{}lock.json", self.prefix))
     }

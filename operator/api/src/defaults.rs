@@ -10,6 +10,7 @@ use crate::{
         DataVolumeSpec, DeletionPolicy, Durability, ImageSelector, MachineSpec, MySQLReplicaSetSpec, NetworkSelector,
         VolumeType, ZoneSpread,
     },
+    validate,
 };
 
 /// What an installation shares, in the shape of the spec.
@@ -61,18 +62,26 @@ pub enum Origin {
     BuiltIn,
 }
 
-/// A value that neither the manifest nor the operator's configuration gives.
+/// Why a manifest that is valid by itself makes no set with these defaults.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field} is set neither in the manifest nor in the operator's defaults: set it in one of them")]
-pub struct Missing {
-    pub field: &'static str,
+pub enum Unresolved {
+    #[error("{field} is set neither in the manifest nor in the operator's defaults: set it in one of them")]
+    Missing { field: &'static str },
+    /// Each value is allowed where it was written, and they are not allowed together.
+    #[error("{rule}: {values}")]
+    Contradiction {
+        rule: String,
+        /// Which value came from where.
+        values: String,
+    },
 }
 
 /// Where no size is asked for.
 pub const DATA_VOLUME_GIB: u32 = 20;
 
-/// Fills in what a manifest leaves out. The spec is taken to be valid.
-pub fn resolve(key: ResourceKey, spec: &MySQLReplicaSetSpec, defaults: &Defaults) -> Result<ResolvedSet, Missing> {
+/// Fills in what a manifest leaves out. The spec and the defaults are each taken to be valid; what they make together is
+/// checked.
+pub fn resolve(key: ResourceKey, spec: &MySQLReplicaSetSpec, defaults: &Defaults) -> Result<ResolvedSet, Unresolved> {
     let mut origins = BTreeMap::new();
     let mut pick = Picker { origins: &mut origins };
     let (own, shared) = (&spec.machine, &defaults.machine);
@@ -109,6 +118,7 @@ pub fn resolve(key: ResourceKey, spec: &MySQLReplicaSetSpec, defaults: &Defaults
         ),
         kms_key_id: pick.optional(&format!("{volume}.kmsKeyId"), &own_volume.kms_key_id, &shared_volume.kms_key_id),
     };
+    check_volume(&data_volume, &origins)?;
     Ok(ResolvedSet {
         key,
         members: spec.members,
@@ -128,6 +138,36 @@ pub fn resolve(key: ResourceKey, spec: &MySQLReplicaSetSpec, defaults: &Defaults
         paused: spec.paused,
         origins,
     })
+}
+
+/// What a volume's type allows is bounded by its size and the other way round, and a size may come from elsewhere than the rest.
+fn check_volume(volume: &ResolvedVolume, origins: &BTreeMap<String, Origin>) -> Result<(), Unresolved> {
+    let origin = |name: &str| origins.get(&format!("spec.machine.dataVolume.{name}"));
+    let told = [
+        ("sizeGiB", Some(volume.size_gib.to_string())),
+        ("type", Some(volume.volume_type.as_str().to_owned())),
+        ("iops", volume.iops.map(|iops| iops.to_string())),
+        ("throughputMiBps", volume.throughput_mibps.map(|mibps| mibps.to_string())),
+    ];
+    let told: Vec<(&str, String, &Origin)> =
+        told.into_iter().filter_map(|(name, value)| Some((name, value?, origin(name)?))).collect();
+    if told.windows(2).all(|pair| pair[0].2 == pair[1].2) {
+        return Ok(());
+    }
+    let spec = DataVolumeSpec {
+        size_gib: Some(volume.size_gib),
+        volume_type: Some(volume.volume_type),
+        iops: volume.iops,
+        throughput_mibps: volume.throughput_mibps,
+        kms_key_id: None,
+    };
+    match validate::validate_data_volume(&spec).into_iter().next() {
+        None => Ok(()),
+        Some(rule) => {
+            let told = told.iter().map(|(name, value, origin)| format!("{name} {value} ({origin})"));
+            Err(Unresolved::Contradiction { rule, values: told.collect::<Vec<_>>().join(", ") })
+        }
+    }
 }
 
 struct Picker<'a> {
@@ -152,8 +192,13 @@ impl Picker<'_> {
         })
     }
 
-    fn required<T: Clone>(&mut self, field: &'static str, own: &Option<T>, shared: &Option<T>) -> Result<T, Missing> {
-        self.optional(field, own, shared).ok_or(Missing { field })
+    fn required<T: Clone>(
+        &mut self,
+        field: &'static str,
+        own: &Option<T>,
+        shared: &Option<T>,
+    ) -> Result<T, Unresolved> {
+        self.optional(field, own, shared).ok_or(Unresolved::Missing { field })
     }
 }
 
@@ -173,6 +218,10 @@ mod tests {
     use crate::{Namespace, ResourceName};
 
     fn volume(own: DataVolumeSpec, shared: DataVolumeSpec) -> ResolvedVolume {
+        resolved(own, shared).expect("nothing is missing").data_volume
+    }
+
+    fn resolved(own: DataVolumeSpec, shared: DataVolumeSpec) -> Result<ResolvedSet, Unresolved> {
         let machine: MachineSpec = serde_json::from_value(serde_json::json!({
             "image": { "id": "ami-1" },
             "instanceTypes": ["r8g.large"],
@@ -189,7 +238,54 @@ mod tests {
             namespace: Namespace::new("default").expect("valid"),
             name: ResourceName::new("shop").expect("valid"),
         };
-        resolve(key, &spec, &defaults).expect("nothing is missing").data_volume
+        resolve(key, &spec, &defaults)
+    }
+
+    #[test]
+    fn values_that_are_allowed_apart_and_not_together_are_refused_with_where_each_came_from() {
+        let none = DataVolumeSpec::default;
+        let size = |gib| DataVolumeSpec { size_gib: Some(gib), ..none() };
+        let gp2 = DataVolumeSpec { volume_type: Some(VolumeType::Gp2), ..none() };
+        let io1 = DataVolumeSpec { volume_type: Some(VolumeType::Io1), iops: Some(10_000), ..none() };
+        let fast = DataVolumeSpec { iops: Some(16_000), ..none() };
+        let table = [
+            (
+                size(20_000),
+                gp2.clone(),
+                Some(
+                    "sizeGiB of a gp2 volume must be 1 to 16384: sizeGiB 20000 (manifest), type gp2 (operator's defaults)",
+                ),
+            ),
+            (
+                gp2.clone(),
+                size(20_000),
+                Some(
+                    "sizeGiB of a gp2 volume must be 1 to 16384: sizeGiB 20000 (operator's defaults), type gp2 (manifest)",
+                ),
+            ),
+            (
+                size(100),
+                io1.clone(),
+                Some(
+                    "iops must be at most 500 for each GiB of a gp3 volume above 3000, 50 for io1, 1000 for io2: sizeGiB 100 (manifest), type io1 (operator's defaults), iops 10000 (operator's defaults)",
+                ),
+            ),
+            (
+                fast.clone(),
+                none(),
+                Some(
+                    "iops must be at most 500 for each GiB of a gp3 volume above 3000, 50 for io1, 1000 for io2: sizeGiB 20 (built in), type gp3 (built in), iops 16000 (manifest)",
+                ),
+            ),
+            (size(200), io1, None),
+            (size(32), fast, None),
+            (size(16_384), gp2, None),
+        ];
+        for (own, shared, refused) in table {
+            let told = resolved(own.clone(), shared.clone()).err().map(|error| error.to_string());
+            let expected = refused.map(|refused| format!("spec.machine.dataVolume.{refused}"));
+            assert_eq!(told, expected, "{own:?} over {shared:?}");
+        }
     }
 
     #[test]

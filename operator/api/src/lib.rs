@@ -10,6 +10,7 @@ pub mod gtid;
 pub mod launch;
 pub mod manifest;
 pub mod names;
+pub mod problems;
 pub mod records;
 pub mod secrets;
 pub mod set;

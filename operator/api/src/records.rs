@@ -74,6 +74,20 @@ pub struct SlotRecord {
     pub catch_up: Option<CatchUp>,
     /// The slot is to end (scaled in, or deleted) and nothing may be launched into it again under this record.
     pub retired: bool,
+    /// What the pace of further launches follows from.
+    #[serde(default)]
+    pub early_ends: Option<EarlyEnds>,
+}
+
+/// Machines of a slot that ended soon after their launch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EarlyEnds {
+    /// In a row.
+    pub count: u32,
+    /// When the last was seen to have ended.
+    pub seen: Millis,
+    /// Why the last ended, in EC2's words.
+    pub reason: String,
 }
 
 /// What a returning voter must reach before it may acknowledge again.
@@ -97,13 +111,20 @@ pub struct Register {
     pub voters: Vec<Voter>,
     /// The voters that will be, while the set of voters changes: every quorum must hold in both.
     pub joining: Option<Vec<Voter>>,
+    /// When `joining` was written, or the last time that waiting for it was begun anew.
+    #[serde(default)]
+    pub joint_since: Option<Millis>,
+    /// Who joins is being shut out again, and `voters` alone will be left. Until then both sets still count.
+    #[serde(default)]
+    pub withdrawing: bool,
     /// Acknowledgements per commit.
     pub k: u8,
     /// gtid_executed of the leader when it was activated; only in ACTIVE.
     pub base: Option<GtidSet>,
     /// Set before the order to open is given: while false, nobody was ever let in.
     pub opened: bool,
-    /// The last marker that was acknowledged by k voters of this configuration, or the one to open with.
+    /// The last marker that was acknowledged by k voters of this configuration, or the one to open with; while the voters
+    /// change, the last that may have been asked for before the present step.
     pub marker: u64,
     /// What the last ACTIVE epoch was, while FENCING.
     pub last_active: Option<LastActive>,

@@ -6,7 +6,10 @@ use std::{collections::BTreeSet, fmt, sync::LazyLock};
 use kube_cel::CompiledSchema;
 use serde_json::{Map, Value, json};
 
-use crate::{crd, set::MachineSpec};
+use crate::{
+    crd,
+    set::{DataVolumeSpec, MachineSpec},
+};
 
 /// One mistake in an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +44,19 @@ pub fn validate_machine(machine: &MachineSpec) -> Vec<Violation> {
     validate(&object, None).into_iter().map(as_configured).collect()
 }
 
+/// What the rules say against a data volume whose parts may come from different places, a line each.
+pub fn validate_data_volume(volume: &DataVolumeSpec) -> Vec<String> {
+    let path = ["spec", "machine", "dataVolume"];
+    let rules = path.iter().try_fold(compiled(), |rules, name| rules.properties.get(*name));
+    let rules = rules.expect("the schema has a data volume");
+    let volume = serde_json::to_value(volume).expect("a volume is made of JSON types only");
+    let broken = kube_cel::validate_compiled(rules, &volume, None).err().into_iter().flatten();
+    let mut messages: Vec<String> = broken.map(|error| error.message).collect();
+    messages.sort();
+    messages.dedup();
+    messages
+}
+
 /// The object as an API server would store it: the schema's defaults filled in, nulls left out.
 pub fn with_defaults(object: &Value) -> Value {
     let mut object = object.clone();
@@ -48,11 +64,15 @@ pub fn with_defaults(object: &Value) -> Value {
     object
 }
 
-fn broken_rules(new: &Value, old: Option<&Value>) -> Vec<Violation> {
+fn compiled() -> &'static CompiledSchema {
     static COMPILED: LazyLock<CompiledSchema> = LazyLock::new(|| kube_cel::compile_schema(crd::schema()));
+    &COMPILED
+}
+
+fn broken_rules(new: &Value, old: Option<&Value>) -> Vec<Violation> {
     let mut violations = Vec::new();
-    for error in kube_cel::validate_compiled(&COMPILED, new, old).err().into_iter().flatten() {
-        match map_at(&COMPILED, new, &error.field_path) {
+    for error in kube_cel::validate_compiled(compiled(), new, old).err().into_iter().flatten() {
+        match map_at(compiled(), new, &error.field_path) {
             Some((rules, entries)) => violations.extend(broken_by_entries(rules, entries, &error.field_path)),
             None => violations.push(Violation {
                 field: if error.field_path.is_empty() { "metadata.name".into() } else { error.field_path },

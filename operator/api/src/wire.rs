@@ -13,7 +13,9 @@ use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BuildId, Claim, Epoch, GtidSet, Incarnation, Millis, Slot, VolumeId, VoterId, set::Durability};
+use crate::{
+    BuildId, Claim, Epoch, GtidSet, Incarnation, Millis, Slot, VolumeId, VoterId, problems::Problem, set::Durability,
+};
 
 /// Where agents listen for the operator.
 pub const AGENT_PORT: u16 = 7070;
@@ -175,7 +177,7 @@ pub struct Report {
     /// The build that was last ordered and is not the running one.
     #[serde(default)]
     pub ordered_build: Option<BuildReport>,
-    /// What is in the way, most important first; stable CamelCase reasons.
+    /// What is in the way, most important first.
     pub problems: Vec<Problem>,
 }
 
@@ -325,12 +327,6 @@ pub enum ThreadReport {
     Connecting { error: Option<String> },
     Running,
     Failed { error: String },
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Problem {
-    pub reason: String,
-    pub message: String,
 }
 
 // === impl Wanted, Orders ===

@@ -7,7 +7,7 @@ use aws_sdk_ec2::types as ec2;
 use aws_smithy_types::DateTime;
 use drover_api::{ClientToken, ImageId, InstanceId, InvalidName, Millis, SubnetId, VolumeId, Zone};
 use drover_cloud::{
-    machines::{Image, InstanceType, Machine, MachineState, Subnet},
+    machines::{Image, InstanceType, Machine, MachineState, StateReason, Subnet},
     volumes::{Attachment, AttachmentState, Volume, VolumeState},
 };
 
@@ -32,6 +32,7 @@ pub(crate) fn machine(instance: &ec2::Instance) -> Result<Machine> {
     Ok(Machine {
         id: InstanceId::new(need("instanceId", instance.instance_id())?)?,
         state: machine_state(need("instanceState", instance.state().and_then(|state| state.name()))?)?,
+        state_reason: instance.state_reason().and_then(state_reason),
         zone: Zone::new(need("placement", instance.placement().and_then(|place| place.availability_zone()))?)?,
         subnet: instance.subnet_id().map(SubnetId::new).transpose()?,
         private_ip: instance.private_ip_address().map(|ip| parse("privateIpAddress", ip)).transpose()?,
@@ -116,6 +117,12 @@ fn machine_state(state: &ec2::InstanceStateName) -> Result<MachineState> {
     }
 }
 
+/// A running machine has an empty one.
+fn state_reason(reason: &ec2::StateReason) -> Option<StateReason> {
+    let code = reason.code().filter(|code| !code.is_empty())?;
+    Some(StateReason { code: code.to_owned(), message: reason.message().unwrap_or_default().to_owned() })
+}
+
 fn volume_state(state: &ec2::VolumeState) -> Result<VolumeState> {
     match state {
         ec2::VolumeState::Creating => Ok(VolumeState::Creating),
@@ -140,7 +147,8 @@ fn attachment(attachment: &ec2::VolumeAttachment) -> Result<Option<Attachment>> 
         other => return Err(unknown("attachment status", other.as_str())),
     };
     let instance = InstanceId::new(need("attachment instanceId", attachment.instance_id())?)?;
-    Ok(Some(Attachment { instance, state }))
+    let device = attachment.device().unwrap_or_default().to_owned();
+    Ok(Some(Attachment { instance, state, device, delete_on_termination: attachment.delete_on_termination() }))
 }
 
 fn tag_map(tags: &[ec2::Tag]) -> BTreeMap<String, String> {

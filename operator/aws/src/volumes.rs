@@ -1,12 +1,15 @@
 //! Data volumes.
 
-use aws_sdk_ec2::types::{ResourceType, VolumeType};
+use aws_sdk_ec2::types::{
+    EbsInstanceBlockDeviceSpecification, InstanceBlockDeviceMappingSpecification, ResourceType, VolumeType,
+};
 use drover_api::{InstanceId, Realm, VolumeId, launch::VolumeRequest, tags};
 use drover_cloud::{Class, CloudError, Result, Volumes, volumes::Volume};
 
 use crate::{
     calls::{
         ATTACH_VOLUME, CREATE_VOLUME, Call, DELETE_VOLUME, DESCRIBE_VOLUMES, DESCRIBE_VOLUMES_BY_ID, DETACH_VOLUME,
+        MODIFY_INSTANCE_ATTRIBUTE,
     },
     classify::failed,
     convert,
@@ -60,6 +63,13 @@ impl Volumes for Ec2 {
     async fn attach(&self, volume: &VolumeId, instance: &InstanceId, device: &str) -> Result<()> {
         let request = self.client.attach_volume().volume_id(volume.as_str()).instance_id(instance.as_str());
         self.sender.send(&ATTACH_VOLUME, request.device(device).send()).await.map(drop)
+    }
+
+    async fn keep_on_termination(&self, instance: &InstanceId, device: &str) -> Result<()> {
+        let kept = EbsInstanceBlockDeviceSpecification::builder().delete_on_termination(false).build();
+        let mapping = InstanceBlockDeviceMappingSpecification::builder().device_name(device).ebs(kept).build();
+        let request = self.client.modify_instance_attribute().instance_id(instance.as_str());
+        self.sender.send(&MODIFY_INSTANCE_ATTRIBUTE, request.block_device_mappings(mapping).send()).await.map(drop)
     }
 
     async fn detach(&self, volume: &VolumeId) -> Result<()> {

@@ -110,6 +110,10 @@ impl Volumes for Cloud {
         self.ec2.attach(volume, instance, device)
     }
 
+    fn keep_on_termination(&self, instance: &InstanceId, device: &str) -> impl Future<Output = Result<()>> + Send {
+        self.ec2.keep_on_termination(instance, device)
+    }
+
     fn detach(&self, volume: &VolumeId) -> impl Future<Output = Result<()>> + Send {
         self.ec2.detach(volume)
     }

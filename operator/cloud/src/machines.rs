@@ -13,6 +13,8 @@ use crate::error::Result;
 pub struct Machine {
     pub id: InstanceId,
     pub state: MachineState,
+    /// Why, where the cloud says so: a launch that it gave up, a person, the machine itself.
+    pub state_reason: Option<StateReason>,
     pub zone: Zone,
     pub subnet: Option<SubnetId>,
     pub private_ip: Option<Ipv4Addr>,
@@ -23,6 +25,14 @@ pub struct Machine {
     pub tags: BTreeMap<String, String>,
     /// Attached volumes by id, the root volume included.
     pub volumes: Vec<VolumeId>,
+}
+
+/// EC2's StateReason, in its own words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateReason {
+    /// Such as `Client.UserInitiatedShutdown`.
+    pub code: String,
+    pub message: String,
 }
 
 /// EC2's instance states.

@@ -32,6 +32,10 @@ pub enum VolumeState {
 pub struct Attachment {
     pub instance: InstanceId,
     pub state: AttachmentState,
+    /// Under which the instance has it, such as `/dev/sdf`.
+    pub device: String,
+    /// Whether it is deleted together with the instance; `None` where the cloud does not say.
+    pub delete_on_termination: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,6 +58,9 @@ pub trait Volumes: Send + Sync {
 
     fn attach(&self, volume: &VolumeId, instance: &InstanceId, device: &str)
     -> impl Future<Output = Result<()>> + Send;
+
+    /// Clears DeleteOnTermination of the volume that the instance has under this device name (ModifyInstanceAttribute).
+    fn keep_on_termination(&self, instance: &InstanceId, device: &str) -> impl Future<Output = Result<()>> + Send;
 
     /// The instance must be stopped or terminated, or the device not in use: detaching a mounted volume hangs.
     fn detach(&self, volume: &VolumeId) -> impl Future<Output = Result<()>> + Send;

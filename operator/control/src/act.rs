@@ -75,6 +75,7 @@ pub enum Learned {
     Ended(InstanceId),
     Tagged(InstanceId, Tags),
     Attached(VolumeId, InstanceId),
+    Kept(VolumeId),
     VolumeDeleted(VolumeId),
 }
 
@@ -144,6 +145,12 @@ impl<C: Machines + Volumes + Objects, A: Agents> Hands<'_, C, A> {
                 self.permit()?;
                 self.cloud.attach(volume, instance, DATA_DEVICE).await?;
                 progress.learned.push(Learned::Attached(volume.clone(), instance.clone()));
+                Ok(())
+            }
+            Action::KeepVolume { volume, instance, device } => {
+                self.permit()?;
+                self.cloud.keep_on_termination(instance, device).await?;
+                progress.learned.push(Learned::Kept(volume.clone()));
                 Ok(())
             }
             Action::Unprotect { instance } => {
@@ -340,8 +347,8 @@ impl<C: Machines + Volumes + Objects, A: Agents> Hands<'_, C, A> {
         match self.agents.order(endpoint, &orders).await? {
             OrdersReply::Accepted => Ok(()),
             OrdersReply::Stale { fence, epoch, seq } => {
-                if fence > self.fence {
-                    self.lease.doubt();
+                if (fence, seq) > (self.fence, orders.seq) {
+                    self.lease.doubt(fence);
                 }
                 Err(ActError::Stale { slot, fence, epoch, seq })
             }

@@ -15,7 +15,7 @@ use drover_cloud::{
     volumes,
     volumes::{AttachmentState, VolumeState},
 };
-use drover_plan::observed::{HandsOff, Machine, Phase, Volume, VolumePhase};
+use drover_plan::observed::{HandsOff, Machine, Phase, StateReason, Volume, VolumePhase};
 
 use crate::store::StoredSet;
 
@@ -95,6 +95,7 @@ pub fn read_machines(
                     attempt,
                     token: machine.token.clone(),
                     phase: phase(machine.state),
+                    state_reason: machine.state_reason.as_ref().map(state_reason),
                     zone: machine.zone.clone(),
                     address: machine.private_ip,
                     architecture: architecture(&machine.instance_type),
@@ -127,6 +128,7 @@ pub fn read_volumes(realm: &Realm, shown: &BTreeMap<VolumeId, volumes::Volume>) 
                     zone: volume.zone.clone(),
                     phase: volume_phase(volume),
                     attached_to: volume.attachment.as_ref().map(|attachment| attachment.instance.clone()),
+                    deleted_with: volume.attachment.as_ref().and_then(deleted_with),
                 };
                 read.ours.insert(id.clone(), ours);
             }
@@ -163,6 +165,14 @@ fn phase(state: MachineState) -> Phase {
         MachineState::ShuttingDown => Phase::ShuttingDown,
         MachineState::Terminated => Phase::Terminated,
     }
+}
+
+fn state_reason(reason: &machines::StateReason) -> StateReason {
+    StateReason { code: reason.code.clone(), message: reason.message.clone() }
+}
+
+fn deleted_with(attachment: &volumes::Attachment) -> Option<String> {
+    (attachment.delete_on_termination == Some(true)).then(|| attachment.device.clone())
 }
 
 fn volume_phase(volume: &volumes::Volume) -> VolumePhase {

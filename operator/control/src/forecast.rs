@@ -92,6 +92,11 @@ fn succeed(world: &mut Observed, key: &ResourceKey, action: &Action) {
                 volume.attached_to = Some(instance.clone());
             }
         }
+        Action::KeepVolume { volume, .. } => {
+            if let Some(volume) = world.fleet.volumes.get_mut(volume) {
+                volume.deleted_with = None;
+            }
+        }
         Action::Terminate { instance } => {
             if let Some(machine) = world.fleet.machines.get_mut(instance) {
                 machine.phase = Phase::Terminated;
@@ -166,6 +171,7 @@ fn launched(world: &mut Observed, slot: Slot, request: &LaunchRequest) {
         attempt,
         token: Some(request.token.clone()),
         phase: Phase::Running,
+        state_reason: None,
         zone: request.zone.clone(),
         address: None,
         architecture: None,
@@ -191,6 +197,7 @@ fn created(world: &mut Observed, slot: Slot, request: &VolumeRequest) {
         zone: request.zone.clone(),
         phase: VolumePhase::Available,
         attached_to: None,
+        deleted_with: None,
     };
     world.fleet.volumes.insert(volume.id.clone(), volume);
 }

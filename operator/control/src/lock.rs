@@ -4,14 +4,11 @@ pub mod state;
 
 use std::{sync::Mutex, time::Duration};
 
-use drover_api::{bucket::ObjectKey, records::Lock};
-use drover_cloud::{
-    CloudError, Objects,
-    objects::{Condition, ETag},
-};
+use drover_api::bucket::{ObjectKey, RealmKeys};
+use drover_cloud::{CloudError, Objects, objects::Condition};
 
 pub use state::{Challenger, Holding};
-use state::{LockState, Step};
+use state::{Found, LockState, Step};
 
 use crate::edge::{Clock, Entropy};
 
@@ -19,6 +16,8 @@ use crate::edge::{Clock, Entropy};
 #[derive(Debug)]
 pub struct Lease {
     key: ObjectKey,
+    /// Of everything that the realm has in the bucket.
+    realm: String,
     state: Mutex<LockState>,
     /// One conversation with the bucket at a time.
     turn: tokio::sync::Mutex<()>,
@@ -29,6 +28,10 @@ pub struct Lease {
 pub enum LockError {
     #[error("cannot read or write {key}: {source}")]
     Bucket { key: ObjectKey, source: CloudError },
+    #[error(
+        "{key} was removed while the realm has records: whoever held it may still act, and it is taken when nobody put it back for {seconds} s"
+    )]
+    Removed { key: ObjectKey, seconds: u64 },
     #[error("{key} is not a lock of this schema: {source}: move it away after making sure that no operator runs")]
     Unreadable { key: ObjectKey, source: serde_json::Error },
 }
@@ -39,8 +42,9 @@ const STEPS_MAX: usize = 4;
 // === impl Lease ===
 
 impl Lease {
-    pub fn new(key: ObjectKey, us: Challenger) -> Self {
-        Self { key, state: Mutex::new(LockState::new(us)), turn: tokio::sync::Mutex::new(()) }
+    pub fn new(keys: &RealmKeys, us: Challenger) -> Self {
+        let (key, realm) = (keys.lock(), keys.prefix().to_owned());
+        Self { key, realm, state: Mutex::new(LockState::new(us)), turn: tokio::sync::Mutex::new(()) }
     }
 
     /// Does what is due: takes, renews or watches the lock. To be called more often than every third of a lease.
@@ -67,7 +71,11 @@ impl Lease {
                 }
             }
         }
-        Ok(self.holding())
+        let waits = self.state().waits(clock.monotonic());
+        match waits {
+            Some(wait) => Err(LockError::Removed { key: self.key.clone(), seconds: wait.as_secs() }),
+            None => Ok(self.holding()),
+        }
     }
 
     /// Gives the lock up, so that the next operator need not wait. Best effort: the lease ends by itself.
@@ -94,22 +102,25 @@ impl Lease {
         self.state().permits(fence, now, deadline)
     }
 
-    /// Something proved that another holds the lock.
-    pub fn doubt(&self) {
-        self.state().doubt();
+    /// An agent has taken orders of this fencing number from somebody else.
+    pub fn doubt(&self, fence: u64) {
+        self.state().doubt(fence);
     }
 
     async fn read(&self, objects: &impl Objects, clock: &dyn Clock) -> Result<(), LockError> {
         let found = objects.get(&self.key).await.map_err(|source| self.bucket(source))?;
-        let seen: Option<(Lock, ETag)> = match found {
-            None => None,
+        let found = match found {
+            None => match objects.list(&self.realm).await.map_err(|source| self.bucket(source))?.is_empty() {
+                true => Found::Nothing,
+                false => Found::Removed,
+            },
             Some(object) => {
                 let lock = serde_json::from_slice(&object.body)
                     .map_err(|source| LockError::Unreadable { key: self.key.clone(), source })?;
-                Some((lock, object.etag))
+                Found::Lock(lock, object.etag)
             }
         };
-        self.state().saw(seen, clock.monotonic());
+        self.state().saw(found, clock.monotonic());
         Ok(())
     }
 
@@ -118,7 +129,7 @@ impl Lease {
         &self,
         objects: &impl Objects,
         clock: &dyn Clock,
-        lock: Lock,
+        lock: drover_api::records::Lock,
         condition: Condition,
     ) -> Result<(), LockError> {
         let body = serde_json::to_vec_pretty(&lock).expect("a lock has string keys only, so it always serialises");

@@ -100,6 +100,7 @@ impl Memory {
             Learned::Ended(id) => self.fresh.ended(&id, at),
             Learned::Tagged(id, tags) => self.fresh.tagged(&id, &tags, at),
             Learned::Attached(volume, instance) => self.fresh.attached(&volume, &instance, at),
+            Learned::Kept(volume) => self.fresh.kept(&volume, at),
             Learned::VolumeDeleted(id) => {
                 if let Some(volume) = self.fresh.over_volumes(&self.volumes.shown).remove(&id) {
                     self.fresh.deleted(volume, at);

@@ -3,7 +3,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -17,7 +20,7 @@ use crate::{
     act::{ActError, Done, Hands},
     agents::{Agents, Endpoint},
     edge::{Clock, Entropy},
-    lock::{Challenger, Holding, Lease},
+    lock::{Challenger, Holding, Lease, state::outranked_by},
     memory::{Memory, Sends},
     observe::{Bucket, Pace},
     publish::Binary,
@@ -92,7 +95,7 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
     ) -> Self {
         let keys = RealmKeys::new(&config.prefix, &config.realm);
         let us = Challenger { process: entropy.write_id(), holder: config.holder.clone(), lease: config.lease };
-        let lease = Arc::new(Lease::new(keys.lock(), us));
+        let lease = Arc::new(Lease::new(&keys, us));
         let (snapshot, _) = watch::channel(Arc::new(Snapshot::empty(config.realm.clone())));
         Self {
             cloud,
@@ -162,6 +165,14 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
             self.memory.fence = Some(fence);
         }
         let observed = self.observe(fence).await;
+        let taken = observed.agents.values().filter_map(|agent| agent.live()?.accepted.as_ref());
+        if let Some(theirs) = outranked_by(taken, fence, self.seq.load(Ordering::Relaxed)) {
+            self.lease.doubt(theirs);
+            let error = format!(
+                "agents have taken orders under fencing number {theirs} from another operator, and this one has {fence}: the lock is read again, and raised where nobody else holds it"
+            );
+            return self.stand_by(Holding::Unknown, Some(error));
+        }
         let plan = (self.config.plan)(&observed);
         let (done, failed) = self.act(&plan, fence).await;
         self.deletions_made_durable();

@@ -47,6 +47,9 @@ fn describe(action: &Action) -> (Sign, String) {
             format!("{slot}: volume of {} GiB {} in {}", request.size_gib, request.volume_type, request.zone),
         ),
         Action::Attach { volume, instance } => (Sign::Changes, format!("{volume} to {instance}")),
+        Action::KeepVolume { volume, instance, .. } => {
+            (Sign::Changes, format!("{volume}: is not deleted together with {instance}"))
+        }
         Action::Unprotect { instance } => (Sign::Changes, format!("{instance}: termination protection off")),
         Action::Terminate { instance } => (Sign::Ends, format!("{instance}")),
         Action::DeleteVolume { volume } => (Sign::Ends, format!("{volume} and its data")),

@@ -5,6 +5,7 @@ mod common;
 use std::{sync::atomic::AtomicU64, time::Duration};
 
 use common::{Counting, FakeClock, LEASE, Meanwhile, Process, World, declare};
+use drover_api::bucket::RealmKeys;
 use drover_cloud::flaky::Counted;
 use drover_control::{Entropy, lock::Holding};
 use futures::{FutureExt, executor::block_on};
@@ -145,4 +146,54 @@ fn a_lock_nobody_can_reach_stops_everything() {
     let error = snapshot.lock.error.clone().expect("a reason");
     assert!(error.contains("NoSuchBucket"), "{error}");
     assert!(!snapshot.lock.ours && !snapshot.looked);
+}
+
+/// A person removes the lock.
+fn remove_lock(world: &World) {
+    let lock = RealmKeys::new("", &common::realm()).lock();
+    world.fake.look(|world| world.bucket.set(lock, None));
+}
+
+#[test]
+fn a_removed_lock_is_waited_out_and_what_agents_have_taken_is_outranked() {
+    let world = World::new();
+    // Four operators one after the other: agents have taken orders of the fourth.
+    for readers in 1..=4 {
+        let (mut operator, _) = world.start();
+        operator.declare(declare("orders", 3, readers), vec![]);
+        world.settle(&mut operator);
+        block_on(operator.release()).expect("the bucket is there");
+    }
+    remove_lock(&world);
+    let (mut next, faults) = world.start();
+    next.declare(declare("orders", 3, 5), vec![]);
+    assert_eq!(block_on(next.pass()).holding, Holding::Unknown);
+    let told = next.snapshots().borrow().lock.error.clone().expect("it says why");
+    assert!(told.contains("lock.json was removed"), "{told}");
+    world.fake.advance(LEASE - Duration::from_secs(1));
+    block_on(next.pass());
+    assert_eq!(faults.calls(Counted::Mutating), 0, "it acts while the one before may");
+    world.fake.advance(Duration::from_secs(1));
+    let outcome = block_on(next.pass());
+    assert!(outcome.plan.is_none(), "it acts under a number that agents refuse");
+    world.settle(&mut next);
+    assert!(matches!(block_on(next.pass()).holding, Holding::Us { fence: 5, .. }));
+    assert_eq!(world.count(), (8, 8));
+}
+
+#[test]
+fn a_holder_whose_lock_is_removed_goes_on_under_a_higher_number() {
+    let world = World::new();
+    let (mut operator, _) = world.start();
+    operator.declare(declare("orders", 1, 0), vec![]);
+    world.settle(&mut operator);
+    remove_lock(&world);
+    let (mut other, _) = world.start();
+    assert_eq!(block_on(other.pass()).holding, Holding::Unknown);
+    // It finds out when it renews, long before the other may take what is not there.
+    operator.declare(declare("orders", 1, 1), vec![]);
+    world.settle(&mut operator);
+    assert!(matches!(block_on(operator.pass()).holding, Holding::Us { fence: 2, .. }));
+    assert!(is_held_by_other(&mut other));
+    assert_eq!(world.count(), (2, 2));
 }

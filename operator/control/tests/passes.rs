@@ -10,7 +10,10 @@ use drover_api::{
     bucket::{ObjectKey, RealmKeys},
     conditions::ConditionType,
 };
-use drover_cloud::flaky::{Counted, Crash, Flaky, Odds, Plan as Faults, When};
+use drover_cloud::{
+    ec2::{Caller, InstanceChange, Mode, ModifyInstanceAttribute},
+    flaky::{Counted, Crash, Flaky, Odds, Plan as Faults, When},
+};
 use drover_control::{
     deletions::DeleteRefused,
     forecast::forecast,
@@ -301,4 +304,31 @@ fn a_deletion_without_records_says_that_machines_are_there() {
     world.passes(&mut operator, 2);
     assert_eq!(operator.delete(&key("orders")), Err(DeleteRefused::Lost { key: key("orders") }));
     assert_eq!(operator.delete(&key("carts")), Err(DeleteRefused::Unknown { key: key("carts") }));
+}
+
+#[test]
+fn a_volume_that_somebody_lets_go_with_its_machine_is_kept_by_one_call() {
+    let world = World::new();
+    let (mut operator, _) = world.start();
+    operator.declare(declare("orders", 3, 0), vec![]);
+    world.settle(&mut operator);
+    let attachment = |world: &World| {
+        world.fake.look(|world| {
+            let mut data = world.ec2.volumes().filter(|volume| volume.tags.contains_key("drover:volume"));
+            data.find_map(|volume| volume.attachment.clone()).expect("a data volume is attached")
+        })
+    };
+    let at = attachment(&world);
+    let changes = vec![InstanceChange::DeleteOnTermination(vec![(at.device, true)])];
+    world.fake.look(|world| {
+        let now = world.now();
+        let person = Caller::Operator("person".into());
+        let change = ModifyInstanceAttribute { instance_id: at.instance_id, changes };
+        world.ec2.call(now, &person, Mode::Run, &change).expect("a person may")
+    });
+    assert!(attachment(&world).delete_on_termination);
+    let position = world.position();
+    world.passes(&mut operator, 60);
+    assert!(!attachment(&world).delete_on_termination);
+    assert_eq!(world.changes_since(position), ["ModifyInstanceAttribute"]);
 }

@@ -92,6 +92,12 @@ pub enum Action {
         volume: VolumeId,
         instance: InstanceId,
     },
+    /// Clears DeleteOnTermination: the volume outlives its machine.
+    KeepVolume {
+        volume: VolumeId,
+        instance: InstanceId,
+        device: String,
+    },
     Unprotect {
         instance: InstanceId,
     },
@@ -160,6 +166,7 @@ impl Action {
             Action::LookUpVolume { .. } => "LookUpVolume",
             Action::CreateVolume { .. } => "CreateVolume",
             Action::Attach { .. } => "Attach",
+            Action::KeepVolume { .. } => "KeepVolume",
             Action::Unprotect { .. } => "Unprotect",
             Action::Terminate { .. } => "Terminate",
             Action::DeleteVolume { .. } => "DeleteVolume",
@@ -181,6 +188,7 @@ impl Action {
             Action::Launch { .. }
             | Action::CreateVolume { .. }
             | Action::Attach { .. }
+            | Action::KeepVolume { .. }
             | Action::Unprotect { .. }
             | Action::Terminate { .. }
             | Action::DeleteVolume { .. }

@@ -1,6 +1,8 @@
 //! Who leads and who votes: the register's next step. Bootstrap, the re-opening of a set of one, and the return of a voter
 //! with another life. Failover is not here: a set of three or five whose leader died stays closed.
 
+use std::time::Duration;
+
 use drover_api::{
     Claim, Epoch, GtidSet, Slot,
     records::{CatchUp, LastActive, Register, RegisterState, SlotRecord, Voter},
@@ -9,6 +11,7 @@ use drover_api::{
 
 use crate::{
     actions::Action,
+    observed::Phase,
     orders, slots,
     view::{Out, Standing, View, voter},
 };
@@ -24,6 +27,8 @@ pub fn first_register(view: &View<'_>) -> Register {
         leader: Slot::Member(0),
         voters: Vec::new(),
         joining: None,
+        joint_since: None,
+        withdrawing: false,
         k: view.life.members / 2,
         base: None,
         opened: false,
@@ -55,7 +60,7 @@ pub fn lost(view: &View<'_>, register: &Register) -> Option<Lost> {
     }
     let record = view.record(slot)?;
     match (&record.instance, view.filling(slot)) {
-        (Some(id), Some(machine)) if machine.phase > crate::observed::Phase::Running => {
+        (Some(id), Some(machine)) if machine.phase > Phase::Running => {
             Some(Lost { how: format!("its machine {id} is {:?}", machine.phase), data_gone: false })
         }
         // A machine that replaces the leader's: mysqld ended with the old one.
@@ -219,6 +224,8 @@ fn claim(view: &View<'_>, register: &Register, why: &str, out: &mut Out) {
         state: RegisterState::Fencing,
         claim: Claim::new(format!("reopen-{epoch}")).expect("digits and letters"),
         joining: None,
+        joint_since: None,
+        withdrawing: false,
         base: None,
         opened: false,
         last_active: Some(last_active),
@@ -230,7 +237,12 @@ fn claim(view: &View<'_>, register: &Register, why: &str, out: &mut Out) {
 /// A member that came back in another life, or on a new volume, is a learner until it has what the leader had then; the
 /// joint register is written only when the leader has shut the old life out.
 fn readmit(view: &View<'_>, register: &Register, out: &mut Out) {
-    for slot in view.member_slots().filter(|slot| *slot != register.leader) {
+    // Each register begins with another slot: one that joins, is given up and comes back does not stand before the others for
+    // ever.
+    let members = u64::from(view.life.members.max(1));
+    let mut slots: Vec<Slot> = view.member_slots().collect();
+    slots.rotate_left(usize::try_from(register.version % members).unwrap_or(0));
+    for slot in slots.into_iter().filter(|slot| *slot != register.leader) {
         let (Some(record), Some(voting)) = (view.record(slot), view.voting(slot)) else {
             continue;
         };
@@ -254,7 +266,7 @@ fn readmit(view: &View<'_>, register: &Register, out: &mut Out) {
                 } else if !is_shut_out(view, register, slot) {
                     out.wait(slot, "ShuttingOut", "the leader still has to shut out the life that ended");
                 } else {
-                    return put(view, register, joint(register, &returned), format!("{slot} has caught up"), out);
+                    return put(view, register, joint(view, register, &returned), format!("{slot} has caught up"), out);
                 }
             }
             _ => {
@@ -276,31 +288,59 @@ fn is_shut_out(view: &View<'_>, register: &Register, slot: Slot) -> bool {
     follows && [slot, register.leader].into_iter().all(|slot| orders::is_accepted(view, register, slot))
 }
 
-fn joint(register: &Register, returned: &Voter) -> Register {
+fn joint(view: &View<'_>, register: &Register, returned: &Voter) -> Register {
     let others = register.voters.iter().filter(|voter| voter.slot != returned.slot).cloned();
     let mut joining: Vec<Voter> = others.chain([returned.clone()]).collect();
     joining.sort_by_key(|voter| voter.slot);
-    Register { version: register.version + 1, joining: Some(joining), ..register.clone() }
+    let (joining, joint_since) = (Some(joining), Some(view.now()));
+    Register { version: register.version + 1, joining, joint_since, ..register.clone() }
 }
 
-/// A joint register is completed when the joiner acknowledges and a later marker is acknowledged; or taken back when the
-/// joiner was lost again, once it is shut out and a later marker is acknowledged by the old set.
+/// A joint register is completed when the joiner acknowledges and a later marker is acknowledged. When the joiner is lost it
+/// is taken back: first that is written down, then the joiner is shut out at the leader, and when a marker that was asked for
+/// after that is acknowledged, which only the voters that were can have done, they alone are left (PROTOCOL.md section 6).
 fn complete_or_take_back(view: &View<'_>, register: &Register, out: &mut Out) {
     let Some(joining) = &register.joining else { return };
+    // Markers asked for from now on have numbers of their own: none that is acknowledged already proves what comes next.
+    let turn = |withdrawing: bool| Register {
+        version: register.version + 1,
+        withdrawing,
+        joint_since: Some(view.now()),
+        marker: register.marker + 1,
+        ..register.clone()
+    };
+    let (voters, why) = match (register.withdrawing, joint_state(view, register, joining)) {
+        (false, Joint::Acknowledging) => (joining, "the returned voter acknowledges"),
+        (false, Joint::Lost(slot, how)) => {
+            return put(view, register, turn(true), format!("{slot} {how}: it is shut out again"), out);
+        }
+        (false, Joint::Awaited(slot)) => {
+            return out.wait(slot, "JoinerAwaited", "its acknowledgements are switched on");
+        }
+        // Too few of the others are left to prove anything without it, and it is back.
+        (true, Joint::Awaited(slot)) if view.voting(slot).is_some() && !would_do_without(view, register, slot) => {
+            return put(view, register, turn(false), format!("{slot} is back, and needed"), out);
+        }
+        (true, _) => (&register.voters, "who was joining was lost, and is shut out"),
+    };
     let needed = orders::marker(view, register);
     let marked = view.running(register.leader).is_some_and(|running| {
         matches!(running.role, RunningRole::Leader { epoch, marker: Some(marker), .. }
             if epoch == register.epoch && marker >= needed)
     });
-    let (voters, why) = match joint_state(view, register, joining) {
-        Joint::Acknowledging => (joining.clone(), "the returned voter acknowledges"),
-        Joint::LostAgain => (register.voters.clone(), "the returned voter was lost again"),
-        Joint::Awaited(slot) => return out.wait(slot, "JoinerAwaited", "its acknowledgements are switched on"),
-    };
     if !marked || !orders::is_accepted(view, register, register.leader) {
-        return out.wait(register.leader, "MarkerAwaited", "a write acknowledged by the new voters has to prove them");
+        let message = "a write acknowledged by the voters that are to be left has to prove them";
+        return out.wait(register.leader, "MarkerAwaited", message);
     }
-    let next = Register { version: register.version + 1, voters, joining: None, marker: needed, ..register.clone() };
+    let next = Register {
+        version: register.version + 1,
+        voters: voters.clone(),
+        joining: None,
+        joint_since: None,
+        withdrawing: false,
+        marker: needed,
+        ..register.clone()
+    };
     put(view, register, next, format!("{why}, and a marker was acknowledged"), out);
 }
 
@@ -308,19 +348,44 @@ fn complete_or_take_back(view: &View<'_>, register: &Register, out: &mut Out) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Joint {
     Acknowledging,
-    LostAgain,
+    /// Not to be waited for, and how that came.
+    Lost(Slot, &'static str),
     Awaited(Slot),
 }
 
+/// Acknowledgements are switched on within seconds, and a machine reboots within a minute or two, into another life. Nobody
+/// else can be admitted while one is joining, so that a voter lost meanwhile would stay lost.
+const JOINER_PATIENCE: Duration = Duration::from_secs(60);
+
 pub fn joint_state(view: &View<'_>, register: &Register, joining: &[Voter]) -> Joint {
     for joiner in joining.iter().filter(|joiner| !register.voters.contains(joiner)) {
-        match view.voting(joiner.slot) {
-            Some(voting) if voter(joiner.slot, voting) != *joiner => return Joint::LostAgain,
+        let slot = joiner.slot;
+        match view.voting(slot) {
+            Some(voting) if voter(slot, voting) != *joiner => return Joint::Lost(slot, "came back in another life"),
             Some(_) if acknowledges(view, register, joiner) => {}
-            Some(_) | None => return Joint::Awaited(joiner.slot),
+            _ if !would_do_without(view, register, slot) => return Joint::Awaited(slot),
+            _ if is_gone(view, slot) => return Joint::Lost(slot, "lost its machine"),
+            _ if register.joint_since.is_none_or(|since| view.now().since(since) >= JOINER_PATIENCE) => {
+                return Joint::Lost(slot, "has not acknowledged for a minute");
+            }
+            _ => return Joint::Awaited(slot),
         }
     }
     Joint::Acknowledging
+}
+
+/// Enough of the voters that were acknowledge now to prove that nothing hangs on the slot that joins: otherwise giving it up
+/// would wait for them, and it may be back before they are.
+fn would_do_without(view: &View<'_>, register: &Register, joiner: Slot) -> bool {
+    let others = register.voters.iter().filter(|voter| voter.slot != joiner);
+    others.filter(|voter| acknowledges(view, register, voter)).count() >= usize::from(register.k)
+}
+
+/// Its machine has ended or is ending; one that EC2 does not show is not known to be gone.
+fn is_gone(view: &View<'_>, slot: Slot) -> bool {
+    let machine = view.filling(slot);
+    view.record(slot).is_some_and(|record| record.instance.is_none())
+        || machine.is_some_and(|machine| machine.phase > Phase::Running)
 }
 
 fn put(view: &View<'_>, was: &Register, next: Register, why: String, out: &mut Out) {

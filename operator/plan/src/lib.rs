@@ -11,6 +11,7 @@ mod launches;
 mod leadership;
 pub mod observed;
 mod orders;
+mod pace;
 mod pending;
 mod placement;
 mod publish;
@@ -79,7 +80,7 @@ fn keys(observed: &Observed) -> BTreeSet<&ResourceKey> {
 fn wish<'a>(observed: &'a Observed, key: &ResourceKey) -> Wish<'a> {
     match observed.intents.get(key) {
         Some(Intent { set: Ok(set), generation }) => Wish::Keep { set, generation: *generation },
-        Some(Intent { set: Err(missing), generation }) => Wish::Broken { missing, generation: *generation },
+        Some(Intent { set: Err(why), generation }) => Wish::Broken { why, generation: *generation },
         None if observed.deletions.contains(key) => Wish::Delete,
         None => Wish::Unclaimed,
     }
@@ -98,7 +99,7 @@ fn unclaimed(observed: &Observed, key: &ResourceKey) -> Vec<String> {
     let volumes = fleet
         .volumes
         .values()
-        .filter(|volume| volume.key == *key && volume.phase < VolumePhase::Deleting && volume.attached_to.is_none());
+        .filter(|volume| volume.key == *key && volume.phase.stays() && volume.attached_to.is_none());
     let volumes = volumes.map(|volume| (volume.id.to_string(), volume.slot));
     machines.chain(volumes).map(|(id, slot)| format!("{id} ({key} {slot}): no manifest declares {key}")).collect()
 }

@@ -9,7 +9,7 @@ use std::{
 use drover_api::{
     BuildId, ClientToken, Epoch, ImageId, Incarnation, InstanceId, Millis, Realm, ResourceKey, SecurityGroupId, Slot,
     SubnetId, VolumeId, Zone,
-    defaults::{Missing, ResolvedSet},
+    defaults::{ResolvedSet, Unresolved},
     records::{IncarnationRecord, Register, SlotRecord},
     secrets::SetSecret,
     tags::{Role, SpecHash},
@@ -64,7 +64,7 @@ pub enum Seen<T> {
 /// What is wanted of one set.
 #[derive(Clone, Debug)]
 pub struct Intent {
-    pub set: Result<ResolvedSet, Missing>,
+    pub set: Result<ResolvedSet, Unresolved>,
     /// Counts changes of the manifest.
     pub generation: i64,
 }
@@ -110,6 +110,8 @@ pub struct Machine {
     pub attempt: u32,
     pub token: Option<ClientToken>,
     pub phase: Phase,
+    /// Why it is in this phase, where EC2 says so.
+    pub state_reason: Option<StateReason>,
     pub zone: Zone,
     pub address: Option<Ipv4Addr>,
     pub architecture: Option<String>,
@@ -130,6 +132,13 @@ pub enum Phase {
     Terminated,
 }
 
+/// EC2's own words, such as `Client.VolumeLimitExceeded`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateReason {
+    pub code: String,
+    pub message: String,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Volume {
     pub id: VolumeId,
@@ -140,6 +149,8 @@ pub struct Volume {
     pub zone: Zone,
     pub phase: VolumePhase,
     pub attached_to: Option<InstanceId>,
+    /// The device name under which EC2 would delete it together with its instance; `None` while it stays.
+    pub deleted_with: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -151,6 +162,8 @@ pub enum VolumePhase {
     Detaching,
     Deleting,
     Deleted,
+    /// The hardware under it failed, or it could not be made: what was on it cannot be read (EBS documentation, "EBS volume
+    /// state").
     Error,
 }
 
@@ -240,6 +253,13 @@ pub struct CatalogImage {
 pub struct CatalogSubnet {
     pub zone: Zone,
     pub id: SubnetId,
+}
+
+impl VolumePhase {
+    /// It is there, whatever its state, and nobody has asked for its end.
+    pub fn stays(self) -> bool {
+        !matches!(self, VolumePhase::Deleting | VolumePhase::Deleted)
+    }
 }
 
 impl<T> Seen<T> {

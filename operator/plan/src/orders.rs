@@ -14,19 +14,6 @@ use crate::{
     view::{Out, Standing, View, voter},
 };
 
-/// Problems of an agent that do not pass by themselves.
-const FOR_PEOPLE: [&str; 9] = [
-    "ForeignVolume",
-    "OrdersContradictVolume",
-    "NoMysqld",
-    "OtherMysqlVersion",
-    "NoData",
-    "DataVanished",
-    "FollowsAnother",
-    "LedBefore",
-    "ChannelVanished",
-];
-
 /// Sends orders to every wanted machine whose agent has not accepted exactly these.
 pub fn give(view: &View<'_>, out: &mut Out) {
     let Some(register) = view.register() else { return };
@@ -41,8 +28,8 @@ pub fn give(view: &View<'_>, out: &mut Out) {
             out.wait(slot, "AgentAwaited", format!("the agent of {}: {message}", machine.id));
             continue;
         };
-        if let Some(problem) = report.problems.iter().find(|problem| FOR_PEOPLE.contains(&problem.reason.as_str())) {
-            out.stall(slot, &problem.reason, format!("look at {}: {}", machine.id, problem.message));
+        if let Some(problem) = report.problems.iter().find(|problem| problem.reason.needs_a_person()) {
+            out.stall(slot, &problem.reason.to_string(), format!("look at {}: {}", machine.id, problem.message));
         }
         match wanted(view, register, slot) {
             Ok(wanted) => {
@@ -116,14 +103,13 @@ fn leader(view: &View<'_>, register: &Register, secret: &SetSecret) -> LeaderOrd
     }
 }
 
-/// The marker to ask for: the next one only when whom it has to prove is in place. Taking a joint register back needs one
-/// that is later than any that the lost joiner may have acknowledged.
+/// The marker to ask for: the next one only when whom it has to prove is in place.
 pub fn marker(view: &View<'_>, register: &Register) -> u64 {
     let Some(joining) = &register.joining else { return register.marker };
     match joint_state(view, register, joining) {
+        _ if register.withdrawing => register.marker + 1,
         Joint::Acknowledging => register.marker + 1,
-        Joint::LostAgain => register.marker + 2,
-        Joint::Awaited(_) => register.marker,
+        Joint::Lost(..) | Joint::Awaited(_) => register.marker,
     }
 }
 
@@ -142,7 +128,7 @@ fn replica(view: &View<'_>, register: &Register, secret: &SetSecret, slot: Slot)
     })
 }
 
-/// A member whose present life the register names, in the set that is or the set that will be. A member that is not heard
+/// A member whose present life the register names, in the set that is or the set that will be, and who is not being shut out. A member that is not heard
 /// is still who it was when it was last heard: its account harms nobody while it is away, and changing it for every silence
 /// would.
 pub fn may_vote(view: &View<'_>, register: &Register, slot: Slot) -> bool {
@@ -150,6 +136,9 @@ pub fn may_vote(view: &View<'_>, register: &Register, slot: Slot) -> bool {
     let Some(registered) = voters.iter().find(|voter| voter.slot == slot) else {
         return false;
     };
+    if register.withdrawing && !register.voters.contains(registered) {
+        return false;
+    }
     let returned = || view.record(slot)?.catch_up.as_ref().map(|catch_up| catch_up.voter.clone());
     let present = view.voting(slot).map(|voting| voter(slot, voting)).or_else(returned);
     present.is_none_or(|present| present == *registered)

@@ -35,6 +35,7 @@ pub fn ending(view: &View<'_>) -> SlotRecord {
         },
         catch_up: None,
         retired: true,
+        early_ends: None,
     }
 }
 
@@ -45,14 +46,15 @@ pub fn from_tags(view: &View<'_>, set: &ResolvedSet, slot: Slot) -> Option<SlotR
     Some(with_tagged(view, slot, blank(view, set)))
 }
 
-/// Fills in what tags show; attempts only grow. The machine with the slot's volume is the one with evidence, else the oldest live one.
+/// Fills in what tags show; attempts only grow. Of several volumes the one that is in use was, else the one that can be used and
+/// was asked for last; the others are reported. The machine with the slot's volume is the one with evidence, else the oldest live
+/// one.
 pub fn with_tagged(view: &View<'_>, slot: Slot, mut record: SlotRecord) -> SlotRecord {
     let machines = view.machines.get(&slot).map(Vec::as_slice).unwrap_or_default();
     let volumes = view.volumes.get(&slot).map(Vec::as_slice).unwrap_or_default();
-    let volume = volumes
-        .iter()
-        .filter(|volume| volume.phase != VolumePhase::Deleted)
-        .max_by_key(|volume| volume.attached_to.is_some());
+    let volume = volumes.iter().filter(|volume| volume.phase != VolumePhase::Deleted).max_by_key(|volume| {
+        (volume.attached_to.is_some(), volume.phase.stays() && volume.phase != VolumePhase::Error, volume.attempt)
+    });
     let holder = volume.and_then(|volume| volume.attached_to.as_ref());
     let live = machines.iter().filter(|machine| machine.phase != Phase::Terminated);
     let machine = live.min_by_key(|machine| (Some(&machine.id) != holder, machine.launched));

@@ -2,14 +2,14 @@
 
 use drover_api::{
     Incarnation, ResourceKey,
-    defaults::{Missing, ResolvedSet},
+    defaults::{ResolvedSet, Unresolved},
     records::{IncarnationRecord, IncarnationState},
 };
 
 use crate::{
     actions::{Action, Planned},
     leadership,
-    observed::{Observed, Phase, Seen, VolumePhase},
+    observed::{Observed, Phase, Seen},
     orders, publish,
     report::SetReport,
     slots, summary,
@@ -25,7 +25,7 @@ pub enum Wish<'a> {
     },
     /// The manifest is there and cannot be used.
     Broken {
-        missing: &'a Missing,
+        why: &'a Unresolved,
         generation: i64,
     },
     Delete,
@@ -53,8 +53,8 @@ fn decide(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &mut Out)
         let why = observed.fleet.failing.clone().unwrap_or_else(|| "EC2 has not been asked yet".into());
         return out.wait(None, "FleetUnknown", why);
     }
-    if let Wish::Broken { missing, .. } = wish {
-        out.stall(None, "InvalidSpec", missing.to_string());
+    if let Wish::Broken { why, .. } = wish {
+        out.stall(None, "InvalidSpec", why.to_string());
     }
     let Some(life) = &records.incarnation else {
         return begin(observed, key, wish, out);
@@ -129,7 +129,7 @@ fn stranger(observed: &Observed, key: &ResourceKey, life: &IncarnationRecord) ->
     let other =
         |machine_key: &ResourceKey, incarnation: &Incarnation| machine_key == key && *incarnation != life.incarnation;
     let mut machines = observed.fleet.machines.values().filter(|machine| machine.phase < Phase::ShuttingDown);
-    let mut volumes = observed.fleet.volumes.values().filter(|volume| volume.phase < VolumePhase::Deleting);
+    let mut volumes = observed.fleet.volumes.values().filter(|volume| volume.phase.stays());
     let machine =
         machines.find(|machine| other(&machine.key, &machine.incarnation)).map(|machine| machine.id.to_string());
     machine

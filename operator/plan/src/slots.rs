@@ -13,6 +13,7 @@ use crate::{
     actions::Action,
     launches,
     observed::{Catalog, CatalogSubnet, FailureKind, Machine, Phase, Seen, VolumePhase},
+    pace::{self, Changed},
     pending::{self, Next},
     placement::{self, Place},
     rebuild,
@@ -51,7 +52,8 @@ pub fn fill(view: &View<'_>, set: &ResolvedSet, slot: Slot, out: &mut Out) {
         Some(id) => match view.machine(id) {
             Standing::Listed(machine) => keep(view, set, slot, record, machine, out),
             Standing::Gone => {
-                let cleared = SlotRecord { instance: None, launch: None, ..record.clone() };
+                let early_ends = pace::after(view, record);
+                let cleared = SlotRecord { instance: None, launch: None, early_ends, ..record.clone() };
                 put(view, slot, cleared, Some(record), format!("{id} is gone"), out);
             }
             Standing::AskById => {
@@ -63,6 +65,7 @@ pub fn fill(view: &View<'_>, set: &ResolvedSet, slot: Slot, out: &mut Out) {
         },
     }
     retire_strays(view, slot, record, out);
+    volumes::tell_strays(view, slot, record, out);
 }
 
 /// Ends a slot that is not wanted: what may be pending is settled first, then its machine, then its volume.
@@ -72,7 +75,7 @@ pub fn end(view: &View<'_>, slot: Slot, out: &mut Out) {
         return put(view, slot, record, None, "the slot's record was lost; what carries its tags is to be ended", out);
     };
     if !record.retired {
-        let retired = SlotRecord { retired: true, ..record.clone() };
+        let retired = SlotRecord { retired: true, early_ends: None, ..record.clone() };
         return put(view, slot, retired, Some(record), "the slot is not wanted any more", out);
     }
     retire_strays(view, slot, record, out);
@@ -143,6 +146,10 @@ fn begin(view: &View<'_>, set: &ResolvedSet, slot: Slot, out: &mut Out) {
 }
 
 fn launch_anew(view: &View<'_>, set: &ResolvedSet, slot: Slot, record: &SlotRecord, out: &mut Out) {
+    let changed = if differs(&record.spec, &spec_hash(set)) { Changed::Yes } else { Changed::No };
+    if pace::holds_back(view, slot, record, changed, out) {
+        return;
+    }
     let catalog: &Catalog = match view.observed.catalogs.get(view.key) {
         Some(Seen::Known(catalog)) => catalog,
         Some(Seen::Unknown { why }) => return out.wait(slot, "CatalogUnknown", why.clone()),
@@ -152,6 +159,9 @@ fn launch_anew(view: &View<'_>, set: &ResolvedSet, slot: Slot, record: &SlotReco
     };
     let bound = match &record.volume {
         Some(id) => match view.volume(id) {
+            Standing::Listed(volume) if volume.phase == VolumePhase::Error => {
+                return volumes::stall_failed(view, slot, record, volume, out);
+            }
             Standing::Listed(volume) => Some(volume.zone.clone()),
             Standing::Gone => return volumes::lose(view, slot, record, out),
             Standing::AskById => {
@@ -227,8 +237,12 @@ fn await_launch(view: &View<'_>, set: &ResolvedSet, slot: Slot, record: &SlotRec
         Next::Refused { kind: FailureKind::Invalid, message } if wanted => {
             out.stall(slot, "LaunchRefused", format!("change spec.machine: EC2 refuses the launch: {message}"));
         }
-        Next::Refused { message, .. } => {
-            let cleared = SlotRecord { launch: None, ..record.clone() };
+        Next::Refused { kind, message } => {
+            let early_ends = match kind {
+                FailureKind::TokenSpent => pace::after_unseen(view, record, &message),
+                _ => record.early_ends.clone(),
+            };
+            let cleared = SlotRecord { launch: None, early_ends, ..record.clone() };
             put(view, slot, cleared, Some(record), format!("attempt {} was refused: {message}", record.attempt), out);
         }
     }

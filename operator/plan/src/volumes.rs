@@ -96,11 +96,13 @@ fn created<'a>(view: &View<'a>, slot: Slot, record: &SlotRecord) -> Option<&'a V
 
 fn hold_volume(view: &View<'_>, slot: Slot, record: &SlotRecord, machine: &Machine, volume: &Volume, out: &mut Out) {
     match (volume.phase, &volume.attached_to) {
+        (VolumePhase::Error, _) => stall_failed(view, slot, record, volume, out),
         (VolumePhase::Available, _) if machine.phase == Phase::Running => {
             let action = Action::Attach { volume: volume.id.clone(), instance: machine.id.clone() };
             out.act(slot, action, format!("{} runs without its data volume", machine.id));
         }
         (VolumePhase::Attached | VolumePhase::Attaching, Some(holder)) if *holder == machine.id => {
+            keep_on_termination(slot, machine, volume, out);
             note_formatted(view, slot, record, out);
         }
         (VolumePhase::Attached | VolumePhase::Attaching | VolumePhase::Detaching, Some(holder)) => {
@@ -111,6 +113,16 @@ fn hold_volume(view: &View<'_>, slot: Slot, record: &SlotRecord, machine: &Machi
             "VolumeNotReady",
             format!("{} is {phase:?}, {} is {:?}", volume.id, machine.id, machine.phase),
         ),
+    }
+}
+
+/// What EC2 sets at AttachVolume is not relied on (AWS.md, EBS: documents disagree), and anybody may change it: a member's data
+/// outlives its machine, and a read replica's is deleted by us alone. Asked for only where EC2 says otherwise.
+fn keep_on_termination(slot: Slot, machine: &Machine, volume: &Volume, out: &mut Out) {
+    if let Some(device) = volume.deleted_with.clone().filter(|_| volume.phase == VolumePhase::Attached && !machine.held)
+    {
+        let action = Action::KeepVolume { volume: volume.id.clone(), instance: machine.id.clone(), device };
+        out.act(slot, action, format!("EC2 would delete {} together with its machine", volume.id));
     }
 }
 
@@ -126,6 +138,51 @@ fn note_formatted(view: &View<'_>, slot: Slot, record: &SlotRecord, out: &mut Ou
     }
 }
 
+/// EC2 gave the volume up. Deleting it is a person's to decide: whatever may be left on it is no longer ours to judge.
+pub fn stall_failed(view: &View<'_>, slot: Slot, record: &SlotRecord, volume: &Volume, out: &mut Out) {
+    let id = &volume.id;
+    let message = if leads(view, slot) {
+        format!(
+            "ask AWS to recover {id}, or restore the set from a backup: the data volume of its leader is in state error, and it is never replaced by an empty one"
+        )
+    } else if !slot.is_member() {
+        format!(
+            "terminate the machine of {slot}: EC2 says that its data volume {id} has failed (state error); both are then replaced"
+        )
+    } else if record.formatted.is_none() {
+        format!(
+            "delete {id}: EC2 could not make it (state error), nothing was ever on it, and another is then asked for"
+        )
+    } else {
+        format!(
+            "terminate the machine of {slot}, then delete {id} when nothing on it is needed: EC2 says that it has failed (state error); {slot} is then seeded anew"
+        )
+    };
+    out.stall(slot, "VolumeFailed", message);
+}
+
+/// Volumes that carry the slot's tags and are not what its record names: somebody pays for them, and data may be on them.
+pub fn tell_strays(view: &View<'_>, slot: Slot, record: &SlotRecord, out: &mut Out) {
+    let named = record.volume.as_ref().or_else(|| created(view, slot, record).map(|volume| &volume.id));
+    for volume in view.volumes.get(&slot).into_iter().flatten() {
+        if volume.phase.stays() && Some(&volume.id) != named {
+            let whose = named.map_or_else(|| "no volume yet".to_owned(), ToString::to_string);
+            let message = format!(
+                "{} carries the tags of {slot}, whose record names {whose}; it is left alone: delete it when nothing on it is needed",
+                volume.id
+            );
+            out.wait(slot, "SecondVolume", message);
+        }
+    }
+}
+
+/// The data in a slot is what the set leads with, or led with last.
+fn leads(view: &View<'_>, slot: Slot) -> bool {
+    view.register().is_some_and(|register| {
+        register.leader == slot && (register.state == RegisterState::Active || register.last_active.is_some())
+    })
+}
+
 /// The data volume itself is gone. A leader's is never replaced by an empty one; any other slot is seeded anew.
 pub fn lose(view: &View<'_>, slot: Slot, record: &SlotRecord, out: &mut Out) {
     if leads(view, slot) {
@@ -134,13 +191,6 @@ pub fn lose(view: &View<'_>, slot: Slot, record: &SlotRecord, out: &mut Out) {
     }
     let cleared = SlotRecord { volume: None, volume_request: None, formatted: None, catch_up: None, ..record.clone() };
     put(view, slot, cleared, Some(record), "its data volume is gone; it is seeded anew", out);
-}
-
-/// Its data is the set's.
-fn leads(view: &View<'_>, slot: Slot) -> bool {
-    view.register().is_some_and(|register| {
-        register.leader == slot && (register.state == RegisterState::Active || register.last_active.is_some())
-    })
 }
 
 pub fn end(view: &View<'_>, slot: Slot, record: &SlotRecord, out: &mut Out) {

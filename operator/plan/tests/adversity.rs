@@ -7,10 +7,9 @@ mod world;
 use drover_api::{
     Epoch, ImageId, InstanceId, Slot,
     conditions::ConditionType,
+    problems::{Problem, Reason},
     records::{IncarnationState, RegisterState},
-    wire::{
-        BuildReport, DataReport, Problem, RoleOrder, RunningRole, ServerReport, ThreadReport, VolumeReport, Wanted,
-    },
+    wire::{BuildReport, DataReport, RoleOrder, RunningRole, ServerReport, ThreadReport, VolumeReport, Wanted},
 };
 use drover_plan::{
     Action,
@@ -31,17 +30,8 @@ fn ready(members: u8, readers: u16) -> World {
     world
 }
 
-/// Does what plans ask for, but what `held` keeps back, for `passes`.
-fn passes(world: &mut World, passes: usize, mut held: impl FnMut(&mut World, &Action) -> bool) {
-    for _ in 0..passes {
-        world.live();
-        for planned in world.plan().actions.values().flatten().cloned().collect::<Vec<_>>() {
-            if !held(world, &planned.action) {
-                world.apply(planned.action);
-            }
-        }
-        world.observed.now = world.observed.now.plus(std::time::Duration::from_secs(1));
-    }
+fn passes(world: &mut World, passes: usize, held: impl FnMut(&mut World, &Action) -> bool) {
+    world.passes(passes, held);
 }
 
 fn stalled(world: &World) -> Option<String> {
@@ -521,10 +511,15 @@ fn a_build_that_was_sent_back_holds_up_that_build_and_no_other() {
 
 #[test]
 fn what_only_a_person_can_mend_on_a_machine_stalls_the_set() {
-    for reason in ["ForeignVolume", "NoMysqld", "OtherMysqlVersion"] {
+    for (reason, stalls) in [
+        (Reason::ForeignVolume, Some("ForeignVolume")),
+        (Reason::OtherMysqlVersion, Some("OtherMysqlVersion")),
+        (Reason::MysqldEnded, None),
+        (Reason::Other("FromTheFuture".into()), None),
+    ] {
         let mut world = ready(3, 0);
-        world.report(M2).problems = vec![Problem { reason: reason.into(), message: "why".into() }];
-        assert_eq!(stalled(&world).as_deref(), Some(reason));
+        world.report(M2).problems = vec![Problem { reason, message: "why".into() }];
+        assert_eq!(stalled(&world).as_deref(), stalls);
     }
 }
 

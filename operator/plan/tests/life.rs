@@ -10,7 +10,7 @@ use drover_api::{
     records::{IncarnationState, RegisterState},
     set::ZoneSpread,
     tags::Role,
-    wire::{LeaderPhase, RunningRole, ServerReport, VolumeReport},
+    wire::{BuildReport, LeaderPhase, RunningRole, ServerReport, VolumeReport},
 };
 use drover_plan::{
     Action,
@@ -577,6 +577,29 @@ fn agents_are_upgraded_one_at_a_time_the_leader_last() {
         world.apply(upgrades[0].clone());
     }
     assert_eq!(order, [R0, M1, M2, M0]);
+}
+
+#[test]
+fn a_build_that_was_sent_back_is_ordered_nowhere_and_stalls_and_another_build_is_ordered() {
+    let upgrades = |world: &World| -> Vec<Slot> {
+        let plan = world.plan();
+        let upgrade = |planned: &drover_plan::Planned| match planned.action {
+            Action::Upgrade { slot, .. } => Some(slot),
+            _ => None,
+        };
+        plan.actions.values().flatten().filter_map(upgrade).collect()
+    };
+    let build = |digit: &str| drover_api::BuildId::new(digit.repeat(64)).expect("valid");
+    let mut world = ready(3, 1);
+    world.observed.operator.builds.insert("arm64".into(), build("b"));
+    assert_eq!(upgrades(&world), [R0]);
+    world.report(R0).ordered_build = Some(BuildReport::SentBack { build: build("b") });
+    assert_eq!(upgrades(&world), []);
+    let stalled = world.plan().reports[&key()].condition(ConditionType::Stalled).cloned().expect("stalled");
+    assert_eq!(stalled.reason, "BuildRejected");
+    world.observed.operator.builds.insert("arm64".into(), build("c"));
+    assert_eq!(upgrades(&world), [R0]);
+    assert!(world.plan().reports[&key()].condition(ConditionType::Stalled).is_none());
 }
 
 #[test]

@@ -184,6 +184,12 @@ impl Volumes for Guarded {
         self.changes(format!("Attach {volume}"), self.fake.attach(volume, instance, device)).await
     }
 
+    async fn keep_on_termination(&self, instance: &InstanceId, device: &str) -> Result<()> {
+        self.witness("ModifyInstanceAttribute");
+        let answer = self.fake.keep_on_termination(instance, device);
+        self.changes(format!("Keep {device} of {instance}"), answer).await
+    }
+
     async fn detach(&self, volume: &VolumeId) -> Result<()> {
         panic!("{volume} is detached, and no plan asks for that yet")
     }

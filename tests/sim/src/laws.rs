@@ -7,12 +7,14 @@ use std::{
 
 use drover_api::{
     ResourceKey, Slot,
-    records::{IncarnationRecord, IncarnationState, Register},
+    records::{IncarnationRecord, IncarnationState, Register, RegisterState, Voter},
     tags::{self, Identity, TagVerdict},
 };
 use drover_cloud::ec2::{InstanceStateName, VolumeState};
 
 use crate::{
+    disk::Disk,
+    mysqld::What,
     process::Process,
     world::{Sim, World, keys, realm},
 };
@@ -46,6 +48,47 @@ impl World {
             assert!(ids.len() <= 1, "{} of {} is filled twice: {ids:?}", identity.slot, identity.key);
         }
         self.check_leaders();
+        self.check_fences();
+    }
+
+    /// Whoever may have to be asked before another leads holds what clients were told: of the voters that could answer, in the
+    /// life that the register names, fewer than a fence needs lack it. While the voters change a fence needs both sets, so one
+    /// of them is enough (PROTOCOL.md, I11).
+    fn check_fences(&self) {
+        for ((key, life), acknowledged) in &self.acknowledged {
+            if self.incarnation(key).is_none_or(|record| record.incarnation != *life) {
+                continue;
+            }
+            let (Some(row), Some(register)) = (acknowledged.last(), self.register(key)) else { continue };
+            if register.state != RegisterState::Active {
+                continue;
+            }
+            let sets = [Some(&register.voters), register.joining.as_ref()];
+            let lacking = |voters: &Vec<Voter>| {
+                let others = voters.iter().filter(|voter| voter.slot != register.leader);
+                others.filter(|voter| self.holds(voter, *row) == Some(false)).count()
+            };
+            let may_be_missed =
+                |voters: &Vec<Voter>| lacking(voters) >= voters.len().saturating_sub(usize::from(register.k));
+            assert!(
+                !sets.into_iter().flatten().all(may_be_missed),
+                "{key}: row {row} was acknowledged, and a fence could miss it: {register:?}"
+            );
+        }
+    }
+
+    /// Whether a voter's volume holds a row, in its relay log too; `None` where no such voter in this life is there to answer.
+    fn holds(&self, voter: &Voter, row: u64) -> Option<bool> {
+        let same = |disk: &&Disk| {
+            disk.record.as_ref().is_some_and(|record| {
+                record.voting.voter_id == voter.voter_id
+                    && record.voting.generation == voter.generation
+                    && record.voting.life == voter.life
+            })
+        };
+        let data = self.disks.values().find(same)?.data.as_ref()?;
+        let relay = data.channel.iter().flat_map(|channel| &channel.relay);
+        Some(data.rows.contains(&row) || relay.into_iter().any(|transaction| transaction.what == What::Row(row)))
     }
 
     /// At most one leader of a set is open, and it holds every row whose client was told so.
@@ -56,7 +99,7 @@ impl World {
         }
         for (key, leaders) in open {
             assert!(leaders.len() == 1, "{key} has {} open leaders", leaders.len());
-            let acknowledged = self.acknowledged.get(&leaders[0].identity.incarnation);
+            let acknowledged = self.acknowledged.get(&(key.clone(), leaders[0].identity.incarnation.clone()));
             let (Some(acknowledged), Some(data)) = (acknowledged, self.data(&leaders[0].id)) else {
                 continue;
             };
@@ -90,7 +133,7 @@ impl World {
     /// How many clients of the set that lives now were told that their row is committed.
     pub fn told(&self, key: &ResourceKey) -> usize {
         let life = self.incarnation(key).map(|record| record.incarnation);
-        life.and_then(|life| self.acknowledged.get(&life)).map_or(0, BTreeSet::len)
+        life.and_then(|life| self.acknowledged.get(&(key.clone(), life))).map_or(0, BTreeSet::len)
     }
 
     pub fn incarnation(&self, key: &ResourceKey) -> Option<IncarnationRecord> {

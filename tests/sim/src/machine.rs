@@ -7,6 +7,7 @@ use drover_agent::state::{Effect, Event, Failure, Me, Outcome, State, Task, Up, 
 use drover_api::{
     BuildId, InstanceId, VolumeId, VoterId,
     bucket::ObjectKey,
+    problems::Reason,
     records::{Bundle, CurrentBuilds, Register},
     tags::Identity,
     wire::OrdersReply,
@@ -287,7 +288,7 @@ impl World {
         let Some(task) = agent.and_then(|agent| agent.task.take()) else { return };
         let event = match self.perform(id, task) {
             Ok(outcome) => Event::Done(outcome),
-            Err(message) => Event::Failed(Failure { reason: "Simulated", message }),
+            Err(message) => Event::Failed(Failure { reason: Reason::Other("Simulated".into()), message }),
         };
         self.step(id, event);
     }

@@ -3,7 +3,7 @@
 use drover_api::{InstanceId, records::Register};
 use drover_cloud::ec2::{
     Action, Caller, InstanceChange, InstanceStateName, Mode, ModifyInstanceAttribute, RebootInstances, StartInstances,
-    StopInstances, TerminateInstances,
+    StateReason, StopInstances, TerminateInstances,
 };
 
 use crate::world::{World, keys};
@@ -14,6 +14,19 @@ impl World {
         let changes = vec![InstanceChange::DisableApiTermination(false)];
         self.person(&ModifyInstanceAttribute { instance_id: id.to_string(), changes });
         self.person(&TerminateInstances { instance_ids: vec![id.to_string()], ..TerminateInstances::default() });
+    }
+
+    /// EC2 gives up every launch that is under way.
+    pub fn give_up_pending(&mut self, code: &str) {
+        self.fake.look(|world| {
+            let now = world.now();
+            let pending = world.ec2.instances().filter(|instance| instance.state == InstanceStateName::Pending);
+            let pending: Vec<String> = pending.map(|instance| instance.instance_id.clone()).collect();
+            for id in pending {
+                let reason = StateReason { code: code.into(), message: format!("{code}: given up") };
+                world.ec2.instance_failed(now, &id, reason);
+            }
+        });
     }
 
     pub fn stop(&mut self, id: &InstanceId) {

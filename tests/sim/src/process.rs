@@ -136,12 +136,10 @@ impl Agents for Reached {
             }
             let agent = heard.entry(id.clone()).or_insert(Agent { report: None, heard: None, unreachable: None });
             let machine = world.machines.get(id).filter(|machine| is_reached(machine, endpoint));
-            match machine.and_then(|machine| machine.agent.as_ref()) {
-                Some(found) => {
-                    let report = found.state.report().clone();
-                    *agent = Agent { report: Some(report), heard: Some(world.now()), unreachable: None };
-                }
-                None => agent.unreachable = Some("no answer".into()),
+            let found = machine.and_then(|machine| machine.agent.as_ref()).ok_or("no answer".to_owned());
+            match found.and_then(|found| found.state.report().cloned()) {
+                Ok(report) => *agent = Agent { report: Some(report), heard: Some(world.now()), unreachable: None },
+                Err(why) => agent.unreachable = Some(why),
             }
         }
         heard.clone()

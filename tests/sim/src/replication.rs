@@ -110,7 +110,7 @@ impl World {
                 What::Marker(epoch, n) => self.tell(id, Event::MarkerAcknowledged { start, epoch, n }, soon),
                 What::Heartbeat(at) => self.tell(id, Event::HeartbeatAcknowledged { start, at }, soon),
                 What::Row(row) => {
-                    let life = machine.identity.incarnation.clone();
+                    let life = (machine.identity.key.clone(), machine.identity.incarnation.clone());
                     self.acknowledged.entry(life).or_default().insert(row);
                 }
                 What::Schema | What::Admin => {}

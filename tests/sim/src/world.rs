@@ -39,7 +39,7 @@ pub struct World {
     pub machines: BTreeMap<InstanceId, Machine>,
     pub disks: BTreeMap<VolumeId, Disk>,
     /// Rows whose clients were told that they are committed, by the life of the set: a namesake owes nothing of them.
-    pub acknowledged: BTreeMap<Incarnation, BTreeSet<u64>>,
+    pub acknowledged: BTreeMap<(ResourceKey, Incarnation), BTreeSet<u64>>,
     /// How often agents wake when nothing happens.
     pub tick: Duration,
     /// Out of a thousand orders, how many are taken and their reply is lost.

@@ -165,3 +165,80 @@ fn a_set_of_one_opens_again_on_its_own_volume_in_a_later_epoch() {
     assert!(register.epoch.0 == 2 && register.state == RegisterState::Active && register.opened, "{register:?}");
     assert!(told > 0 && sim.lock().told(&till.key()) > told, "it is written to again");
 }
+
+#[test]
+fn launches_that_ec2_gives_up_at_once_are_paced_whoever_operates_and_go_on_when_they_succeed() {
+    let shop = Declared::new("shop", 3, 0);
+    let sim = Sim::new(8);
+    let mut operator = Process::start(&sim, 'a');
+    operator.operator.declare(shop.intents(), vec![]);
+    let until = sim.lock().now().plus(Duration::from_secs(10 * 60));
+    let mut passes = 0;
+    while sim.lock().now() < until {
+        operator.pass();
+        sim.lock().give_up_pending("Client.VolumeLimitExceeded");
+        sim.advance(BUSY);
+        passes += 1;
+        if passes == 150 {
+            // Another operator begins with an empty memory, and finds the pause in the records.
+            drop(operator);
+            operator = Process::start(&sim, 'a');
+            operator.operator.declare(shop.intents(), vec![]);
+        }
+    }
+    let launches = sim.lock().fake.look(|world| world.ec2.instances().count());
+    assert!((3 * 3..=3 * 7).contains(&launches), "{launches} launches for three slots in ten minutes");
+    let snapshot = operator.operator.snapshots().borrow().clone();
+    let stalled = snapshot.sets[0].condition(ConditionType::Stalled).expect("it says so");
+    assert!(stalled.message.contains("Client.VolumeLimitExceeded"), "{stalled:?}");
+    converge(&sim, &mut operator, &[(shop.key(), slots(3, 0))], LIMIT);
+}
+
+#[test]
+fn a_joiner_that_goes_silent_holds_up_no_other_member_and_loses_nothing() {
+    for seed in 1..=6 {
+        let shop = Declared::new("shop", 5, 0);
+        let (sim, mut operator) = settled(20 + seed, &shop);
+        let lives = |sim: &Sim| -> Vec<u64> {
+            sim.lock().register(&shop.key()).expect("it lives").voters.iter().map(|voter| voter.life).collect()
+        };
+        let back = |sim: &Sim, operator: &mut Process, slot: Slot, until: &dyn Fn(&Sim) -> bool| {
+            let lost = machine(sim, &shop, slot);
+            sim.lock().reboot(&lost);
+            for _ in 0..600 {
+                operator.pass();
+                sim.lock().check();
+                if until(sim) {
+                    return lost;
+                }
+                sim.advance(Duration::from_millis(500));
+            }
+            panic!("{slot} does not come back");
+        };
+        let is_joint = |sim: &Sim| sim.lock().register(&shop.key()).expect("it lives").joining.is_some();
+        let silent = back(&sim, &mut operator, Slot::Member(2), &is_joint);
+        sim.lock().machine(&silent).cut = true;
+        back(&sim, &mut operator, Slot::Member(4), &|sim| lives(sim)[4] == 2 && !is_joint(sim));
+        assert_eq!(lives(&sim), [1, 1, 1, 1, 2]);
+        sim.lock().machine(&silent).cut = false;
+        converge(&sim, &mut operator, &[(shop.key(), slots(5, 0))], LIMIT);
+        assert_eq!(lives(&sim), [1, 1, 2, 1, 2]);
+    }
+}
+
+#[test]
+fn an_operator_whose_lock_was_removed_goes_on_above_what_agents_have_taken() {
+    let shop = Declared::new("shop", 3, 0);
+    let (sim, first) = settled(9, &shop);
+    // The lock has changed hands.
+    first.release().expect("the bucket is there");
+    let mut second = Process::start(&sim, 'a');
+    second.operator.declare(Declared { readers: 1, ..shop.clone() }.intents(), vec![]);
+    converge(&sim, &mut second, &[(shop.key(), slots(3, 1))], LIMIT);
+    drop(second);
+    sim.lock().fake.look(|world| world.bucket.set(keys().lock(), None));
+    let mut third = Process::start(&sim, 'a');
+    third.operator.declare(Declared { readers: 2, ..shop.clone() }.intents(), vec![]);
+    converge(&sim, &mut third, &[(shop.key(), slots(3, 2))], LIMIT);
+    assert!(third.operator.snapshots().borrow().lock.fence > 2);
+}

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use drover_api::{Epoch, Millis, Slot, VoterId, bucket::ObjectKey, records::Register};
+use drover_api::{Epoch, Millis, Slot, VoterId, bucket::ObjectKey, problems::Reason, records::Register};
 use drover_cloud::Objects;
 use tokio::sync::{Mutex, mpsc};
 
@@ -71,7 +71,7 @@ impl<O: Objects + 'static> Hands<O> {
         let event = match self.attempt(task).await {
             Ok(outcome) => Event::Done(outcome),
             Err(error) => {
-                tracing::warn!(reason, %error, "failed");
+                tracing::warn!(%reason, %error, "failed");
                 Event::Failed(Failure { reason, message: error.to_string() })
             }
         };
@@ -246,18 +246,18 @@ fn minted() -> (VoterId, String) {
 }
 
 /// How a failure of this task is called in the report.
-fn reason(task: &Task) -> &'static str {
+fn reason(task: &Task) -> Reason {
     match task {
-        Task::LookAround => "LookAroundFailed",
-        Task::LookAtVolume(_) | Task::Format(_) | Task::Mount(_) | Task::Unmount | Task::Flush => "VolumeFailed",
-        Task::Initialise { .. } => "InitialiseFailed",
-        Task::Seed { .. } => "SeedFailed",
-        Task::Start(_) => "StartFailed",
-        Task::Close | Task::Seal | Task::Terminate => "CloseFailed",
-        Task::Accounts { .. } | Task::Admin(_) => "AccountsFailed",
-        Task::SemiSync { .. } | Task::Acknowledge(_) => "SemiSyncFailed",
-        Task::ReadRegister => "RegisterUnreadable",
-        Task::Unseal | Task::Admit | Task::Expose => "OpenFailed",
-        Task::Discard | Task::Follow { .. } | Task::Resume => "ReplicationFailed",
+        Task::LookAround => Reason::LookAroundFailed,
+        Task::LookAtVolume(_) | Task::Format(_) | Task::Mount(_) | Task::Unmount | Task::Flush => Reason::VolumeFailed,
+        Task::Initialise { .. } => Reason::InitialiseFailed,
+        Task::Seed { .. } => Reason::SeedFailed,
+        Task::Start(_) => Reason::StartFailed,
+        Task::Close | Task::Seal | Task::Terminate => Reason::CloseFailed,
+        Task::Accounts { .. } | Task::Admin(_) => Reason::AccountsFailed,
+        Task::SemiSync { .. } | Task::Acknowledge(_) => Reason::SemiSyncFailed,
+        Task::ReadRegister => Reason::RegisterUnreadable,
+        Task::Unseal | Task::Admit | Task::Expose => Reason::OpenFailed,
+        Task::Discard | Task::Follow { .. } | Task::Resume => Reason::ReplicationFailed,
     }
 }

@@ -84,7 +84,7 @@ async fn a_poll_with_a_higher_fence_is_answered_only_when_that_was_kept() {
     });
     state.storage(drover_api::Millis(1), None);
     let told = |fence| {
-        let (report, health) = (state.report().clone(), state.health(drover_api::Millis(1)));
+        let (report, health) = (state.report().cloned(), state.health(drover_api::Millis(1)));
         Arc::new(Told { report, fence, health })
     };
     let (tell, listener) = watch::channel(told(3));
@@ -111,4 +111,26 @@ fn a_lag_has_a_unit_or_is_in_seconds() {
     let read = |text| read_duration(text).map(|lag| lag.as_millis());
     assert_eq!(["2s", "500ms", "3"].map(read), [Some(2000), Some(500), Some(3000)]);
     assert_eq!(["", "s", "-1s", "2m", "1.5s"].map(read), [None; 5]);
+}
+
+#[tokio::test]
+async fn before_the_first_look_there_is_no_report_and_that_is_said_at_once() {
+    let health = Health { at: edge::now(), role: crate::state::HealthRole::Neither("looking around") };
+    let unlooked = Told { report: Err("the agent has not looked around yet".into()), fence: 0, health: health.clone() };
+    let (tell, told) = watch::channel(Arc::new(unlooked));
+    let (asking, _asked) = mpsc::channel(1);
+    let api = Api { told, asked: asking };
+    for after in [None, Some(7)] {
+        let answer = report(Shared(api.clone()), Query(Poll { after, fence: None })).await;
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let body = axum::body::to_bytes(answer.into_body(), 1 << 10).await.expect("a body");
+        assert_eq!(body, "the agent has not looked around yet");
+    }
+    let mut state = crate::state::State::new(crate::state::tests::me());
+    state.step(edge::now(), crate::state::Event::Tick);
+    let around = crate::state::Outcome::Around { server: None, mounted: None, hint: None };
+    state.step(edge::now(), crate::state::Event::Done(around));
+    tell.send_replace(Arc::new(Told { report: state.report().cloned(), fence: 0, health }));
+    let answer = report(Shared(api), Query(Poll { after: None, fence: None })).await;
+    assert_eq!(answer.status(), StatusCode::OK);
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use drover_api::{
     BuildId, Millis,
+    problems::Reason,
     wire::{BuildOrder, BuildReport},
 };
 
@@ -20,6 +21,7 @@ pub(super) type Update = (BuildReport, Millis);
 impl State {
     /// Whether the ordered build is to be fetched now; or why the order is refused.
     pub fn order_build(&mut self, now: Millis, order: &BuildOrder) -> Result<bool, String> {
+        self.report()?;
         if order.fence < self.fence() {
             return Err("a higher fence was seen".to_owned());
         }
@@ -51,14 +53,17 @@ impl State {
     }
 
     /// The build that was sent back, for the report's words.
-    pub(super) fn build_problem(&self) -> Option<(&'static str, String)> {
+    pub(super) fn build_problem(&self) -> Option<(Reason, String)> {
         let name = |build: &BuildId| build.as_str()[..12].to_owned();
         match &self.update.as_ref()?.0 {
             BuildReport::Fetching { .. } => None,
-            BuildReport::SentBack { build } => {
-                Some(("BuildRejected", format!("build {} was tried and did not work: it was sent back", name(build))))
+            BuildReport::SentBack { build } => Some((
+                Reason::BuildRejected,
+                format!("build {} was tried and did not work: it was sent back", name(build)),
+            )),
+            BuildReport::Failed { build, why } => {
+                Some((Reason::BuildFetchFailed, format!("build {}: {why}", name(build))))
             }
-            BuildReport::Failed { build, why } => Some(("BuildFetchFailed", format!("build {}: {why}", name(build)))),
         }
     }
 }

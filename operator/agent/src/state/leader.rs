@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use drover_api::{
     Epoch,
+    problems::Reason,
     records::{Register, RegisterState},
     wire::{LeaderOrder, LeaderPhase, Orders, RoleOrder, RunningRole},
 };
@@ -24,7 +25,7 @@ impl State {
             let message = format!("its mysqld ended while it led epoch {}: {}", died.epoch, died.how);
             return match self.next_closed() {
                 Ok(close) => Ok(close),
-                Err(_) => Err(Wait::For("LeaderDied", message)),
+                Err(_) => Err(Wait::For(Reason::LeaderDied, message)),
             };
         }
         if let (Server::Up { .. }, Some(durable)) = (&self.server, &mut self.durable) {
@@ -46,7 +47,7 @@ impl State {
         };
         if seen.channel.is_some() {
             return Err(Wait::For(
-                "FollowsAnother",
+                Reason::FollowsAnother,
                 "it is to lead, but its data says that it follows a source".into(),
             ));
         }
@@ -74,15 +75,15 @@ impl State {
 
     fn next_initialise(&mut self, orders: &Orders, leader: &LeaderOrder) -> Next {
         if !leader.initialise {
-            return Err(Wait::For("NoData", "there is no data here, and none may be made".into()));
+            return Err(Wait::For(Reason::NoData, "there is no data here, and none may be made".into()));
         }
         if matches!(self.server, Server::Up { .. }) {
-            return Err(Wait::For("DataVanished", "mysqld runs, but its data directory is gone".into()));
+            return Err(Wait::For(Reason::DataVanished, "mysqld runs, but its data directory is gone".into()));
         }
         self.may_run(&orders.wanted.mysql)?;
         let Some(durable) = &mut self.durable else { return Err(Wait::Quiet) };
         if durable.start.is_some() {
-            return Err(Wait::For("DataVanished", "mysqld has run here, and its data directory is gone".into()));
+            return Err(Wait::For(Reason::DataVanished, "mysqld has run here, and its data directory is gone".into()));
         }
         durable.origin = Some(Origin::Initialised);
         (durable.accounts, durable.admin) = (None, None);
@@ -110,7 +111,7 @@ impl State {
         }
         if seen.offline {
             if self.acknowledged_marker(epoch).is_none() {
-                return Err(Wait::For("MarkerWaits", "the marker waits for its acknowledgements".into()));
+                return Err(Wait::For(Reason::MarkerWaits, "the marker waits for its acknowledgements".into()));
             }
             self.use_register(orders, seen)?;
             return Ok(Task::Admit);
@@ -129,7 +130,7 @@ impl State {
         };
         match self.register_objection(&register, orders, seen) {
             None => Ok(()),
-            Some(message) => Err(Wait::Again("RegisterObjects", message, REGISTER_AGAIN)),
+            Some(message) => Err(Wait::Again(Reason::RegisterObjects, message, REGISTER_AGAIN)),
         }
     }
 

@@ -9,9 +9,10 @@
 use std::time::Duration;
 
 use drover_api::{
-    Epoch, Millis, VolumeId,
+    BuildId, Epoch, Millis, VolumeId,
+    problems::{Problem, Reason},
     records::Register,
-    wire::{Orders, OrdersReply, Problem, Report, RoleOrder},
+    wire::{Orders, OrdersReply, Report, RoleOrder},
 };
 
 use crate::durable::{Durable, Origin};
@@ -25,7 +26,7 @@ mod replica;
 mod report;
 mod server;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod types;
 mod volume;
 
@@ -124,9 +125,9 @@ type Next = Result<Task, Wait>;
 enum Wait {
     Quiet,
     /// For something outside; shown.
-    For(&'static str, String),
+    For(Reason, String),
     /// The same, and worth asking again after a while.
-    Again(&'static str, String, Duration),
+    Again(Reason, String, Duration),
     /// For a reading of the register.
     Register,
     /// Write a marker beside the lane of tasks.
@@ -139,6 +140,8 @@ const PAUSE_FIRST: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// A device or register that is not there yet is looked for this often.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Why nothing is told and no order taken.
+const NOT_LOOKED: &str = "the agent has not looked around yet";
 
 impl State {
     pub fn new(me: Me) -> Self {
@@ -191,9 +194,17 @@ impl State {
         effects
     }
 
-    /// What the operator is told, whole.
-    pub fn report(&self) -> &Report {
-        self.report.report.as_ref().expect("every step publishes, and the first step is the first thing that happens")
+    /// What the operator is told, whole; or why there is nothing to tell yet. Before the agent has looked around it knows
+    /// neither its volume nor its orders nor whether mysqld runs, and "none" would be a lie about each of them.
+    pub fn report(&self) -> Result<&Report, String> {
+        self.report.report.as_ref().ok_or_else(|| match &self.failed {
+            Some(failed) => format!("{NOT_LOOKED}: {}", failed.message),
+            None => NOT_LOOKED.into(),
+        })
+    }
+
+    pub fn build(&self) -> &BuildId {
+        &self.me.build
     }
 
     /// The record cannot be written, or can again.
@@ -258,7 +269,7 @@ impl State {
             }
             Event::MarkerFailed { start, message } if self.runs(&start) => {
                 self.marker = Marker::Idle;
-                self.pause_after(now, Failure { reason: "MarkerFailed", message });
+                self.pause_after(now, Failure { reason: Reason::MarkerFailed, message });
             }
             Event::HeartbeatAcknowledged { start, at } if self.runs(&start) => self.heartbeat = Some(at),
             Event::MarkerAcknowledged { .. } | Event::MarkerFailed { .. } | Event::HeartbeatAcknowledged { .. } => {}
@@ -309,7 +320,7 @@ impl State {
                 if register.is_none() {
                     self.pause_after(
                         now,
-                        Failure { reason: "RegisterMissing", message: "the register is not there".into() },
+                        Failure { reason: Reason::RegisterMissing, message: "the register is not there".into() },
                     );
                 }
                 self.register = register.map(|register| (register, now));
@@ -351,7 +362,7 @@ impl State {
     fn pause_after(&mut self, now: Millis, failure: Failure) {
         let pause = PAUSE_FIRST.saturating_mul(1 << self.pause.failures.min(5)).min(PAUSE_MAX);
         self.pause = Pause { until: Some(now.plus(pause)), failures: self.pause.failures.saturating_add(1) };
-        self.failed = Some(Problem { reason: failure.reason.into(), message: failure.message });
+        self.failed = Some(Problem { reason: failure.reason, message: failure.message });
     }
 
     fn advance(&mut self, now: Millis, effects: &mut Vec<Effect>) {
@@ -367,10 +378,10 @@ impl State {
                     effects.push(Effect::Do(task));
                 }
                 Err(Wait::Quiet | Wait::Register) => {}
-                Err(Wait::For(reason, message)) => waits = Some(Problem { reason: reason.into(), message }),
+                Err(Wait::For(reason, message)) => waits = Some(Problem { reason, message }),
                 Err(Wait::Again(reason, message, pause)) => {
                     self.pause.until = Some(now.plus(pause));
-                    waits = Some(Problem { reason: reason.into(), message });
+                    waits = Some(Problem { reason, message });
                 }
                 Err(Wait::Marker(epoch, n)) => {
                     self.marker = Marker::Waiting(epoch, n);
@@ -393,10 +404,10 @@ impl State {
         match &self.volume {
             Volume::Mounted(_) => self.next_mysql(),
             Volume::Refused { mounted: true, .. } | Volume::Unclear => Ok(Task::Unmount),
-            Volume::Refused { found, .. } => Err(Wait::For("ForeignVolume", found.clone())),
+            Volume::Refused { found, .. } => Err(Wait::For(Reason::ForeignVolume, found.clone())),
             Volume::Unknown => match self.wanted_volume() {
                 Some(id) => Ok(Task::LookAtVolume(id)),
-                None => Err(Wait::For("NoOrders", "no order has come yet".into())),
+                None => Err(Wait::For(Reason::NoOrders, "no order has come yet".into())),
             },
             Volume::Seen(id, _) if self.wanted_volume().is_some_and(|wanted| wanted != *id) => {
                 self.volume = Volume::Unknown;
@@ -408,7 +419,7 @@ impl State {
 
     fn next_mysql(&mut self) -> Next {
         let Some(orders) = self.durable.as_ref().and_then(|durable| durable.orders.clone()) else {
-            return Err(Wait::For("NoOrders", "no order has come yet".into()));
+            return Err(Wait::For(Reason::NoOrders, "no order has come yet".into()));
         };
         match &orders.wanted.role {
             RoleOrder::Closed => self.next_closed(),

@@ -61,6 +61,10 @@ impl State {
     }
 
     fn objection(&self, orders: &Orders) -> Option<OrdersReply> {
+        if !self.looked {
+            // The highest order may be on a volume that was not read yet: nothing can be compared with it.
+            return Some(refused(super::NOT_LOOKED));
+        }
         if orders.incarnation != self.me.incarnation || orders.slot != self.me.slot {
             let reason = format!("this is {} of incarnation {}", self.me.slot, self.me.incarnation);
             return Some(refused(reason));

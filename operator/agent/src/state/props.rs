@@ -276,7 +276,7 @@ impl Truth {
             }
             Happens::Failed => {
                 self.task.take()?;
-                Event::Failed(Failure { reason: "Test", message: "it failed".into() })
+                Event::Failed(Failure { reason: Reason::Other("Test".into()), message: "it failed".into() })
             }
             Happens::Observed { read_only, super_read_only, offline, k, channel } => {
                 let mut seen = self.observation(&up?);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use drover_api::{
     Millis,
+    problems::Reason,
     wire::{Orders, ReplicaOrder, RunningRole, ThreadReport},
 };
 
@@ -17,7 +18,7 @@ const RESUME_AGAIN: Duration = Duration::from_secs(5);
 impl State {
     pub(super) fn next_replica(&mut self, orders: &Orders, replica: &ReplicaOrder) -> Next {
         if self.durable.as_ref().is_some_and(|durable| durable.led || durable.dirty.is_some()) {
-            return Err(Wait::For("LedBefore", "it led: it does not simply follow another".into()));
+            return Err(Wait::For(Reason::LedBefore, "it led: it does not simply follow another".into()));
         }
         if !self.data {
             return self.next_seed(orders, replica);
@@ -49,7 +50,7 @@ impl State {
             });
         }
         let Some(channel) = &seen.channel else {
-            return Err(Wait::For("ChannelVanished", "its channel was removed by someone else".into()));
+            return Err(Wait::For(Reason::ChannelVanished, "its channel was removed by someone else".into()));
         };
         if acknowledges && !seen.replica_semi_sync {
             durable.was_acknowledger = true;
@@ -73,18 +74,20 @@ impl State {
                 self.resumed = Some(self.now);
                 Ok(Task::Resume)
             }
-            Some(since) => {
-                Err(Wait::Again("ReplicationStands", "replication was started and stands".into(), RESUME_AGAIN - since))
-            }
+            Some(since) => Err(Wait::Again(
+                Reason::ReplicationStands,
+                "replication was started and stands".into(),
+                RESUME_AGAIN - since,
+            )),
         }
     }
 
     fn next_seed(&mut self, orders: &Orders, replica: &ReplicaOrder) -> Next {
         if matches!(self.server, Server::Up { .. }) {
-            return Err(Wait::For("DataVanished", "mysqld runs, but its data directory is gone".into()));
+            return Err(Wait::For(Reason::DataVanished, "mysqld runs, but its data directory is gone".into()));
         }
         let Some(donor) = &replica.donor else {
-            return Err(Wait::For("NoDonor", "there is no data here, and no donor is ordered yet".into()));
+            return Err(Wait::For(Reason::NoDonor, "there is no data here, and no donor is ordered yet".into()));
         };
         self.may_run(&orders.wanted.mysql)?;
         let Some(durable) = &mut self.durable else { return Err(Wait::Quiet) };

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use drover_api::{
     Millis,
+    problems::{Problem, Reason},
     wire::{
-        Accepted, DataReport, LeaderPhase, MysqlReport, Problem, Report, RoleOrder, Running, RunningRole, ServerReport,
+        Accepted, DataReport, LeaderPhase, MysqlReport, Report, RoleOrder, Running, RunningRole, ServerReport,
         ThreadReport,
     },
 };
@@ -70,8 +71,12 @@ impl Health {
 }
 
 impl State {
-    /// Makes the report anew; `seq` grows when something changed that is worth saying.
+    /// Makes the report anew; `seq` grows when something changed that is worth saying. Nothing is told before the agent has
+    /// looked around.
     pub(super) fn publish(&mut self, now: Millis) {
+        if !self.looked {
+            return;
+        }
         let mut report = self.make_report(now);
         let steady = report.steady();
         let last = self.report.report.as_ref().map_or(0, |report| report.seq);
@@ -83,6 +88,9 @@ impl State {
     }
 
     pub fn health(&self, now: Millis) -> Health {
+        if !self.looked {
+            return Health { at: now, role: HealthRole::Neither("looking around") };
+        }
         let Server::Up { seen: Some(seen), at, .. } = &self.server else {
             return Health { at: now, role: HealthRole::Neither("stopped") };
         };
@@ -174,13 +182,13 @@ impl State {
     }
 
     fn problems(&self) -> Vec<Problem> {
-        let problem = |reason: &str, message: &str| Problem { reason: reason.into(), message: message.into() };
+        let problem = |reason, message: &str| Problem { reason, message: message.into() };
         let mut problems = Vec::new();
-        problems.extend(self.storage.as_ref().map(|message| problem("StorageFailed", message)));
+        problems.extend(self.storage.as_ref().map(|message| problem(Reason::StorageFailed, message)));
         if let Server::Up { silent: Some(message), at, .. } = &self.server
             && self.now.since(*at) >= SILENT_FOR
         {
-            problems.push(problem("MysqldSilent", message));
+            problems.push(problem(Reason::MysqldSilent, message));
         }
         problems.extend(self.failed.clone());
         if let Some(waits) = &self.waits
@@ -189,7 +197,9 @@ impl State {
             problems.push(waits.clone());
         }
         if let Some(channel) = self.seen().and_then(|seen| seen.channel.as_ref()) {
-            for (reason, thread) in [("ReceiverFailing", &channel.receiving), ("ApplierFailed", &channel.applying)] {
+            for (reason, thread) in
+                [(Reason::ReceiverFailing, &channel.receiving), (Reason::ApplierFailed, &channel.applying)]
+            {
                 match thread {
                     ThreadReport::Connecting { error: Some(error) } | ThreadReport::Failed { error } => {
                         problems.push(problem(reason, error));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use drover_api::{
     GtidSet, Millis,
+    problems::Reason,
     wire::{MysqlOrder, Orders},
 };
 
@@ -64,7 +65,7 @@ impl State {
         self.restarts = if lived >= LIVED_LONG { 0 } else { self.restarts.saturating_add(1) };
         if self.closing == Closing::No {
             self.pause.failures = self.restarts;
-            self.pause_after(now, Failure { reason: "MysqldEnded", message: how });
+            self.pause_after(now, Failure { reason: Reason::MysqldEnded, message: how });
         }
     }
 
@@ -91,7 +92,7 @@ impl State {
             effects.push(Effect::Exit);
         } else {
             let message = "super_read_only did not return: a commit waits for its acknowledgements".into();
-            self.pause_after(now, Failure { reason: "CloseHangs", message });
+            self.pause_after(now, Failure { reason: Reason::CloseHangs, message });
         }
     }
 
@@ -159,7 +160,9 @@ impl State {
                 Err(Box::new(self.may_run(&orders.wanted.mysql).map(|()| Task::Start(orders.wanted.mysql.clone()))))
             }
             Server::Up { seen: Some(seen), fresh: true, .. } => Ok(seen.clone()),
-            Server::Up { silent: Some(message), .. } => Err(Box::new(Err(Wait::For("MysqldSilent", message.clone())))),
+            Server::Up { silent: Some(message), .. } => {
+                Err(Box::new(Err(Wait::For(Reason::MysqldSilent, message.clone()))))
+            }
             Server::Up { .. } => Err(Box::new(Err(Wait::Quiet))),
         }
     }
@@ -168,9 +171,9 @@ impl State {
     pub(super) fn may_run(&self, order: &MysqlOrder) -> Result<(), Wait> {
         let wanted = order.version.as_str();
         match &self.me.installed {
-            None => Err(Wait::For("NoMysqld", "there is no mysqld on this machine".into())),
+            None => Err(Wait::For(Reason::NoMysqld, "there is no mysqld on this machine".into())),
             Some(found) if found == wanted || found.starts_with(&format!("{wanted}.")) => Ok(()),
-            Some(found) => Err(Wait::For("OtherMysqlVersion", format!("mysqld is {found}, {wanted} is ordered"))),
+            Some(found) => Err(Wait::For(Reason::OtherMysqlVersion, format!("mysqld is {found}, {wanted} is ordered"))),
         }
     }
 

@@ -13,7 +13,7 @@ use crate::durable::Died;
 pub(super) const UUID: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
 pub(super) const VOTER: &str = "voter-00000001";
 
-pub(super) fn me() -> Me {
+pub(crate) fn me() -> Me {
     Me {
         incarnation: Incarnation::new("k3j9x2m4").expect("valid"),
         slot: Slot::Member(0),
@@ -88,6 +88,8 @@ pub(super) fn register(epoch: u64, leader: Slot) -> Register {
         leader,
         voters: vec![me],
         joining: None,
+        joint_since: None,
+        withdrawing: false,
         k: 1,
         base: None,
         opened: false,
@@ -170,6 +172,9 @@ impl World {
     }
 
     fn order(&mut self, orders: Orders) -> &mut Self {
+        if self.state.report().is_err() {
+            self.tell(Event::Tick);
+        }
         self.tell(Event::Orders { to: 0, orders: Box::new(orders) })
     }
 
@@ -297,8 +302,12 @@ impl World {
         std::mem::take(&mut self.done)
     }
 
+    fn report(&self) -> &Report {
+        self.state.report().expect("it has looked around")
+    }
+
     fn server(&self) -> &ServerReport {
-        &self.state.report().mysql.server
+        &self.report().mysql.server
     }
 
     fn phase(&self) -> Option<LeaderPhase> {
@@ -308,8 +317,8 @@ impl World {
         }
     }
 
-    fn problems(&self) -> Vec<&str> {
-        self.state.report().problems.iter().map(|problem| problem.reason.as_str()).collect()
+    fn problems(&self) -> Vec<Reason> {
+        self.report().problems.iter().map(|problem| problem.reason.clone()).collect()
     }
 }
 
@@ -360,7 +369,7 @@ fn nobody_is_let_in_before_the_marker_is_acknowledged() {
     world.order(orders(1, 1, RoleOrder::Leader(leader(1, true)))).wait(30);
     assert_eq!(world.phase(), Some(LeaderPhase::Marking));
     assert!(world.seen.offline);
-    assert!(world.problems().contains(&"MarkerWaits"));
+    assert!(world.problems().contains(&Reason::MarkerWaits));
     assert_eq!(world.done.iter().filter(|done| *done == "Marker 1").count(), 1);
     let start = world.up.clone().expect("runs").start;
     world.tell(Event::MarkerAcknowledged { start, epoch: Epoch(1), n: 1 });
@@ -386,14 +395,14 @@ fn a_register_that_does_not_name_this_very_data_keeps_it_closed() {
         change(world.register.as_mut().expect("there is one"));
         world.order(orders(1, 1, RoleOrder::Leader(leader(1, true)))).wait(10);
         assert_eq!(world.phase(), Some(LeaderPhase::Closed), "{case}");
-        assert!(world.problems().contains(&"RegisterObjects"), "{case}: {:?}", world.problems());
+        assert!(world.problems().contains(&Reason::RegisterObjects), "{case}: {:?}", world.problems());
         assert!(!world.done.contains(&"Unseal".to_owned()), "{case}");
         assert_eq!(world.persisted.as_ref().and_then(|record| record.dirty), None, "{case}");
     }
     let mut world = World::new();
     world.register = None;
     world.order(orders(1, 1, RoleOrder::Leader(leader(1, true)))).wait(10);
-    assert!(world.problems().contains(&"RegisterMissing"));
+    assert!(world.problems().contains(&Reason::RegisterMissing));
     assert_eq!(world.phase(), Some(LeaderPhase::Closed));
 }
 
@@ -412,8 +421,8 @@ fn a_new_replica_copies_then_forgets_then_follows_and_only_then_serves() {
 fn a_replica_without_data_waits_for_a_donor() {
     let mut world = World::new();
     world.order(orders(1, 1, RoleOrder::Replica(ReplicaOrder { donor: None, ..replica() }))).wait(5);
-    assert!(world.problems().contains(&"NoDonor"));
-    assert_eq!(world.state.report().mysql.data, DataReport::Absent);
+    assert!(world.problems().contains(&Reason::NoDonor));
+    assert_eq!(world.report().mysql.data, DataReport::Absent);
 }
 
 #[test]
@@ -505,8 +514,45 @@ fn a_host_that_went_down_under_a_leader_is_a_death_and_another_life() {
     world.up = None;
     world.restart_agent("boot-2").wait(5);
     assert!(matches!(world.server(), ServerReport::Died { epoch: Epoch(1), .. }));
-    let VolumeReport::Mounted(voting) = &world.state.report().volume else { panic!("not mounted") };
+    let VolumeReport::Mounted(voting) = &world.report().volume else { panic!("not mounted") };
     assert_eq!((voting.life, voting.generation), (2, 1));
+}
+
+#[test]
+fn before_it_has_looked_around_it_tells_nothing_and_takes_no_order() {
+    let mut world = following();
+    let mounted = Mounted {
+        volume: volume(),
+        record: Recorded::Record(Box::new(world.persisted.clone().expect("it follows"))),
+        data: true,
+    };
+    let server = world.up.clone();
+    world.state = State::new(me());
+    let begun = world.state.step(world.now, Event::Tick);
+    assert!(matches!(&begun[..], [Effect::Do(Task::LookAround)]), "{begun:?}");
+    let told = world.state.report().expect_err("it has not looked yet");
+    assert!(told.contains("not looked around"), "{told}");
+    assert_eq!(world.state.health(world.now).replica(world.now, Duration::from_secs(5)), Err("looking around"));
+    // What an operator would send to a machine without a volume.
+    let closed = Event::Orders { to: 1, orders: Box::new(orders(1, 9, RoleOrder::Closed)) };
+    let answered = world.state.step(world.now, closed);
+    assert!(
+        matches!(&answered[..], [Effect::Reply { reply: OrdersReply::Refused { reason }, .. }] if reason.contains("not looked")),
+        "{answered:?}"
+    );
+    // A look that fails says so.
+    let failed = Failure { reason: Reason::LookAroundFailed, message: "systemd does not answer".into() };
+    world.state.step(world.now, Event::Failed(failed));
+    let told = world.state.report().expect_err("it has not looked yet");
+    assert!(told.contains("systemd does not answer"), "{told}");
+
+    world.now = world.now.plus(Duration::from_secs(2));
+    world.state.step(world.now, Event::Tick);
+    let around = Outcome::Around { server, mounted: Some(Box::new(mounted)), hint: Some(volume()) };
+    world.tell(Event::Done(around)).wait(3);
+    assert!(matches!(world.report().volume, VolumeReport::Mounted(_)));
+    assert!(matches!(world.server(), ServerReport::Running(_)), "{:?}", world.server());
+    assert!(world.take_done().is_empty(), "a healthy replica was touched");
 }
 
 #[test]
@@ -693,7 +739,7 @@ fn a_voter_whose_data_was_taken_away_is_another_when_it_was_seeded_again() {
     world.restart_agent("boot-1").wait(3);
     let done = world.take_done();
     assert!(done.contains(&"Seed".into()) && !done.contains(&"Acknowledge".into()), "{done:?}");
-    let VolumeReport::Mounted(voting) = &world.state.report().volume else { panic!("not mounted") };
+    let VolumeReport::Mounted(voting) = &world.report().volume else { panic!("not mounted") };
     assert_eq!((voting.generation, voting.life), (2, 2));
 }
 
@@ -705,7 +751,7 @@ fn a_first_leader_whose_data_was_taken_away_does_not_begin_anew() {
     world.take_done();
     world.restart_agent("boot-1").wait(3);
     assert_eq!(world.take_done(), ["LookAround"]);
-    assert_eq!(world.problems(), ["DataVanished"]);
+    assert_eq!(world.problems(), [Reason::DataVanished]);
 }
 
 #[test]
@@ -728,7 +774,7 @@ fn what_is_found_on_a_volume_decides_whether_it_is_touched() {
         world.order(order).wait(10);
         assert_eq!(world.done.contains(&"Format".to_owned()), formatted, "{case}");
         assert_eq!(world.done.contains(&"Mount".to_owned()), formatted, "{case}");
-        assert_eq!(matches!(world.state.report().volume, VolumeReport::Foreign { .. }), !formatted, "{case}");
+        assert_eq!(matches!(world.report().volume, VolumeReport::Foreign { .. }), !formatted, "{case}");
     }
 }
 
@@ -753,7 +799,7 @@ fn a_volume_of_ours_with_other_contents_is_let_go_and_reported() {
         order.wanted.volume = VolumeOrder { new: false, expected: Some(voter()), ..order.wanted.volume };
         world.order(order).wait(5);
         assert_eq!(world.take_done(), ["LookAround", "LookAtVolume", "Mount", "Unmount"], "{case}");
-        assert!(matches!(world.state.report().volume, VolumeReport::Foreign { .. }), "{case}");
+        assert!(matches!(world.report().volume, VolumeReport::Foreign { .. }), "{case}");
         assert_eq!(world.persisted, None, "{case}");
     }
 }
@@ -778,9 +824,11 @@ fn the_life_is_raised_by_an_unclean_boot_and_by_nothing_else() {
 
 #[test]
 fn only_the_ordered_mysqld_is_started() {
-    for (installed, reason) in
-        [(None, "NoMysqld"), (Some("9.6.0"), "OtherMysqlVersion"), (Some("9.70.1"), "OtherMysqlVersion")]
-    {
+    for (installed, reason) in [
+        (None, Reason::NoMysqld),
+        (Some("9.6.0"), Reason::OtherMysqlVersion),
+        (Some("9.70.1"), Reason::OtherMysqlVersion),
+    ] {
         let mut world = World::new();
         world.state = State::new(Me { installed: installed.map(Into::into), ..me() });
         world.order(orders(1, 1, RoleOrder::Leader(leader(1, true)))).wait(5);
@@ -795,11 +843,11 @@ fn a_device_that_comes_late_is_waited_for() {
     let mut world = World::new();
     world.content = VolumeContent::NoDevice;
     world.order(orders(1, 1, RoleOrder::Closed)).wait(5);
-    assert_eq!(world.state.report().volume, VolumeReport::Waiting);
-    assert!(world.problems().contains(&"WaitingForDevice"));
+    assert_eq!(world.report().volume, VolumeReport::Waiting);
+    assert!(world.problems().contains(&Reason::WaitingForDevice));
     world.content = VolumeContent::Blank;
     world.wait(3);
-    assert!(matches!(world.state.report().volume, VolumeReport::Mounted(_)));
+    assert!(matches!(world.report().volume, VolumeReport::Mounted(_)));
 }
 
 #[test]
@@ -841,13 +889,13 @@ fn one_build_is_fetched_at_a_time_and_what_came_of_it_is_told() {
 
     let failed = BuildReport::Failed { build: build("b"), why: "no answer".into() };
     world.state.build_is(now, failed.clone());
-    assert_eq!(world.state.report().ordered_build, Some(failed));
-    assert_eq!(world.problems(), ["BuildFetchFailed"]);
+    assert_eq!(world.report().ordered_build, Some(failed));
+    assert_eq!(world.problems(), [Reason::BuildFetchFailed]);
     assert_eq!(world.state.order_build(now.plus(minute / 2), &order("b")), Ok(false), "so soon again");
     assert_eq!(world.state.order_build(now.plus(minute), &order("b")), Ok(true));
 
     world.state.build_is(now, BuildReport::SentBack { build: build("b") });
-    assert_eq!(world.problems(), ["BuildRejected"]);
+    assert_eq!(world.problems(), [Reason::BuildRejected]);
     assert_eq!(world.state.order_build(now.plus(minute * 60), &order("b")), Ok(false), "it was sent back");
     world.tell(Event::Fence { to: 0, fence: 2 });
     assert!(world.state.order_build(now, &order("c")).is_err(), "by an operator that was replaced");
@@ -857,19 +905,19 @@ fn one_build_is_fetched_at_a_time_and_what_came_of_it_is_told() {
 #[test]
 fn a_report_grows_when_something_is_worth_saying() {
     let mut world = opened();
-    let mut grew = world.state.report().seq;
+    let mut grew = world.report().seq;
     let mut waited = Vec::new();
     for second in 0..11 {
         world.wait(1);
-        if world.state.report().seq > grew {
-            grew = world.state.report().seq;
+        if world.report().seq > grew {
+            grew = world.report().seq;
             waited.push(second);
         }
     }
     assert_eq!((waited.len(), waited[1] - waited[0]), (2, 5), "positions alone: {waited:?}");
-    let seq = world.state.report().seq;
+    let seq = world.report().seq;
     world.kill_mysqld();
-    assert!(world.state.report().seq > seq);
+    assert!(world.report().seq > seq);
 }
 
 #[test]

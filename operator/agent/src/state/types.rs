@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use drover_api::{
     BuildId, Epoch, GtidSet, Incarnation, Millis, Slot, VolumeId, VoterId,
+    problems::Reason,
     records::Register,
     wire::{Account, Credential, MysqlOrder, Orders, OrdersReply, Source, ThreadReport},
 };
@@ -183,8 +184,7 @@ pub enum Outcome {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// Stable, CamelCase.
-    pub reason: &'static str,
+    pub reason: Reason,
     pub message: String,
 }
 

@@ -2,7 +2,8 @@
 
 use drover_api::{
     VolumeId,
-    wire::{OrdersReply, Problem, VolumeReport},
+    problems::{Problem, Reason},
+    wire::{OrdersReply, VolumeReport},
 };
 
 use super::{LOOK_AGAIN, Mounted, Next, Recorded, Server, State, Task, Volume, VolumeContent, Wait};
@@ -49,7 +50,7 @@ impl State {
             && let reply @ (OrdersReply::Stale { .. } | OrdersReply::Refused { .. }) = self.accept(early)
         {
             self.failed = Some(Problem {
-                reason: "OrdersContradictVolume".into(),
+                reason: Reason::OrdersContradictVolume,
                 message: format!("the order that came before the volume does not hold on it: {reply:?}"),
             });
         }
@@ -69,12 +70,12 @@ impl State {
         match content {
             VolumeContent::NoDevice => {
                 self.volume = Volume::Unknown;
-                Err(Wait::Again("WaitingForDevice", format!("the device of {id} is not there yet"), LOOK_AGAIN))
+                Err(Wait::Again(Reason::WaitingForDevice, format!("the device of {id} is not there yet"), LOOK_AGAIN))
             }
             VolumeContent::Ours => Ok(Task::Mount(id)),
             VolumeContent::Blank | VolumeContent::HalfMade if may_format => Ok(Task::Format(id)),
             VolumeContent::Blank | VolumeContent::HalfMade if order.is_none() => {
-                Err(Wait::For("NoOrders", format!("{id} is blank and no order has come yet")))
+                Err(Wait::For(Reason::NoOrders, format!("{id} is blank and no order has come yet")))
             }
             VolumeContent::Blank | VolumeContent::HalfMade => {
                 self.volume =

@@ -9,7 +9,7 @@ use drover_api::{
 };
 use drover_cloud::{
     Class, CloudError, Machines, Objects, Volumes,
-    machines::{MachineState, Protection, Selector, StopMode},
+    machines::{MachineState, Protection, Selector, StateReason, StopMode},
     objects::{Condition, ETag},
     volumes::{AttachmentState, VolumeState},
 };

@@ -95,6 +95,22 @@ async fn a_volume_is_created_with_its_identity_and_encrypted_where_a_key_is_name
 }
 
 #[tokio::test]
+async fn a_volume_is_kept_by_the_device_name_that_its_instance_has_it_under() {
+    let server =
+        serve(vec![ok("<ModifyInstanceAttributeResponse><return>true</return></ModifyInstanceAttributeResponse>")])
+            .await;
+    let instance = InstanceId::new("i-1").expect("an id");
+    server.connect().ec2().keep_on_termination(&instance, "/dev/sdg").await.expect("kept");
+    expect![[r#"
+        Action = ModifyInstanceAttribute
+        BlockDeviceMapping.1.DeviceName = /dev/sdg
+        BlockDeviceMapping.1.Ebs.DeleteOnTermination = false
+        InstanceId = i-1
+    "#]]
+    .assert_eq(&fields(&server.requests()[0]));
+}
+
+#[tokio::test]
 async fn powering_off_skips_the_operating_system() {
     let server = serve(vec![ok("<StopInstancesResponse/>")]).await;
     let ec2 = server.connect().ec2();
@@ -162,7 +178,8 @@ async fn a_fleet_list_with_a_failed_page_is_no_list() {
 async fn a_terminated_machine_without_address_and_tags_is_still_listed() {
     let item = "<item><instanceId>i-1</instanceId><imageId>ami-1</imageId><instanceState><name>terminated</name></instanceState>\
                 <instanceType>m7i.large</instanceType><launchTime>2026-05-01T10:00:00.000Z</launchTime><placement>\
-                <availabilityZone>eu-central-1a</availabilityZone></placement><clientToken/></item>";
+                <availabilityZone>eu-central-1a</availabilityZone></placement><clientToken/><stateReason>\
+                <code>Client.VolumeLimitExceeded</code><message>no more</message></stateReason></item>";
     let page = format!(
         "<DescribeInstancesResponse><reservationSet><item><instancesSet>{item}</instancesSet></item></reservationSet>\
                         </DescribeInstancesResponse>"
@@ -171,6 +188,8 @@ async fn a_terminated_machine_without_address_and_tags_is_still_listed() {
     let found =
         server.connect().ec2().find_by_token(&ClientToken::new("token-1").expect("token")).await.expect("found");
     assert_eq!((found.len(), found[0].state, found[0].private_ip), (1, MachineState::Terminated, None));
+    let reason = StateReason { code: "Client.VolumeLimitExceeded".into(), message: "no more".into() };
+    assert_eq!(found[0].state_reason, Some(reason));
     assert_eq!(server.requests()[0].form().get("Filter.1.Name").map(String::as_str), Some("client-token"));
 }
 
@@ -180,7 +199,8 @@ async fn an_ended_attachment_is_none() {
         format!(
             "<item><volumeId>vol-1</volumeId><status>in-use</status><size>1</size><availabilityZone>eu-central-1a</availabilityZone>\
              <createTime>2026-05-01T10:00:00.000Z</createTime><attachmentSet><item><instanceId>i-1</instanceId>\
-             <status>{state}</status></item></attachmentSet></item>"
+             <device>/dev/sdf</device><status>{state}</status><deleteOnTermination>true</deleteOnTermination></item>\
+             </attachmentSet></item>"
         )
     };
     let page = format!(
@@ -192,6 +212,8 @@ async fn an_ended_attachment_is_none() {
     let volumes = Volumes::list(&server.connect().ec2(), &realm()).await.expect("listed");
     let states: Vec<_> = volumes.iter().map(|volume| volume.attachment.as_ref().map(|a| a.state)).collect();
     assert_eq!(states, [Some(AttachmentState::Busy), None]);
+    let busy = volumes[0].attachment.as_ref().expect("it is attached");
+    assert_eq!((busy.device.as_str(), busy.delete_on_termination), ("/dev/sdf", Some(true)));
     let form = server.requests()[0].form();
     assert_eq!(
         (form["Filter.1.Name"].as_str(), form["Filter.2.Name"].as_str()),

@@ -9,7 +9,7 @@ use crate::{
         self, ApiError, DescribedInstance, DescribedSubnet, Filter, InstanceStateName, InstanceTypeInfo, Paged, Tag,
     },
     error::{Class, CloudError},
-    machines::{Image, InstanceType, Machine, MachineState, Subnet},
+    machines::{Image, InstanceType, Machine, MachineState, StateReason, Subnet},
     volumes::{Attachment, AttachmentState, Volume, VolumeState},
 };
 
@@ -46,6 +46,10 @@ pub(super) fn machine(it: &DescribedInstance) -> Machine {
             InstanceStateName::ShuttingDown => MachineState::ShuttingDown,
             InstanceStateName::Terminated => MachineState::Terminated,
         },
+        state_reason: instance
+            .state_reason
+            .as_ref()
+            .map(|it| StateReason { code: it.code.clone(), message: it.message.clone() }),
         zone: zone(&instance.zone),
         subnet: interface.map(|it| SubnetId::new(&it.subnet_id).expect("the model mints valid ids")),
         private_ip: it.private_ip_address().and_then(|address| address.parse().ok()),
@@ -78,6 +82,8 @@ pub(super) fn volume(it: &ec2::Volume) -> Volume {
                 ec2::AttachmentState::Attached => AttachmentState::Attached,
                 ec2::AttachmentState::Detaching => AttachmentState::Detaching,
             },
+            device: at.device.clone(),
+            delete_on_termination: Some(at.delete_on_termination),
         }),
     }
 }

@@ -4,7 +4,10 @@ use drover_api::{InstanceId, Realm, VolumeId, launch::VolumeRequest, tags};
 
 use super::{Fake, convert};
 use crate::{
-    ec2::{AttachVolume, CreateVolume, DeleteVolume, DescribeVolumes, DetachVolume, Filter, Paged, TagSpecification},
+    ec2::{
+        AttachVolume, CreateVolume, DeleteVolume, DescribeVolumes, DetachVolume, Filter, InstanceChange,
+        ModifyInstanceAttribute, Paged, TagSpecification,
+    },
     error::{Class, CloudError, Result},
     volumes::{Volume, Volumes},
 };
@@ -57,6 +60,11 @@ impl Volumes for Fake {
     async fn attach(&self, volume: &VolumeId, instance: &InstanceId, device: &str) -> Result<()> {
         let (volume_id, instance_id) = (volume.to_string(), instance.to_string());
         self.call(&AttachVolume { volume_id, instance_id, device: device.into() }).map(drop)
+    }
+
+    async fn keep_on_termination(&self, instance: &InstanceId, device: &str) -> Result<()> {
+        let change = InstanceChange::DeleteOnTermination(vec![(device.to_owned(), false)]);
+        self.call(&ModifyInstanceAttribute { instance_id: instance.to_string(), changes: vec![change] })
     }
 
     async fn detach(&self, volume: &VolumeId) -> Result<()> {

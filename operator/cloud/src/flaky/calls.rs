@@ -89,6 +89,10 @@ impl<C: Volumes> Volumes for Flaky<C> {
         self.plan.pass("AttachVolume", Mutates, self.inner.attach(volume, instance, device)).await
     }
 
+    async fn keep_on_termination(&self, instance: &InstanceId, device: &str) -> Result<()> {
+        self.plan.pass("ModifyInstanceAttribute", Mutates, self.inner.keep_on_termination(instance, device)).await
+    }
+
     async fn detach(&self, volume: &VolumeId) -> Result<()> {
         self.plan.pass("DetachVolume", Mutates, self.inner.detach(volume)).await
     }

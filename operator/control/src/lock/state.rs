@@ -3,10 +3,13 @@
 //!
 //! The holder's lease begins before its renewing write is *sent*; a challenger's wait begins after it has *seen* the result
 //! of that write. So the holder's lease ends before any challenger's wait does, whatever the network did in between.
+//!
+//! Where somebody removed the object, its absence is waited out like another's lease, and the number goes on above every one
+//! that was seen, in the lock or in what agents have taken: agents refuse a lower one for good.
 
 use std::{collections::VecDeque, time::Duration};
 
-use drover_api::{WriteId, records::Lock};
+use drover_api::{WriteId, records::Lock, wire::Accepted};
 use drover_cloud::objects::{Condition, ETag};
 
 /// Who this process is, and how long a lease is.
@@ -29,8 +32,20 @@ pub struct LockState {
     stale: bool,
     /// When the last read was answered.
     read: Duration,
+    /// The highest fencing number that is not our present one, wherever it was seen; 0 before any.
+    seen: u64,
     /// Our own writes, by when they were sent: the newest that is seen in the object says how long the lease lasts.
     sent: VecDeque<(WriteId, Duration)>,
+}
+
+/// What a read found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    Lock(Lock, ETag),
+    /// No lock and nothing else of the realm: nobody has acted here yet.
+    Nothing,
+    /// No lock, and the realm has other objects: somebody removed it, and whoever held it may still act.
+    Removed,
 }
 
 /// What to do next.
@@ -58,7 +73,12 @@ pub enum Holding {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum View {
     Unread,
-    Absent,
+    /// Free to be taken at once.
+    Free,
+    /// Not there since `since`, and it was.
+    Removed {
+        since: Duration,
+    },
     /// Seen unchanged since `since`.
     Other {
         etag: ETag,
@@ -83,7 +103,7 @@ const DRIFT: u32 = 100;
 
 impl LockState {
     pub fn new(us: Challenger) -> Self {
-        Self { us, view: View::Unread, stale: true, read: Duration::ZERO, sent: VecDeque::new() }
+        Self { us, view: View::Unread, stale: true, read: Duration::ZERO, seen: 0, sent: VecDeque::new() }
     }
 
     /// What is due at `now`. `write_id` is used if that is a write.
@@ -91,9 +111,15 @@ impl LockState {
         match &self.view {
             _ if self.stale => Step::Read,
             View::Unread => Step::Read,
-            View::Absent => self.write(write_id, 1, Condition::Absent),
+            View::Free => self.write(write_id, self.seen + 1, Condition::Absent),
+            View::Removed { since } if now.saturating_sub(*since) < self.us.lease => Step::Read,
+            View::Removed { .. } => self.write(write_id, self.seen + 1, Condition::Absent),
             // A process that was stopped past its lease looks first: another may act by now, and then nothing is sent.
             View::Ours { sent, .. } if now.saturating_sub(*sent.max(&self.read)) >= self.us.lease => Step::Read,
+            // Somebody has acted under a number that ours does not outrank, and it was not the lock that told us.
+            View::Ours { etag, lock, .. } if lock.fence <= self.seen => {
+                self.write(write_id, self.seen + 1, Condition::Unchanged(etag.clone()))
+            }
             View::Ours { etag, lock, sent } => {
                 if now.saturating_sub(*sent) >= self.us.lease / 3 {
                     self.write(write_id, lock.fence, Condition::Unchanged(etag.clone()))
@@ -104,7 +130,7 @@ impl LockState {
             View::Other { etag, lock, since } => {
                 let waited = now.saturating_sub(*since) >= Duration::from_secs(lock.lease_seconds.into());
                 if waited || lock.released {
-                    self.write(write_id, lock.fence + 1, Condition::Unchanged(etag.clone()))
+                    self.write(write_id, lock.fence.max(self.seen) + 1, Condition::Unchanged(etag.clone()))
                 } else {
                     Step::Read
                 }
@@ -116,7 +142,7 @@ impl LockState {
     pub fn release(&self, write_id: WriteId) -> Option<(Lock, ETag)> {
         match &self.view {
             View::Ours { etag, lock, .. } => Some((Lock { write_id, released: true, ..lock.clone() }, etag.clone())),
-            View::Unread | View::Absent | View::Other { .. } => None,
+            View::Unread | View::Free | View::Removed { .. } | View::Other { .. } => None,
         }
     }
 
@@ -129,12 +155,13 @@ impl LockState {
     }
 
     /// A read that was answered at `now`.
-    pub fn saw(&mut self, seen: Option<(Lock, ETag)>, now: Duration) {
+    pub fn saw(&mut self, found: Found, now: Duration) {
         self.stale = false;
         self.read = now;
-        self.view = match seen {
-            None => View::Absent,
-            Some((lock, etag)) if lock.process == self.us.process && !lock.released => {
+        self.view = match found {
+            Found::Nothing => View::Free,
+            Found::Removed => self.removed(now),
+            Found::Lock(lock, etag) if lock.process == self.us.process && !lock.released => {
                 let sent = self.sent.iter().find(|(id, _)| *id == lock.write_id);
                 match sent {
                     Some((_, sent)) => View::Ours { etag, lock, sent: *sent },
@@ -142,7 +169,7 @@ impl LockState {
                     None => self.watch(etag, lock, now),
                 }
             }
-            Some((lock, etag)) => self.watch(etag, lock, now),
+            Found::Lock(lock, etag) => self.watch(etag, lock, now),
         };
     }
 
@@ -160,15 +187,25 @@ impl LockState {
         self.stale = true;
     }
 
-    /// Something proved that another holds the lock (an agent has seen a higher fence): nothing is permitted until a read.
-    pub fn doubt(&mut self) {
+    /// An agent has taken orders of this fencing number, and not from us: another holds the lock, or it was removed and begun
+    /// anew too low. Nothing is permitted until a read has told which.
+    pub fn doubt(&mut self, fence: u64) {
+        self.seen = self.seen.max(fence);
         self.stale = true;
         self.view = View::Unread;
     }
 
+    /// How long a removed lock is still waited out.
+    pub fn waits(&self, now: Duration) -> Option<Duration> {
+        match &self.view {
+            View::Removed { since } => Some(self.us.lease.saturating_sub(now.saturating_sub(*since))),
+            View::Unread | View::Free | View::Other { .. } | View::Ours { .. } => None,
+        }
+    }
+
     pub fn holding(&self) -> Holding {
         match &self.view {
-            View::Unread | View::Absent => Holding::Unknown,
+            View::Unread | View::Free | View::Removed { .. } => Holding::Unknown,
             View::Other { lock, .. } => Holding::Other { holder: lock.holder.clone(), fence: lock.fence },
             View::Ours { lock, sent, .. } => {
                 Holding::Us { fence: lock.fence, until: *sent + self.us.lease - self.us.lease / DRIFT }
@@ -185,7 +222,20 @@ impl LockState {
         }
     }
 
-    fn watch(&self, etag: ETag, lock: Lock, now: Duration) -> View {
+    /// While our lease lasts nobody else can have acted: what is gone is our own, and is put back at once.
+    fn removed(&mut self, now: Duration) -> View {
+        match &self.view {
+            View::Ours { lock, sent, .. } => {
+                self.seen = self.seen.max(lock.fence);
+                if now.saturating_sub(*sent) < self.us.lease { View::Free } else { View::Removed { since: now } }
+            }
+            View::Removed { since } => View::Removed { since: *since },
+            View::Unread | View::Free | View::Other { .. } => View::Removed { since: now },
+        }
+    }
+
+    fn watch(&mut self, etag: ETag, lock: Lock, now: Duration) -> View {
+        self.seen = self.seen.max(lock.fence);
         match &self.view {
             View::Other { etag: before, since, .. } if *before == etag => View::Other { etag, lock, since: *since },
             _ => View::Other { etag, lock, since: now },
@@ -205,6 +255,13 @@ impl LockState {
             condition,
         }
     }
+}
+
+/// The highest fencing number under which agents have taken orders that were not ours; `fence` is ours, and `sent` the last
+/// number of an order that we sent under it.
+pub fn outranked_by<'a>(accepted: impl Iterator<Item = &'a Accepted>, fence: u64, sent: u64) -> Option<u64> {
+    let theirs = |accepted: &&Accepted| (accepted.fence, accepted.seq) > (fence, sent);
+    accepted.filter(theirs).map(|accepted| accepted.fence).max()
 }
 
 #[cfg(test)]
@@ -244,7 +301,7 @@ mod tests {
     /// `a` holding fence 1 since a write sent at `sent`.
     fn holder(sent: u64) -> LockState {
         let mut state = process("a");
-        state.saw(None, at(sent));
+        state.saw(Found::Nothing, at(sent));
         let Step::Write { lock, condition } = state.step(at(sent), id("1")) else {
             panic!("an absent lock is not taken");
         };
@@ -258,9 +315,9 @@ mod tests {
     fn nothing_is_permitted_before_the_lock_is_ours() {
         let mut state = process("a");
         assert!(!state.permits(1, at(0), Duration::ZERO));
-        state.saw(None, at(0));
+        state.saw(Found::Nothing, at(0));
         assert!(!state.permits(1, at(0), Duration::ZERO));
-        state.saw(Some((lock("b", "9", 4), etag("9"))), at(0));
+        state.saw(Found::Lock(lock("b", "9", 4), etag("9")), at(0));
         assert!(!state.permits(1, at(0), Duration::ZERO));
         assert_eq!(state.holding(), Holding::Other { holder: "b".into(), fence: 4 });
     }
@@ -297,7 +354,7 @@ mod tests {
         assert_eq!(state.step(at(111), id("3")), Step::Read);
         assert!(state.permits(1, at(119), CALL) && !state.permits(1, at(120), CALL));
         // The read shows that it was applied: the lease counts from its sending.
-        state.saw(Some((renewal, etag("2"))), at(115));
+        state.saw(Found::Lock(renewal, etag("2")), at(115));
         assert!(state.permits(1, at(129), CALL) && !state.permits(1, at(130), CALL));
     }
 
@@ -305,10 +362,10 @@ mod tests {
     fn a_challenger_waits_a_full_lease_from_when_it_saw_the_object() {
         let mut state = process("b");
         let theirs = lock("a", "1", 7);
-        state.saw(Some((theirs.clone(), etag("1"))), at(50));
+        state.saw(Found::Lock(theirs.clone(), etag("1")), at(50));
         assert_eq!(state.step(at(79), id("x")), Step::Read);
         // Seen again unchanged: the wait goes on from the first sight.
-        state.saw(Some((theirs, etag("1"))), at(79));
+        state.saw(Found::Lock(theirs, etag("1")), at(79));
         let Step::Write { lock, condition } = state.step(at(80), id("x")) else {
             panic!("not taken after a full lease");
         };
@@ -318,8 +375,8 @@ mod tests {
     #[test]
     fn a_renewal_seen_in_time_starts_the_wait_anew() {
         let mut state = process("b");
-        state.saw(Some((lock("a", "1", 7), etag("1"))), at(50));
-        state.saw(Some((lock("a", "2", 7), etag("2"))), at(79));
+        state.saw(Found::Lock(lock("a", "1", 7), etag("1")), at(50));
+        state.saw(Found::Lock(lock("a", "2", 7), etag("2")), at(79));
         assert_eq!(state.step(at(108), id("x")), Step::Read);
         assert!(matches!(state.step(at(109), id("x")), Step::Write { .. }));
     }
@@ -333,7 +390,7 @@ mod tests {
         state.wrote(released.clone(), etag("2"));
         assert!(!state.permits(1, at(101), Duration::ZERO), "acts after giving the lock up");
         let mut other = process("b");
-        other.saw(Some((released, etag("2"))), at(102));
+        other.saw(Found::Lock(released, etag("2")), at(102));
         let Step::Write { lock, .. } = other.step(at(102), id("x")) else {
             panic!("a released lock is waited for");
         };
@@ -343,7 +400,7 @@ mod tests {
     #[test]
     fn an_earlier_process_of_the_same_host_is_another_holder() {
         let mut state = process("a2");
-        state.saw(Some((lock("a", "1", 3), etag("1"))), at(0));
+        state.saw(Found::Lock(lock("a", "1", 3), etag("1")), at(0));
         assert!(matches!(state.holding(), Holding::Other { fence: 3, .. }));
     }
 
@@ -351,7 +408,7 @@ mod tests {
     fn a_lease_that_lapsed_untaken_is_renewed_under_its_fence() {
         let mut state = holder(100);
         assert_eq!(state.step(at(500), id("2")), Step::Read, "writes without having looked");
-        state.saw(Some((lock("a", "1", 1), etag("1"))), at(500));
+        state.saw(Found::Lock(lock("a", "1", 1), etag("1")), at(500));
         assert!(!state.permits(1, at(500), Duration::ZERO), "a read is no renewal");
         let Step::Write { lock, .. } = state.step(at(500), id("2")) else {
             panic!("not renewed");
@@ -360,7 +417,7 @@ mod tests {
         state.sending(&lock, at(500));
         state.lost();
         assert!(!state.permits(1, at(500), Duration::ZERO), "an expired lease permits");
-        state.saw(Some((super::tests::lock("b", "7", 2), etag("7"))), at(501));
+        state.saw(Found::Lock(super::tests::lock("b", "7", 2), etag("7")), at(501));
         assert!(matches!(state.holding(), Holding::Other { fence: 2, .. }));
     }
 
@@ -380,8 +437,70 @@ mod tests {
     #[test]
     fn a_higher_fence_at_an_agent_stops_everything_until_the_lock_was_read() {
         let mut state = holder(100);
-        state.doubt();
+        state.doubt(2);
         assert!(!state.permits(1, at(101), Duration::ZERO));
         assert_eq!(state.step(at(101), id("2")), Step::Read);
+        // Another holds it.
+        state.saw(Found::Lock(lock("b", "7", 2), etag("7")), at(101));
+        assert!(matches!(state.holding(), Holding::Other { fence: 2, .. }));
+    }
+
+    #[test]
+    fn a_lock_that_is_ours_and_outranked_by_what_agents_have_taken_is_raised_above_it() {
+        for taken in [1, 7] {
+            let mut state = holder(100);
+            state.doubt(taken);
+            state.saw(Found::Lock(lock("a", "1", 1), etag("1")), at(101));
+            let Step::Write { lock: raised, condition } = state.step(at(101), id("2")) else {
+                panic!("not raised above {taken}");
+            };
+            assert_eq!((raised.fence, condition), (taken + 1, Condition::Unchanged(etag("1"))));
+            state.sending(&raised, at(101));
+            state.wrote(raised, etag("2"));
+            assert!(matches!(state.holding(), Holding::Us { fence, .. } if fence == taken + 1));
+            assert_eq!(state.step(at(102), id("3")), Step::Rest);
+        }
+    }
+
+    #[test]
+    fn a_removed_lock_is_waited_out_and_goes_on_above_every_number_that_was_seen() {
+        let mut state = process("b");
+        state.saw(Found::Lock(lock("a", "1", 6), etag("1")), at(0));
+        state.saw(Found::Removed, at(10));
+        assert_eq!(state.step(at(39), id("x")), Step::Read);
+        state.saw(Found::Removed, at(39));
+        assert_eq!(state.waits(at(39)), Some(at(1)));
+        assert!(
+            matches!(state.step(at(40), id("x")), Step::Write { lock, condition: Condition::Absent } if lock.fence == 7)
+        );
+        // Its holder put it back meanwhile.
+        state.saw(Found::Lock(lock("a", "2", 7), etag("2")), at(40));
+        assert_eq!(state.step(at(69), id("x")), Step::Read);
+    }
+
+    #[test]
+    fn a_holder_whose_lock_is_removed_puts_it_back_at_once_while_its_lease_lasts() {
+        for (now, at_once) in [(111, true), (131, false)] {
+            let mut state = holder(100);
+            state.lost();
+            state.saw(Found::Removed, at(now));
+            assert!(!state.permits(1, at(now), Duration::ZERO));
+            let step = state.step(at(now), id("2"));
+            let put_back = matches!(&step, Step::Write { lock, condition: Condition::Absent } if lock.fence == 2);
+            assert_eq!(put_back, at_once, "{step:?}");
+        }
+    }
+
+    #[test]
+    fn only_orders_of_others_outrank() {
+        let accepted = |fence, seq| Accepted { fence, epoch: drover_api::Epoch(1), seq, digest: String::new() };
+        for (taken, expected) in [
+            (vec![], None),
+            (vec![accepted(3, 5), accepted(2, 90)], None),
+            (vec![accepted(3, 6)], Some(3)),
+            (vec![accepted(4, 1), accepted(7, 2), accepted(3, 1)], Some(7)),
+        ] {
+            assert_eq!(outranked_by(taken.iter(), 3, 5), expected, "{taken:?}");
+        }
     }
 }

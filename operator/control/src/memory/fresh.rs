@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use drover_api::{InstanceId, VolumeId, tags::Tags};
+use drover_api::{InstanceId, VolumeId, launch::DATA_DEVICE, tags::Tags};
 use drover_cloud::{
     machines::{Machine, MachineState},
     volumes::{Attachment, AttachmentState, Volume, VolumeState},
@@ -20,6 +20,7 @@ pub struct Fresh {
     tagged: BTreeMap<InstanceId, At<Tags>>,
     volumes: BTreeMap<VolumeId, At<Volume>>,
     attached: BTreeMap<VolumeId, At<InstanceId>>,
+    kept: BTreeMap<VolumeId, At<()>>,
     deleted: BTreeMap<VolumeId, At<Volume>>,
 }
 
@@ -60,6 +61,11 @@ impl Fresh {
         self.attached.insert(volume.clone(), At { at, value });
     }
 
+    /// ModifyInstanceAttribute was answered: the volume is not deleted together with its machine.
+    pub fn kept(&mut self, volume: &VolumeId, at: Duration) {
+        self.kept.insert(volume.clone(), At { at, value: () });
+    }
+
     /// DeleteVolume was answered, for a volume that looked like this. Once a later list does not show it, it is deleted: that
     /// is the one case in which absence from a list is an end, because EC2 confirmed it before.
     pub fn deleted(&mut self, mut volume: Volume, at: Duration) {
@@ -74,7 +80,8 @@ impl Fresh {
     }
 
     pub fn awaits_volumes(&self) -> bool {
-        !self.volumes.is_empty() || !self.attached.is_empty() || self.deleted.values().any(ending)
+        let unseen = !self.volumes.is_empty() || !self.attached.is_empty() || !self.kept.is_empty();
+        unseen || self.deleted.values().any(ending)
     }
 
     /// A complete machine list that began at `began` ended. Forgets what it shows, and what is older than [`BELIEVED`].
@@ -99,6 +106,11 @@ impl Fresh {
         self.attached.retain(|id, seen| {
             let shown = |volume: &Volume| volume.attachment.as_ref().is_some_and(|a| a.instance == seen.value);
             !old(seen.at) && !listed.get(id).is_some_and(shown)
+        });
+        self.kept.retain(|id, seen| {
+            let shown =
+                |volume: &Volume| volume.attachment.as_ref().is_none_or(|a| a.delete_on_termination != Some(true));
+            !(old(seen.at) || began >= seen.at && listed.get(id).is_none_or(shown))
         });
         self.deleted.retain(|_, seen| !old(seen.at));
         for (id, seen) in &mut self.deleted {
@@ -141,8 +153,17 @@ impl Fresh {
                 && volume.attachment.is_none()
             {
                 volume.state = VolumeState::InUse;
-                volume.attachment =
-                    Some(Attachment { instance: seen.value.clone(), state: AttachmentState::Attaching });
+                volume.attachment = Some(Attachment {
+                    instance: seen.value.clone(),
+                    state: AttachmentState::Attaching,
+                    device: DATA_DEVICE.to_owned(),
+                    delete_on_termination: None,
+                });
+            }
+        }
+        for id in self.kept.keys() {
+            if let Some(attachment) = volumes.get_mut(id).and_then(|volume| volume.attachment.as_mut()) {
+                attachment.delete_on_termination = Some(false);
             }
         }
         volumes.extend(self.deleted.iter().map(|(id, seen)| (id.clone(), seen.value.clone())));
@@ -168,6 +189,7 @@ mod tests {
         Machine {
             id: id(n),
             state,
+            state_reason: None,
             zone: Zone::new("a").expect("zone"),
             subnet: None,
             private_ip: None,
@@ -177,6 +199,18 @@ mod tests {
             launched: Millis(0),
             tags: Tags::new(),
             volumes: vec![],
+        }
+    }
+
+    fn volume() -> Volume {
+        Volume {
+            id: VolumeId::new("vol-1").expect("volume"),
+            state: VolumeState::Available,
+            zone: Zone::new("a").expect("zone"),
+            size_gib: 1,
+            created: Millis(0),
+            tags: Tags::new(),
+            attachment: None,
         }
     }
 
@@ -254,16 +288,30 @@ mod tests {
     }
 
     #[test]
-    fn an_attached_volume_is_attaching_until_a_list_shows_it() {
-        let volume = Volume {
-            id: VolumeId::new("vol-1").expect("volume"),
-            state: VolumeState::Available,
-            zone: Zone::new("a").expect("zone"),
-            size_gib: 1,
-            created: Millis(0),
-            tags: Tags::new(),
-            attachment: None,
+    fn a_kept_volume_is_kept_until_a_list_that_began_later_says_so() {
+        let attachment = |delete| Attachment {
+            instance: id(1),
+            state: AttachmentState::Attached,
+            device: DATA_DEVICE.into(),
+            delete_on_termination: Some(delete),
         };
+        let volume = |delete| Volume { attachment: Some(attachment(delete)), ..volume() };
+        let listed = |delete| BTreeMap::from([(volume(delete).id, volume(delete))]);
+        let told = |fresh: &Fresh| {
+            let over = fresh.over_volumes(&listed(true));
+            over.into_values().next().and_then(|volume| volume.attachment?.delete_on_termination)
+        };
+        let mut fresh = Fresh::default();
+        fresh.kept(&volume(true).id, at(10));
+        fresh.volumes_listed(&listed(true), at(20));
+        assert_eq!((told(&fresh), fresh.awaits_volumes()), (Some(false), true));
+        fresh.volumes_listed(&listed(false), at(30));
+        assert_eq!((told(&fresh), fresh.awaits_volumes()), (Some(true), false), "a later change is seen");
+    }
+
+    #[test]
+    fn an_attached_volume_is_attaching_until_a_list_shows_it() {
+        let volume = volume();
         let listed = BTreeMap::from([(volume.id.clone(), volume.clone())]);
         let mut fresh = Fresh::default();
         fresh.attached(&volume.id, &id(1), at(10));

@@ -7,13 +7,14 @@ use drover_api::{
     BuildId, Epoch, GtidSet, Incarnation, InstanceId, Millis, Namespace, Realm, ResourceKey, ResourceName, Slot,
     VolumeId, VoterId, WriteId, Zone,
     defaults::{ResolvedSet, ResolvedVolume},
+    problems::{Problem, Reason},
     records::IncarnationState,
     secrets::SetSecret,
     set::{DeletionPolicy, Durability, ImageSelector, NetworkSelector, VolumeType, ZoneSpread},
     tags,
     wire::{
-        Accepted, DataReport, LeaderPhase, MysqlReport, Problem, Promise, Report, RoleOrder, Running, RunningRole,
-        ServerReport, ThreadReport, VolumeReport, Voting, Wanted,
+        Accepted, DataReport, LeaderPhase, MysqlReport, Promise, Report, RoleOrder, Running, RunningRole, ServerReport,
+        ThreadReport, VolumeReport, Voting, Wanted,
     },
 };
 use drover_plan::{
@@ -141,6 +142,19 @@ impl World {
         panic!("no quiet plan after 200 passes; the last: {:#?}", self.plan().actions);
     }
 
+    /// Does what plans ask for, but what `held` keeps back, for so many passes.
+    pub fn passes(&mut self, passes: usize, mut held: impl FnMut(&mut World, &Action) -> bool) {
+        for _ in 0..passes {
+            self.live();
+            for planned in self.plan().actions.values().flatten().cloned().collect::<Vec<_>>() {
+                if !held(self, &planned.action) {
+                    self.apply(planned.action);
+                }
+            }
+            self.observed.now = self.observed.now.plus(Duration::from_secs(1));
+        }
+    }
+
     pub fn set(&mut self, change: impl FnOnce(&mut ResolvedSet)) {
         let intent = self.observed.intents.get_mut(&key()).expect("there is an intent");
         change(intent.set.as_mut().expect("resolved"));
@@ -176,6 +190,12 @@ impl World {
         let id = self.machine(slot).id.clone();
         self.observed.agents.get_mut(&id).expect("an agent").unreachable = Some("no answer".into());
         self.frozen.push(slot);
+    }
+
+    pub fn wake(&mut self, slot: Slot) {
+        let id = self.machine(slot).id.clone();
+        self.observed.agents.get_mut(&id).expect("an agent").unreachable = None;
+        self.frozen.retain(|frozen| *frozen != slot);
     }
 
     /// The machine ends, and that was seen. Its volume is free again.
@@ -245,6 +265,9 @@ impl World {
                 volume.phase = VolumePhase::Attached;
                 volume.attached_to = Some(instance);
             }
+            Action::KeepVolume { volume, .. } => {
+                self.observed.fleet.volumes.get_mut(&volume).expect("listed").deleted_with = None;
+            }
             Action::Unprotect { .. } => {}
             Action::Terminate { instance } => {
                 self.observed.fleet.machines.get_mut(&instance).expect("listed").phase = Phase::Terminated;
@@ -284,6 +307,7 @@ impl World {
             attempt,
             token: Some(request.token.clone()),
             phase: Phase::Running,
+            state_reason: None,
             zone: request.zone.clone(),
             address: Some(Ipv4Addr::new(10, 0, 0, u8::try_from(serial % 250).expect("small"))),
             architecture: Some("arm64".into()),
@@ -331,6 +355,7 @@ impl World {
             zone: request.zone.clone(),
             phase: VolumePhase::Available,
             attached_to: None,
+            deleted_with: None,
         };
         self.observed.fleet.volumes.insert(id, volume);
     }
@@ -346,7 +371,7 @@ impl World {
             let found = "another voter than is expected".to_owned();
             let report = self.report(slot);
             report.accepted = Some(Accepted { fence: 1, epoch: wanted.epoch, seq: 1, digest: wanted.digest() });
-            report.problems = vec![Problem { reason: "ForeignVolume".into(), message: found.clone() }];
+            report.problems = vec![Problem { reason: Reason::ForeignVolume, message: found.clone() }];
             report.volume = VolumeReport::Foreign { found };
             return;
         }
