@@ -424,7 +424,7 @@ mod tests {
     #[test]
     fn a_lock_that_was_another_s_in_between_permits_nothing_that_was_decided_before() {
         let mut state = holder(100);
-        state.saw(Some((Lock { released: true, ..lock("b", "7", 2) }, etag("7"))), at(150));
+        state.saw(Found::Lock(Lock { released: true, ..lock("b", "7", 2) }, etag("7")), at(150));
         let Step::Write { lock, .. } = state.step(at(150), id("3")) else {
             panic!("a released lock is waited for");
         };

@@ -198,6 +198,7 @@ spec:
         let machine = Machine {
             id: InstanceId::new("i-1").expect("an instance"),
             state: MachineState::Running,
+            state_reason: None,
             zone: Zone::new("a").expect("a zone"),
             subnet: None,
             private_ip: None,
