@@ -3,7 +3,8 @@
 //! it goes back by itself when it cannot, and the unit's own guard goes back when it does not even come that far.
 //!
 //! In the directory of builds: `<sha256>/drover`, links `current` and `previous`, and while a build is on trial the file
-//! `trial`: its id, then one line for each start. `failed` is the trial of the last build that was sent back.
+//! `trial`: its id, then one line for each start. `failed` begins with the id of the last build that was sent back: it is the
+//! verdict, and written first, so that a crash after it tells going back from a switch that never came to the new build.
 
 use std::{
     fs::File,
@@ -12,7 +13,7 @@ use std::{
         fs::{PermissionsExt, symlink},
         process::CommandExt,
     },
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -75,21 +76,16 @@ pub async fn fetch<O: Objects>(bin: &Path, objects: &O, keys: &RealmKeys, build:
 
 /// Flips the link. From here a crash starts the new build, on trial.
 pub fn switch(bin: &Path, build: &BuildId) -> Result<(), UpdateError> {
-    let current = std::fs::read_link(bin.join("current"))?;
-    point(bin, "previous", &current)?;
-    crate::durable::write_file(bin, "trial", format!("{build}\n").as_bytes(), 0o600)?;
-    point(bin, "current", &bin.join(build.as_str()).join("drover"))?;
-    Ok(())
+    make(bin, switching(bin, build)?)
 }
 
 /// Whether this build is on trial. (Its starts are counted by the unit's guard, which works for a build that cannot count.)
 pub fn begin_trial(bin: &Path, build: &BuildId) -> Result<bool, UpdateError> {
-    let trial = bin.join("trial");
-    match std::fs::read_to_string(&trial) {
+    match std::fs::read_to_string(bin.join("trial")) {
         Ok(text) if text.lines().next() == Some(build.as_str()) => Ok(true),
-        // A trial of another build is over: this one runs instead.
+        // Of another build, which was never started, or was sent back; then `failed` says so.
         Ok(_) => {
-            std::fs::rename(&trial, bin.join("failed"))?;
+            make(bin, vec![Change::Remove("trial")])?;
             Ok(false)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -106,15 +102,13 @@ pub fn end_trial(bin: &Path) -> Result<(), UpdateError> {
             std::fs::remove_dir_all(&path)?;
         }
     }
-    std::fs::remove_file(bin.join("trial"))?;
-    Ok(File::open(bin)?.sync_all()?)
+    // A verdict that a crash left beside it does not count: it stays.
+    make(bin, vec![Change::Remove("failed"), Change::Remove("trial")])
 }
 
 /// Back to the build before, which is started by [`become_current`].
 pub fn send_back(bin: &Path) -> Result<(), UpdateError> {
-    std::fs::rename(bin.join("trial"), bin.join("failed"))?;
-    std::fs::rename(bin.join("previous"), bin.join("current"))?;
-    Ok(File::open(bin)?.sync_all()?)
+    make(bin, going_back(bin)?)
 }
 
 /// Replaces this process by the current build. Returns only when that failed.
@@ -126,6 +120,45 @@ pub fn become_current(bin: &Path, arguments: &[std::ffi::OsString]) -> io::Error
 pub fn sent_back(bin: &Path) -> Option<BuildId> {
     let text = std::fs::read_to_string(bin.join("failed")).ok()?;
     BuildId::new(text.lines().next()?).ok()
+}
+
+/// One change of the directory: a crash leaves it done or not done.
+#[derive(Clone, Debug)]
+enum Change {
+    Point(&'static str, PathBuf),
+    Write(&'static str, Vec<u8>),
+    Remove(&'static str),
+}
+
+fn switching(bin: &Path, build: &BuildId) -> io::Result<Vec<Change>> {
+    Ok(vec![
+        Change::Point("previous", std::fs::read_link(bin.join("current"))?),
+        Change::Write("trial", format!("{build}\n").into_bytes()),
+        Change::Point("current", bin.join(build.as_str()).join("drover")),
+    ])
+}
+
+/// The unit's guard does the same.
+fn going_back(bin: &Path) -> io::Result<Vec<Change>> {
+    Ok(vec![
+        Change::Write("failed", std::fs::read(bin.join("trial"))?),
+        Change::Point("current", std::fs::read_link(bin.join("previous"))?),
+        Change::Remove("trial"),
+    ])
+}
+
+fn make(bin: &Path, changes: Vec<Change>) -> Result<(), UpdateError> {
+    for change in changes {
+        match change {
+            Change::Point(name, target) => point(bin, name, &target)?,
+            Change::Write(name, content) => crate::durable::write_file(bin, name, &content, 0o600)?,
+            Change::Remove(name) => match std::fs::remove_file(bin.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+                _ => File::open(bin)?.sync_all()?,
+            },
+        }
+    }
+    Ok(())
 }
 
 fn point(bin: &Path, name: &str, target: &Path) -> io::Result<()> {
@@ -173,7 +206,7 @@ mod tests {
         (directory, ids[0].clone(), ids[1].clone())
     }
 
-    fn path_of(bin: &Path, build: &BuildId) -> std::path::PathBuf {
+    fn path_of(bin: &Path, build: &BuildId) -> PathBuf {
         bin.join(build.as_str()).join("drover")
     }
 
@@ -215,5 +248,79 @@ mod tests {
             assert_eq!(current(bin.path()), expected, "after start {start}");
         }
         assert_eq!(sent_back(bin.path()), Some(new));
+    }
+
+    /// What a start of the unit does: the guard, and then whatever is current.
+    fn start(bin: &Path) -> (String, bool) {
+        let guarded = std::process::Command::new("sh").args(["-euc", &crate::userdata::guard(bin)]).status();
+        assert!(guarded.expect("sh runs").success());
+        let is_on_trial = begin_trial(bin, &hash_of(&bin.join("current")).expect("there")).expect("read");
+        (current(bin), is_on_trial)
+    }
+
+    #[test]
+    fn a_crash_in_a_switch_condemns_no_build() {
+        for done in 0..=3 {
+            let (bin, _, new) = builds();
+            let changes = switching(bin.path(), &new).expect("read");
+            assert_eq!(changes.len(), 3);
+            make(bin.path(), changes[..done].to_vec()).expect("made");
+            let expected = if done < 3 { ("old".to_owned(), false) } else { ("new".to_owned(), true) };
+            assert_eq!(start(bin.path()), expected, "after {done} changes");
+            assert_eq!(sent_back(bin.path()), None, "after {done} changes");
+            // It is ordered again.
+            switch(bin.path(), &new).expect("switched");
+            assert_eq!(start(bin.path()), ("new".to_owned(), true), "after {done} changes");
+            end_trial(bin.path()).expect("ended");
+        }
+    }
+
+    #[test]
+    fn a_crash_in_going_back_strands_no_machine() {
+        for done in 0..=3 {
+            let (bin, _, new) = builds();
+            switch(bin.path(), &new).expect("switched");
+            let changes = going_back(bin.path()).expect("read");
+            assert_eq!(changes.len(), 3);
+            make(bin.path(), changes[..done].to_vec()).expect("made");
+            let (build, is_on_trial) = start(bin.path());
+            assert_eq!((build == "new", is_on_trial), (done < 2, done < 2), "after {done} changes: on trial, or gone");
+            if is_on_trial {
+                send_back(bin.path()).expect("sent back");
+            }
+            assert_eq!(start(bin.path()), ("old".to_owned(), false), "after {done} changes");
+            assert_eq!(sent_back(bin.path()), Some(new), "after {done} changes");
+        }
+    }
+
+    #[test]
+    fn a_verdict_that_a_crash_left_does_not_outlive_a_trial_that_ends_well() {
+        let (bin, _, new) = builds();
+        switch(bin.path(), &new).expect("switched");
+        make(bin.path(), going_back(bin.path()).expect("read")[..1].to_vec()).expect("made");
+        assert_eq!(start(bin.path()), ("new".to_owned(), true));
+        end_trial(bin.path()).expect("ended");
+        assert_eq!((start(bin.path()), sent_back(bin.path())), (("new".to_owned(), false), None));
+    }
+
+    #[test]
+    fn a_crash_in_the_units_guard_strands_no_machine() {
+        let script = crate::userdata::guard(Path::new("/"));
+        let changes = script.lines().skip_while(|line| !line.contains("-gt 4")).skip(1);
+        let changes = changes.take_while(|line| line.trim() != "fi").count();
+        assert!(changes >= 3, "{script}");
+        for done in 0..=changes {
+            let (bin, _, new) = builds();
+            switch(bin.path(), &new).expect("switched");
+            let trial = bin.path().join("trial");
+            std::fs::write(&trial, format!("{new}\nstart\nstart\nstart\n")).expect("written");
+            let script = crate::userdata::guard(bin.path());
+            let at = script.lines().position(|line| line.contains("-gt 4")).expect("it counts") + 1 + done;
+            let cut: Vec<&str> = script.lines().take(at).chain(["exit 0", "fi", "fi"]).collect();
+            let cut = std::process::Command::new("sh").args(["-euc", &cut.join("\n")]).status().expect("sh runs");
+            assert!(cut.success());
+            assert_eq!(start(bin.path()), ("old".to_owned(), false), "after {done} commands");
+            assert_eq!(sent_back(bin.path()), Some(new), "after {done} commands");
+        }
     }
 }

@@ -65,7 +65,13 @@ set -eu
 cd /opt/drover/bin
 if [ -e trial ]; then
   echo start >>trial
-  [ "$(wc -l <trial)" -le 4 ] || { mv trial failed; mv -T previous current; }
+  if [ "$(wc -l <trial)" -gt 4 ]; then
+    cp trial failed
+    ln -sfn "$(readlink previous)" back
+    mv -T back current
+    sync -f .
+    rm trial
+  fi
 fi
 [ ! -e current ] || exit 0
 BASE=@BASE@
