@@ -60,20 +60,22 @@ set -eu
 mkdir -p /opt/drover/bin /var/lib/drover
 cat >/opt/drover/bootstrap <<'EOF'
 #!/bin/sh
-# Before every start of the agent: sends a build back that keeps ending, and fetches the first one.
+# Before every start of the agent: sends a build back that keeps ending, and fetches the first one, or one that is torn.
 set -eu
 cd /opt/drover/bin
 if [ -e trial ]; then
   echo start >>trial
   if [ "$(wc -l <trial)" -gt 4 ]; then
     cp trial failed
+    sync -f .
     ln -sfn "$(readlink previous)" back
     mv -T back current
     sync -f .
     rm trial
   fi
 fi
-[ ! -e current ] || exit 0
+# A power loss may have torn a file that was fetched: its directory's name is its hash.
+if [ -e current ] && echo "$(basename "$(dirname "$(readlink current)")")  current" | sha256sum -c --quiet; then exit 0; fi
 BASE=@BASE@
 REGION=@REGION@
 IMDS=http://169.254.169.254/latest
@@ -95,7 +97,10 @@ get "$SHA/drover" "$SHA/fetched"
 echo "$SHA  $SHA/fetched" | sha256sum -c --quiet
 chmod 755 "$SHA/fetched"
 mv "$SHA/fetched" "$SHA/drover"
-ln -sfn "/opt/drover/bin/$SHA/drover" current
+sync -f .
+ln -sfn "/opt/drover/bin/$SHA/drover" first
+mv -T first current
+sync -f .
 EOF
 chmod 755 /opt/drover/bootstrap
 cat >/etc/systemd/system/drover-agent.service <<'EOF'
@@ -127,7 +132,7 @@ systemctl start --no-block drover-agent.service
 #[cfg(test)]
 pub(crate) fn guard(bin: &std::path::Path) -> String {
     let start = SCRIPT.find("if [ -e trial ]").expect("the guard begins so");
-    let end = SCRIPT.find("[ ! -e current ]").expect("the guard ends there");
+    let end = SCRIPT.find("# A power loss").expect("the guard ends there");
     format!("cd '{}'\n{}", bin.display(), &SCRIPT[start..end])
 }
 
@@ -155,6 +160,37 @@ mod tests {
         std::fs::write(&path, &script).expect("written");
         let checked = std::process::Command::new("sh").arg("-n").arg(&path).output().expect("sh runs");
         assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    }
+
+    #[test]
+    fn a_build_that_a_power_loss_tore_is_fetched_again() {
+        let check =
+            &SCRIPT[SCRIPT.find("# A power loss").expect("it checks")..SCRIPT.find("BASE=").expect("it fetches")];
+        let bin = tempfile::tempdir().expect("a directory");
+        let script = format!("cd '{}'\n{check}echo fetches", bin.path().display());
+        let fetches = || {
+            let run = std::process::Command::new("sh").args(["-euc", &script]).output().expect("sh runs");
+            assert!(run.status.success(), "{run:?}");
+            String::from_utf8_lossy(&run.stdout).contains("fetches")
+        };
+        assert!(fetches(), "the first start");
+        // SHA-256 of "new".
+        let build = bin.path().join("11507a0e2f5e69d5dfa40a62a1bd7b6ee57e6bcd85c67c9b8431b36fff21c437").join("drover");
+        std::os::unix::fs::symlink(&build, bin.path().join("current")).expect("linked");
+        assert!(fetches(), "a link that leads nowhere");
+        std::fs::create_dir(build.parent().expect("it has one")).expect("made");
+        for (content, expected) in [("", true), ("ne", true), ("new", false)] {
+            std::fs::write(&build, content).expect("written");
+            assert_eq!(fetches(), expected, "{content:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_linked_before_it_is_on_the_disk() {
+        let fetched = SCRIPT.find(r#"mv "$SHA/fetched""#).expect("it is put in place");
+        let after = &SCRIPT[fetched..];
+        let (synced, linked) = (after.find("sync -f .").expect("synced"), after.find("ln -sfn").expect("linked"));
+        assert!(synced < linked && after[linked..].contains("sync -f ."));
     }
 
     #[test]
