@@ -75,7 +75,7 @@ pub enum DurableError {
     Read(#[source] io::Error),
     #[error("the agent's record could not be written: {0}")]
     Write(#[source] io::Error),
-    #[error("the agent's record is not understood by this build: {0}")]
+    #[error("the agent's record is of another build and not understood by this one: {0}")]
     Parse(#[source] serde_json::Error),
 }
 

@@ -805,6 +805,35 @@ fn a_volume_of_ours_with_other_contents_is_let_go_and_reported() {
 }
 
 #[test]
+fn a_build_that_does_not_understand_the_record_leaves_mysqld_and_its_volume_alone() {
+    let world = opened();
+    let up = world.up.clone().expect("runs");
+    let found = "the agent's record is of another build".to_owned();
+    let record = Recorded::Unreadable { found: found.clone() };
+    let mounted = Some(Box::new(Mounted { volume: volume(), record, data: true }));
+    let mut state = State::new(me());
+    state.step(world.now, Event::Tick);
+    let around = Outcome::Around { server: Some(up.clone()), mounted, hint: Some(volume()) };
+    let mut effects = state.step(world.now, Event::Done(around));
+    let seen = Box::new(Observation { start: up.start.clone(), offline: false, ..world.seen.clone() });
+    let asked = effects.iter().find_map(|effect| match effect {
+        Effect::Observe { ticket } => Some(*ticket),
+        _ => None,
+    });
+    effects
+        .extend(state.step(world.now, Event::Observed { ticket: asked.expect("it is looked at"), result: Ok(seen) }));
+    effects.extend(state.step(world.now.plus(Duration::from_secs(60)), Event::Tick));
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Do(_))), "{effects:?}");
+    let report = state.report().expect("it has looked around");
+    assert_eq!(report.volume, VolumeReport::Foreign { found });
+    assert!(report.problems.iter().any(|problem| problem.reason == "ForeignVolume"));
+
+    state.step(world.now, Event::Ended { start: up.start, how: "killed".into() });
+    let effects = state.step(world.now.plus(Duration::from_secs(120)), Event::Tick);
+    assert!(effects.contains(&Effect::Do(Task::Unmount)), "{effects:?}");
+}
+
+#[test]
 fn the_life_is_raised_by_an_unclean_boot_and_by_nothing_else() {
     let cases = [
         ("same boot", "boot-1", false, Durability::Standard, 1),
