@@ -405,7 +405,7 @@ impl State {
             Volume::Mounted(_) => self.next_mysql(),
             // It runs on it: an earlier build that does not understand the record leaves both to the next one.
             Volume::Refused { found, mounted: true } if matches!(self.server, Server::Up { .. }) => {
-                Err(Wait::For("ForeignVolume", found.clone()))
+                Err(Wait::For(Reason::ForeignVolume, found.clone()))
             }
             Volume::Refused { mounted: true, .. } | Volume::Unclear => Ok(Task::Unmount),
             Volume::Refused { found, .. } => Err(Wait::For(Reason::ForeignVolume, found.clone())),

@@ -826,7 +826,7 @@ fn a_build_that_does_not_understand_the_record_leaves_mysqld_and_its_volume_alon
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::Do(_))), "{effects:?}");
     let report = state.report().expect("it has looked around");
     assert_eq!(report.volume, VolumeReport::Foreign { found });
-    assert!(report.problems.iter().any(|problem| problem.reason == "ForeignVolume"));
+    assert!(report.problems.iter().any(|problem| problem.reason == Reason::ForeignVolume));
 
     state.step(world.now, Event::Ended { start: up.start, how: "killed".into() });
     let effects = state.step(world.now.plus(Duration::from_secs(120)), Event::Tick);
