@@ -38,8 +38,12 @@ impl Hypervisor {
                 }
                 // A process that ends while we look sees nothing, or lets nobody in. A unit may see mounts that PID 1 does not.
                 let Ok(Some(mount)) = mount_point(pid, device.minor) else { continue };
-                let unmount = ["nsenter", "-t", &pid.to_string(), "-m", "umount", "--lazy", &mount];
-                command::output(&unmount, "", limit).await?;
+                // With its PID namespace too, because umount looks itself up in the machine's /proc.
+                let unmount = ["nsenter", "-t", &pid.to_string(), "-m", "-p", "umount", "--lazy", &mount];
+                let done = command::output(&unmount, "", limit).await?;
+                if done.status != Some(0) {
+                    tracing::debug!(pid, mount, stderr = %String::from_utf8_lossy(&done.stderr), "not unmounted");
+                }
             }
             pace.wait(|| format!("tearing {} away", device.volume)).await?;
         }
