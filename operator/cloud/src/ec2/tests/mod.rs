@@ -1,6 +1,7 @@
 //! The rules of the model, one table or claim each. Every test begins with a new account and says what is asked and answered.
 
 mod describe;
+mod extras;
 mod faults;
 mod host;
 mod launch;
