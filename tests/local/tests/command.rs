@@ -15,7 +15,7 @@ fn drover_local(dir: Option<&Path>, words: &[&str]) -> Command {
 }
 
 fn run(dir: &Path, words: &[&str]) -> Output {
-    drover_local(Some(dir), words).output().unwrap()
+    drover_local(Some(dir), words).output().expect("the command runs")
 }
 
 /// A cloud that is up, killed at the latest when the test ends.
@@ -24,16 +24,25 @@ struct Up(Child);
 impl Up {
     fn start(dir: &Path) -> Up {
         let words = ["up", "--no-machines", "--ec2-port", "0", "--s3-port", "0", "--speed", "1000"];
-        let mut up = Up(drover_local(Some(dir), &words).stdout(Stdio::piped()).spawn().unwrap());
-        let mut ready = String::new();
-        BufReader::new(up.0.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        let mut up = Up(drover_local(Some(dir), &words).stdout(Stdio::piped()).spawn().expect("the command runs"));
+        let ready = up.first_line();
         assert!(ready.starts_with("drover-local is ready"), "{ready}");
+        assert!(dir.join("ready.json").exists(), "it lives where the variable says");
         up
     }
 
+    /// It is written when the cloud is ready.
+    fn first_line(&mut self) -> String {
+        let mut line = String::new();
+        let stdout = self.0.stdout.take().expect("a pipe that nobody took yet");
+        BufReader::new(stdout).read_line(&mut line).expect("a line of text");
+        line
+    }
+
+    /// As a crash does.
     fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
+        self.0.kill().expect("a child of ours");
+        self.0.wait().expect("a child of ours");
     }
 }
 
@@ -96,8 +105,7 @@ fn a_cloud_without_descriptors_does_not_spin_and_goes_on_when_it_has_some() {
     );
     let started = Command::new("bash").args(["-c", &script]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut up = Up(started.unwrap());
-    let mut ready = String::new();
-    BufReader::new(up.0.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    let ready = up.first_line();
     let address = ready.split_once("http://").unwrap().1.split(',').next().unwrap();
     let clients: Vec<_> = (0..100).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
     let lines = BufReader::new(up.0.stderr.take().unwrap()).lines().map(Result::unwrap);
