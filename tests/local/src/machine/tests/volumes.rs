@@ -156,12 +156,13 @@ async fn a_full_disk_refuses_writes_until_it_is_emptied() {
     world.host.fill_volume(&volume).await.unwrap();
     world.sh(&id, "umount /data").await;
     world.host.empty_volume(&volume).await.unwrap();
-    world.sh(&id, &format!("mount {LINK} /data; {write}")).await;
+    // Not the same file, which would give back what it takes.
+    world.sh(&id, &format!("mount {LINK} /data; {}", write.replace("more", "more2"))).await;
     world.host.fill_volume(&volume).await.unwrap();
     world.host.stop(&id, Stop::Graceful).await.unwrap();
     world.host.empty_volume(&volume).await.unwrap();
     world.host.boot(&MachineSpec { volumes: vec![volume.clone()], ..world.spec(1) }).await.unwrap();
-    world.sh(&id, &format!("mount {LINK} /data; {write}")).await;
+    world.sh(&id, &format!("mount {LINK} /data; {}", write.replace("more", "more3"))).await;
     world.close().await;
 }
 
