@@ -2,13 +2,13 @@
 //! contradicts what is durably known is taken at all.
 
 use drover_api::{
-    Epoch,
+    Epoch, VolumeId,
     digest::sha256_hex,
     wire::{LeaderOrder, Orders, OrdersReply, Promise, RoleOrder},
 };
 use serde::Serialize;
 
-use super::{Server, State, Volume};
+use super::{Server, State, Volume, VolumeContent};
 use crate::durable::Origin;
 
 /// SHA-256 of anything that is ordered, hex: what the record keeps instead of a secret.
@@ -65,6 +65,9 @@ impl State {
             // The highest order may be on a volume that was not read yet: nothing can be compared with it.
             return Some(refused(super::NOT_LOOKED));
         }
+        if self.awaits_record_on(&orders.wanted.volume.id) {
+            return Some(refused(format!("{} was mounted before and is not again yet", orders.wanted.volume.id)));
+        }
         if orders.incarnation != self.me.incarnation || orders.slot != self.me.slot {
             let reason = format!("this is {} of incarnation {}", self.me.slot, self.me.incarnation);
             return Some(refused(reason));
@@ -88,6 +91,16 @@ impl State {
         self.contradicts_promise(orders)
             .or_else(|| self.contradicts_volume(orders))
             .or_else(|| self.contradicts_role(orders))
+    }
+
+    /// The highest order may be on a volume that was mounted before and has not been read again: one that is not there yet, or
+    /// is about to be mounted. What cannot be mounted any more holds up nothing.
+    fn awaits_record_on(&self, volume: &VolumeId) -> bool {
+        let is_looked_for = match &self.volume {
+            Volume::Unknown | Volume::Unclear | Volume::Seen(_, VolumeContent::NoDevice | VolumeContent::Ours) => true,
+            Volume::Seen(..) | Volume::Refused { .. } | Volume::Mounted(_) => false,
+        };
+        is_looked_for && self.hint.as_ref() == Some(volume)
     }
 
     fn contradicts_promise(&self, orders: &Orders) -> Option<OrdersReply> {

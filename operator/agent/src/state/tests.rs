@@ -709,6 +709,39 @@ fn a_fence_that_was_heard_before_there_was_a_volume_is_kept_on_it() {
 }
 
 #[test]
+fn no_order_is_taken_before_the_volume_that_holds_the_highest_one_is_mounted_again() {
+    let mut highest = orders(2, 7, RoleOrder::Closed);
+    highest.fence = 5;
+    let mut record = Durable::fresh(me().incarnation, me().slot, voter(), UUID.into(), me().boot_id);
+    record.orders = Some(highest);
+    let reply = |state: &mut State| {
+        let stale = Event::Orders { to: 0, orders: Box::new(orders(1, 1, RoleOrder::Closed)) };
+        let effects = state.step(Millis(1_000_000), stale);
+        effects.into_iter().find_map(|effect| match effect {
+            Effect::Reply { reply, .. } => Some(reply),
+            _ => None,
+        })
+    };
+    let mut state = State::new(me());
+    state.step(Millis(1_000_000), Event::Tick);
+    let around = Outcome::Around { server: None, mounted: None, hint: Some(volume()) };
+    state.step(Millis(1_000_000), Event::Done(around));
+    assert!(matches!(reply(&mut state), Some(OrdersReply::Refused { .. })), "its device is looked for");
+    state.step(Millis(1_000_000), Event::Done(Outcome::Volume(VolumeContent::Ours)));
+    assert!(matches!(reply(&mut state), Some(OrdersReply::Refused { .. })), "it is being mounted");
+    let mounted = Mounted { volume: volume(), record: Recorded::Record(Box::new(record)), data: true };
+    state.step(Millis(1_000_000), Event::Done(Outcome::Mounted(Box::new(mounted))));
+    assert_eq!(reply(&mut state), Some(OrdersReply::Stale { fence: 5, epoch: Epoch(2), seq: 7 }));
+
+    // One that is blank now was never ours, or is not any more: the order decides what becomes of it.
+    let mut state = State::new(me());
+    state.step(Millis(1_000_000), Event::Tick);
+    state.step(Millis(1_000_000), Event::Done(Outcome::Around { server: None, mounted: None, hint: Some(volume()) }));
+    state.step(Millis(1_000_000), Event::Done(Outcome::Volume(VolumeContent::Blank)));
+    assert_eq!(reply(&mut state), Some(OrdersReply::Accepted));
+}
+
+#[test]
 fn data_is_never_made_over_data() {
     let mut world = following();
     world.order(orders(2, 1, RoleOrder::Leader(leader(1, false)))).wait(3);
