@@ -377,7 +377,9 @@ impl World {
                 data.channel = None;
                 (mysqld.receiving, mysqld.applying, mysqld.link) = (false, false, None);
             }
+            Task::Apply => mysqld.applying = true,
             Task::Follow { source, credential, fresh } => {
+                assert!(fresh || mysqld.applying, "{id}: CHANGE with the applier standing destroys its relay log");
                 let relay = data.channel.take().map(|channel| (channel.received, channel.relay));
                 let mut following = Following::to(&source, &credential);
                 match (fresh, relay) {

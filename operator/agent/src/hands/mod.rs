@@ -175,6 +175,7 @@ impl<O: Objects + 'static> Hands<O> {
                 sql::follow(session, &self.paths, &source, &credential, fresh).await
             }
             Task::Acknowledge(on) => sql::acknowledge(session, on).await,
+            Task::Apply => sql::apply(session).await,
             Task::Resume => sql::resume(session).await,
             other => Err(SqlError::Contradiction(format!("{other:?} is not done by SQL"))),
         }
@@ -258,6 +259,6 @@ fn reason(task: &Task) -> Reason {
         Task::SemiSync { .. } | Task::Acknowledge(_) => Reason::SemiSyncFailed,
         Task::ReadRegister => Reason::RegisterUnreadable,
         Task::Unseal | Task::Admit | Task::Expose => Reason::OpenFailed,
-        Task::Discard | Task::Follow { .. } | Task::Resume => Reason::ReplicationFailed,
+        Task::Discard | Task::Apply | Task::Follow { .. } | Task::Resume => Reason::ReplicationFailed,
     }
 }

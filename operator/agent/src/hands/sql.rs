@@ -40,6 +40,9 @@ const CLOSE: Duration = Duration::from_secs(10);
 /// A connection that was killed is gone within milliseconds, but for one whose thread writes to a peer that does not read.
 const GONE: Duration = Duration::from_secs(20);
 const GONE_LOOK: Duration = Duration::from_millis(50);
+/// An applier that keeps up has executed what was received within milliseconds.
+const EXECUTED_LOOK: Duration = Duration::from_millis(50);
+const EXECUTED_LOOKS: u32 = 400;
 /// MySQL's error numbers.
 const NO_SUCH_THREAD: u16 = 1094;
 const LOCK_WAIT_TIMEOUT: u16 = 1205;
@@ -278,7 +281,9 @@ pub async fn discard(session: &mut Session) -> Result<(), SqlError> {
 }
 
 /// Any CHANGE with both threads stopped destroys the relay log, which may hold the only other copy of an acknowledged
-/// transaction; with the applier running it is kept, and then SOURCE_AUTO_POSITION may not be in the statement.
+/// transaction; with the applier running it is kept, and then SOURCE_AUTO_POSITION may not be in the statement. No form of it
+/// is refused when the applier has just ended, so nothing is left in the relay log to be destroyed: the receiver is stopped,
+/// and what it received is executed, before.
 pub async fn follow(
     session: &mut Session,
     paths: &Paths,
@@ -301,16 +306,30 @@ pub async fn follow(
         session.run_within(&change, SLOW).await?;
         return session.run_within("START REPLICA", SLOW).await;
     }
-    session.run_within("START REPLICA SQL_THREAD", SLOW).await?;
-    if applying(session).await? != ThreadReport::Running {
-        return Err(SqlError::Contradiction(
-            "the applier does not run: pointing elsewhere would lose the relay log".into(),
-        ));
-    }
     session.run_within("STOP REPLICA IO_THREAD", SLOW).await?;
+    await_executed(session).await?;
     session.run_within(&change, SLOW).await?;
     session.run_within("START REPLICA IO_THREAD", SLOW).await
 }
+
+/// Everything that was received is executed, by an applier that runs. A backlog takes its time; the next attempt goes on with
+/// what is left of it.
+async fn await_executed(session: &mut Session) -> Result<(), SqlError> {
+    for _ in 0..EXECUTED_LOOKS {
+        let executed: Vec<u8> = session.rows(EXECUTED).await?;
+        if applying(session).await? != ThreadReport::Running {
+            return Err(SqlError::Contradiction("the applier does not run: it is not pointed elsewhere".into()));
+        }
+        if executed == [1] {
+            return Ok(());
+        }
+        edge::pause(EXECUTED_LOOK).await;
+    }
+    Err(SqlError::Contradiction("what was received is not executed yet: it is not pointed elsewhere".into()))
+}
+
+const EXECUTED: &str = "SELECT GTID_SUBSET(received_transaction_set, @@GLOBAL.gtid_executed) \
+     FROM performance_schema.replication_connection_status WHERE channel_name = ''";
 
 /// The receiver connects anew, so that the source learns of it.
 pub async fn acknowledge(session: &mut Session, on: bool) -> Result<(), SqlError> {
@@ -318,6 +337,10 @@ pub async fn acknowledge(session: &mut Session, on: bool) -> Result<(), SqlError
     session.run_within("STOP REPLICA IO_THREAD", SLOW).await?;
     session.run_within("START REPLICA SQL_THREAD", SLOW).await?;
     session.run_within("START REPLICA IO_THREAD", SLOW).await
+}
+
+pub async fn apply(session: &mut Session) -> Result<(), SqlError> {
+    session.run_within("START REPLICA SQL_THREAD", SLOW).await
 }
 
 pub async fn resume(session: &mut Session) -> Result<(), SqlError> {

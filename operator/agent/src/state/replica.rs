@@ -42,7 +42,12 @@ impl State {
         let Some(wired) = &durable.wired else {
             return Ok(Task::Discard);
         };
+        let stands = |thread: &ThreadReport| matches!(thread, ThreadReport::Stopped | ThreadReport::Failed { .. });
         if *wired != digest(&(&replica.source, &replica.credential)) {
+            // With its applier standing the relay log may be the only other copy of what was acknowledged, and CHANGE destroys it.
+            if seen.channel.as_ref().is_some_and(|channel| stands(&channel.applying)) {
+                return self.next_resume(Task::Apply);
+            }
             return Ok(Task::Follow {
                 source: replica.source.clone(),
                 credential: replica.credential.clone(),
@@ -56,9 +61,8 @@ impl State {
             durable.was_acknowledger = true;
             return Ok(Task::Acknowledge(true));
         }
-        let stands = |thread: &ThreadReport| matches!(thread, ThreadReport::Stopped | ThreadReport::Failed { .. });
         if stands(&channel.applying) || stands(&channel.receiving) {
-            return self.next_resume();
+            return self.next_resume(Task::Resume);
         }
         if seen.offline && channel.applying == ThreadReport::Running && channel.receiving == ThreadReport::Running {
             return Ok(Task::Expose);
@@ -67,12 +71,12 @@ impl State {
     }
 
     /// Starts what stands, at once the first time, and again after a while.
-    fn next_resume(&mut self) -> Next {
+    fn next_resume(&mut self, task: Task) -> Next {
         let since = self.resumed.map(|at| self.now.since(at));
         match since.filter(|since| *since < RESUME_AGAIN) {
             None => {
                 self.resumed = Some(self.now);
-                Ok(Task::Resume)
+                Ok(task)
             }
             Some(since) => Err(Wait::Again(
                 Reason::ReplicationStands,

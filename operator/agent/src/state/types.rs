@@ -145,8 +145,10 @@ pub enum Task {
     Admin(Credential),
     /// Forget the channel that a copied data directory brought along.
     Discard,
-    /// Point the channel at a source. `fresh`: there is none yet. Else its relay log is kept: the applier runs before and
-    /// while it is pointed elsewhere.
+    /// The applier alone: what was received is applied, and nobody is connected to.
+    Apply,
+    /// Point the channel at a source. `fresh`: there is none yet. Else the applier is seen to run, and the channel is pointed
+    /// elsewhere only when everything received has been executed, so that its relay log holds nothing that could be lost.
     Follow {
         source: Source,
         credential: Credential,
