@@ -27,7 +27,7 @@ use rustls::{
 use serde::Deserialize;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc, oneshot, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -70,6 +70,8 @@ struct Api {
 const BODY_MAX: usize = 1 << 20;
 /// The operator needs two; a second one, and people, a few more.
 const CONNECTIONS_MAX: usize = 32;
+/// Peers that have not proven themselves yet; they share no place with those that have.
+const HANDSHAKES_MAX: usize = 16;
 const HEALTH_CONNECTIONS_MAX: usize = 128;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// A load balancer's question, from its first byte to our answer.
@@ -96,10 +98,14 @@ pub async fn serve(
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .with_state(Api { told, asked });
     let (agent, plain) = (listen(AGENT_PORT).await?, listen(HEALTH_PORT).await?);
-    tokio::spawn(accept(agent, CONNECTIONS_MAX, move |stream| operator(stream, acceptor.clone(), api.clone())));
-    tokio::spawn(accept(plain, HEALTH_CONNECTIONS_MAX, move |stream| {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    tokio::spawn(accept(agent, HANDSHAKES_MAX, move |stream, handshake| {
+        operator(stream, acceptor.clone(), api.clone(), handshake, places.clone())
+    }));
+    tokio::spawn(accept(plain, HEALTH_CONNECTIONS_MAX, move |stream, place| {
         let health = health.clone();
         async move {
+            let _place = place;
             if tokio::time::timeout(HEALTH, speak(TokioIo::new(stream), health)).await.is_err() {
                 tracing::debug!("a load balancer's connection was closed");
             }
@@ -113,22 +119,17 @@ async fn listen(port: u16) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address).await.map_err(|source| ServeError::Listen { port, source })
 }
 
+/// At most so many at once, each until `answer` gives up the place it is handed.
 async fn accept<F: Future<Output = ()> + Send + 'static>(
     listener: TcpListener,
     most: usize,
-    answer: impl Fn(TcpStream) -> F + Send + 'static,
+    answer: impl Fn(TcpStream, OwnedSemaphorePermit) -> F + Send + 'static,
 ) {
     let room = Arc::new(Semaphore::new(most));
     loop {
         let Ok(place) = room.clone().acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, _)) => {
-                let answered = answer(stream);
-                tokio::spawn(async move {
-                    answered.await;
-                    drop(place);
-                });
-            }
+            Ok((stream, _)) => drop(tokio::spawn(answer(stream, place))),
             // Out of file descriptors, or a peer that left early.
             Err(error) => {
                 tracing::debug!(%error, "accept");
@@ -138,9 +139,21 @@ async fn accept<F: Future<Output = ()> + Send + 'static>(
     }
 }
 
-async fn operator(stream: TcpStream, acceptor: TlsAcceptor, api: Router) {
-    match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) if is_operator(stream.get_ref().1.peer_certificates()) => speak(TokioIo::new(stream), api).await,
+/// `handshake` is given up when the peer has proven who it is, or has not; only the operator gets one of the `places`.
+async fn operator(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    api: Router,
+    handshake: OwnedSemaphorePermit,
+    places: Arc<Semaphore>,
+) {
+    let greeted = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await;
+    drop(handshake);
+    match greeted {
+        Ok(Ok(stream)) if is_operator(stream.get_ref().1.peer_certificates()) => match places.try_acquire_owned() {
+            Ok(_place) => speak(TokioIo::new(stream), api).await,
+            Err(_) => tracing::warn!("the operator has {CONNECTIONS_MAX} connections and gets no more"),
+        },
         Ok(Ok(_)) => tracing::warn!("a certificate of this set that is not the operator's was refused"),
         Ok(Err(error)) => tracing::debug!(%error, "handshake"),
         Err(_) => tracing::debug!("a handshake took too long"),

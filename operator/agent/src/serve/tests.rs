@@ -22,8 +22,8 @@ fn leaf(authority: &Authority, name: &str) -> (String, String) {
     (params.signed_by(&key, &authority.0).expect("signed").pem(), key.serialize_pem())
 }
 
-/// Whether a client with this certificate is heard, over a real handshake.
-async fn is_heard(server: &Authority, client: &Authority, name: &str) -> bool {
+/// An agent of this set's, with so much room. Its address.
+async fn agent(server: &Authority, handshakes: usize, places: usize) -> SocketAddr {
     let (certificate_pem, key_pem) = leaf(server, "m0.k3j9x2m4.drover.internal");
     let bundle = Bundle {
         write_id: drover_api::WriteId::new("write-0001").expect("valid"),
@@ -35,8 +35,21 @@ async fn is_heard(server: &Authority, client: &Authority, name: &str) -> bool {
     let address = listener.local_addr().expect("an address");
     let acceptor = TlsAcceptor::from(Arc::new(tls(&bundle).expect("usable")));
     let api = Router::new().route("/v1/report", get(|| async { "heard" }));
-    tokio::spawn(accept(listener, 1, move |stream| operator(stream, acceptor.clone(), api.clone())));
+    let places = Arc::new(Semaphore::new(places));
+    tokio::spawn(accept(listener, handshakes, move |stream, handshake| {
+        operator(stream, acceptor.clone(), api.clone(), handshake, places.clone())
+    }));
+    address
+}
 
+type Connection = tokio_rustls::client::TlsStream<TcpStream>;
+
+async fn connect(
+    address: SocketAddr,
+    server: &Authority,
+    client: &Authority,
+    name: &str,
+) -> std::io::Result<Connection> {
     let (certificate, key) = leaf(client, name);
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(server.1.as_bytes()).expect("pem")).expect("added");
@@ -51,17 +64,33 @@ async fn is_heard(server: &Authority, client: &Authority, name: &str) -> bool {
         .expect("usable");
     let stream = TcpStream::connect(address).await.expect("connected");
     let host = ServerName::try_from("m0.k3j9x2m4.drover.internal").expect("a name");
-    let Ok(mut stream) = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(host, stream).await else {
-        return false;
-    };
+    tokio_rustls::TlsConnector::from(Arc::new(config)).connect(host, stream).await
+}
+
+/// Whether it is answered, within a bound.
+async fn is_answered(stream: &mut Connection) -> bool {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let request = b"GET /v1/report HTTP/1.1\r\nhost: m0\r\nconnection: close\r\n\r\n";
+    let request = b"GET /v1/report HTTP/1.1\r\nhost: m0\r\n\r\n";
     let mut reply = Vec::new();
     let spoken = async {
         stream.write_all(request).await?;
-        stream.read_to_end(&mut reply).await
+        while !reply.ends_with(b"heard") {
+            if stream.read_buf(&mut reply).await? == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok::<_, std::io::Error>(())
     };
-    spoken.await.is_ok() && String::from_utf8_lossy(&reply).ends_with("heard")
+    tokio::time::timeout(Duration::from_secs(30), spoken).await.is_ok_and(|spoken| spoken.is_ok())
+}
+
+/// Whether a client with this certificate is heard, over a real handshake.
+async fn is_heard(server: &Authority, client: &Authority, name: &str) -> bool {
+    let address = agent(server, 1, 1).await;
+    match connect(address, server, client, name).await {
+        Ok(mut stream) => is_answered(&mut stream).await,
+        Err(_) => false,
+    }
 }
 
 #[tokio::test]
@@ -104,6 +133,23 @@ async fn a_poll_with_a_higher_fence_is_answered_only_when_that_was_kept() {
     tell.send_replace(told(4));
     reply.send(Ok(OrdersReply::Accepted)).expect("awaited");
     drop(polled.await.expect("answered"));
+}
+
+#[tokio::test]
+async fn who_has_not_proven_itself_takes_no_place_of_the_operator() {
+    let ours = authority();
+    let address = agent(&ours, 2, 2).await;
+    // One says nothing, and stays.
+    let _silent = TcpStream::connect(address).await.expect("connected");
+    let mut connections = Vec::new();
+    for _ in 0..2 {
+        let mut connection = connect(address, &ours, &ours, OPERATOR_NAME).await.expect("greeted");
+        assert!(is_answered(&mut connection).await);
+        connections.push(connection);
+    }
+    let mut one_too_many = connect(address, &ours, &ours, OPERATOR_NAME).await.expect("greeted");
+    assert!(!is_answered(&mut one_too_many).await, "more than its places");
+    assert!(is_answered(&mut connections[0]).await, "who has a place keeps it");
 }
 
 #[test]
