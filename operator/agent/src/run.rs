@@ -29,7 +29,7 @@ use crate::{
     identity::{self, IdentityError},
     serve::{self, Asked, ServeError, Told},
     state::{Effect, Event, Me, State},
-    update::{self, UpdateError},
+    update::{self, Trial, UpdateError},
 };
 
 /// What the command line says; everything else the machine learns.
@@ -78,13 +78,12 @@ pub async fn run<O: Objects + 'static>(config: Config, objects: O) -> Result<(),
     // Two crates here could bring a provider; the first to say so wins, and it is always this one.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     let build = update::running_build()?;
-    let on_trial = update::begin_trial(&config.paths.bin, &build)?;
-    if !on_trial {
+    let Some(trial) = update::begin_trial(&config.paths.bin, &build)? else {
         return begin(config, objects, build, None).await?.turn().await;
-    }
+    };
     let (bin, arguments) = (config.paths.bin.clone(), config.arguments.clone());
     let until = edge::now().plus(update::TRIAL);
-    match tokio::time::timeout(update::TRIAL, begin(config, objects, build, Some(until))).await {
+    match tokio::time::timeout(update::TRIAL, begin(config, objects, build, Some((trial, until)))).await {
         Ok(Ok(agent)) => agent.turn().await,
         failed => {
             tracing::error!(failed = ?failed.map(|begun| begun.err()), "this build does not come up and is sent back");
@@ -112,8 +111,8 @@ struct Agent<O> {
     replies: BTreeMap<u64, oneshot::Sender<Result<OrdersReply, String>>>,
     next_reply: u64,
     beats: usize,
-    /// Until when this build has to show that it works.
-    trial: Option<Millis>,
+    /// What this build has to show, and until when.
+    trial: Option<(Trial, Millis)>,
 }
 
 /// Finds out who this machine is, and listens.
@@ -121,7 +120,7 @@ async fn begin<O: Objects + 'static>(
     config: Config,
     objects: O,
     build: BuildId,
-    trial: Option<Millis>,
+    trial: Option<(Trial, Millis)>,
 ) -> Result<Agent<O>, AgentError> {
     let started = edge::now();
     make_home(&config.paths).map_err(AgentError::Home)?;
@@ -208,6 +207,12 @@ impl<O: Objects + 'static> Agent<O> {
                 _ = ends.recv() => if host_goes_down().await { Event::HostShutdown } else { Event::Stop },
                 Some(event) = self.events.recv() => event,
                 Some((build, fetched)) = self.built.1.recv() => match fetched {
+                    Ok(()) if self.state.is_making() => {
+                        // It may have begun since the build was ordered; whoever did orders it again.
+                        let why = "data is being made; it would be begun again".to_owned();
+                        self.build_is(BuildReport::Failed { build, why });
+                        continue;
+                    }
                     Ok(()) => return self.become_build(&build),
                     Err(error) => {
                         self.build_failed(build, &error);
@@ -370,6 +375,10 @@ impl<O: Objects + 'static> Agent<O> {
             UpdateError::SentBack(_) => BuildReport::SentBack { build },
             error => BuildReport::Failed { build, why: error.to_string() },
         };
+        self.build_is(report);
+    }
+
+    fn build_is(&mut self, report: BuildReport) {
         self.state.build_is(edge::now(), report);
         self.publish();
     }
@@ -377,17 +386,17 @@ impl<O: Objects + 'static> Agent<O> {
     fn become_build(&self, build: &BuildId) -> Result<(), AgentError> {
         let bin = &self.config.paths.bin;
         tracing::info!(%build, "becomes another build");
-        update::switch(bin, build)?;
+        update::switch(bin, build, self.state.recorded_start())?;
         Err(AgentError::Become(update::become_current(bin, &self.config.arguments)))
     }
 
     fn judge_trial(&mut self) -> Result<(), AgentError> {
-        let Some(until) = self.trial else { return Ok(()) };
+        let Some((trial, until)) = &self.trial else { return Ok(()) };
         let bin = &self.config.paths.bin;
-        if self.state.is_settled() {
+        if self.state.is_settled(trial.mysqld.as_deref()) {
             self.trial = None;
             update::end_trial(bin)?;
-        } else if edge::now() > until {
+        } else if edge::now() > *until {
             tracing::error!("this build did not find mysqld again and is sent back");
             update::send_back(bin)?;
             return Err(AgentError::Become(update::become_current(bin, &self.config.arguments)));

@@ -3,7 +3,7 @@
 //! it goes back by itself when it cannot, and the unit's own guard goes back when it does not even come that far.
 //!
 //! In the directory of builds: `<sha256>/drover`, links `current` and `previous`, and while a build is on trial the file
-//! `trial`: its id, then one line for each start. `failed` begins with the id of the last build that was sent back: it is the
+//! `trial`: its id and the mysqld that it has to find, then one line for each start. `failed` begins with the id of the last build that was sent back: it is the
 //! verdict, and written first, so that a crash after it tells going back from a switch that never came to the new build.
 
 use std::{
@@ -74,21 +74,30 @@ pub async fn fetch<O: Objects>(bin: &Path, objects: &O, keys: &RealmKeys, build:
     Ok(())
 }
 
-/// Flips the link. From here a crash starts the new build, on trial.
-pub fn switch(bin: &Path, build: &BuildId) -> Result<(), UpdateError> {
-    make(bin, switching(bin, build)?)
+/// What a build on trial has to show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trial {
+    /// The start of the mysqld that the build before left running.
+    pub mysqld: Option<String>,
+}
+
+/// Flips the link. From here a crash starts the new build, on trial: it has to find this `mysqld`.
+pub fn switch(bin: &Path, build: &BuildId, mysqld: Option<&str>) -> Result<(), UpdateError> {
+    make(bin, switching(bin, build, mysqld)?)
 }
 
 /// Whether this build is on trial. (Its starts are counted by the unit's guard, which works for a build that cannot count.)
-pub fn begin_trial(bin: &Path, build: &BuildId) -> Result<bool, UpdateError> {
+pub fn begin_trial(bin: &Path, build: &BuildId) -> Result<Option<Trial>, UpdateError> {
     match std::fs::read_to_string(bin.join("trial")) {
-        Ok(text) if text.lines().next() == Some(build.as_str()) => Ok(true),
+        Ok(text) if first_words(&text).next() == Some(build.as_str()) => {
+            Ok(Some(Trial { mysqld: first_words(&text).nth(1).map(str::to_owned) }))
+        }
         // Of another build, which was never started, or was sent back; then `failed` says so.
         Ok(_) => {
             make(bin, vec![Change::Remove("trial")])?;
-            Ok(false)
+            Ok(None)
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
@@ -119,7 +128,11 @@ pub fn become_current(bin: &Path, arguments: &[std::ffi::OsString]) -> io::Error
 /// The last build that was sent back, if one was.
 pub fn sent_back(bin: &Path) -> Option<BuildId> {
     let text = std::fs::read_to_string(bin.join("failed")).ok()?;
-    BuildId::new(text.lines().next()?).ok()
+    BuildId::new(first_words(&text).next()?).ok()
+}
+
+fn first_words(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().next().unwrap_or_default().split_whitespace()
 }
 
 /// One change of the directory: a crash leaves it done or not done.
@@ -130,10 +143,10 @@ enum Change {
     Remove(&'static str),
 }
 
-fn switching(bin: &Path, build: &BuildId) -> io::Result<Vec<Change>> {
+fn switching(bin: &Path, build: &BuildId, mysqld: Option<&str>) -> io::Result<Vec<Change>> {
     Ok(vec![
         Change::Point("previous", std::fs::read_link(bin.join("current"))?),
-        Change::Write("trial", format!("{build}\n").into_bytes()),
+        Change::Write("trial", format!("{build} {}\n", mysqld.unwrap_or_default()).into_bytes()),
         Change::Point("current", bin.join(build.as_str()).join("drover")),
     ])
 }
@@ -218,11 +231,11 @@ mod tests {
     fn a_build_that_stays_is_on_trial_no_more() {
         let (bin, old, new) = builds();
         std::fs::create_dir(bin.path().join("older")).expect("made");
-        switch(bin.path(), &new).expect("switched");
+        switch(bin.path(), &new, None).expect("switched");
         assert_eq!(current(bin.path()), "new");
-        assert!(begin_trial(bin.path(), &new).expect("read"));
+        assert_eq!(begin_trial(bin.path(), &new).expect("read"), Some(Trial { mysqld: None }));
         end_trial(bin.path()).expect("ended");
-        assert!(!begin_trial(bin.path(), &new).expect("read"));
+        assert_eq!(begin_trial(bin.path(), &new).expect("read"), None);
         assert_eq!((current(bin.path()).as_str(), sent_back(bin.path())), ("new", None));
         assert!(path_of(bin.path(), &old).exists() && !bin.path().join("older").exists());
     }
@@ -230,16 +243,17 @@ mod tests {
     #[test]
     fn a_build_that_is_sent_back_is_remembered() {
         let (bin, old, new) = builds();
-        switch(bin.path(), &new).expect("switched");
+        switch(bin.path(), &new, Some("start-1")).expect("switched");
+        assert_eq!(begin_trial(bin.path(), &new).expect("read"), Some(Trial { mysqld: Some("start-1".into()) }));
         send_back(bin.path()).expect("sent back");
         assert_eq!((current(bin.path()).as_str(), sent_back(bin.path())), ("old", Some(new)));
-        assert!(!begin_trial(bin.path(), &old).expect("read"));
+        assert_eq!(begin_trial(bin.path(), &old).expect("read"), None);
     }
 
     #[test]
     fn the_guard_of_the_unit_sends_back_a_build_that_never_comes_so_far() {
         let (bin, _, new) = builds();
-        switch(bin.path(), &new).expect("switched");
+        switch(bin.path(), &new, None).expect("switched");
         let script = crate::userdata::guard(bin.path());
         for start in 1..=4 {
             let guarded = std::process::Command::new("sh").args(["-euc", &script]).status().expect("sh runs");
@@ -255,21 +269,21 @@ mod tests {
         let guarded = std::process::Command::new("sh").args(["-euc", &crate::userdata::guard(bin)]).status();
         assert!(guarded.expect("sh runs").success());
         let is_on_trial = begin_trial(bin, &hash_of(&bin.join("current")).expect("there")).expect("read");
-        (current(bin), is_on_trial)
+        (current(bin), is_on_trial.is_some())
     }
 
     #[test]
     fn a_crash_in_a_switch_condemns_no_build() {
         for done in 0..=3 {
             let (bin, _, new) = builds();
-            let changes = switching(bin.path(), &new).expect("read");
+            let changes = switching(bin.path(), &new, None).expect("read");
             assert_eq!(changes.len(), 3);
             make(bin.path(), changes[..done].to_vec()).expect("made");
             let expected = if done < 3 { ("old".to_owned(), false) } else { ("new".to_owned(), true) };
             assert_eq!(start(bin.path()), expected, "after {done} changes");
             assert_eq!(sent_back(bin.path()), None, "after {done} changes");
             // It is ordered again.
-            switch(bin.path(), &new).expect("switched");
+            switch(bin.path(), &new, None).expect("switched");
             assert_eq!(start(bin.path()), ("new".to_owned(), true), "after {done} changes");
             end_trial(bin.path()).expect("ended");
         }
@@ -279,7 +293,7 @@ mod tests {
     fn a_crash_in_going_back_strands_no_machine() {
         for done in 0..=3 {
             let (bin, _, new) = builds();
-            switch(bin.path(), &new).expect("switched");
+            switch(bin.path(), &new, None).expect("switched");
             let changes = going_back(bin.path()).expect("read");
             assert_eq!(changes.len(), 3);
             make(bin.path(), changes[..done].to_vec()).expect("made");
@@ -296,7 +310,7 @@ mod tests {
     #[test]
     fn a_verdict_that_a_crash_left_does_not_outlive_a_trial_that_ends_well() {
         let (bin, _, new) = builds();
-        switch(bin.path(), &new).expect("switched");
+        switch(bin.path(), &new, None).expect("switched");
         make(bin.path(), going_back(bin.path()).expect("read")[..1].to_vec()).expect("made");
         assert_eq!(start(bin.path()), ("new".to_owned(), true));
         end_trial(bin.path()).expect("ended");
@@ -311,7 +325,7 @@ mod tests {
         assert!(changes >= 3, "{script}");
         for done in 0..=changes {
             let (bin, _, new) = builds();
-            switch(bin.path(), &new).expect("switched");
+            switch(bin.path(), &new, None).expect("switched");
             let trial = bin.path().join("trial");
             std::fs::write(&trial, format!("{new}\nstart\nstart\nstart\n")).expect("written");
             let script = crate::userdata::guard(bin.path());

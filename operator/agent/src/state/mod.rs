@@ -58,6 +58,8 @@ pub struct State {
     pause: Pause,
     /// Ends of mysqld in a row, each soon after its start.
     restarts: u32,
+    /// The start of the mysqld that ran when this agent first looked.
+    adopted: Option<String>,
     waits: Option<Problem>,
     failed: Option<Problem>,
     storage: Option<String>,
@@ -163,6 +165,7 @@ impl State {
             closing: Closing::No,
             pause: Pause::default(),
             restarts: 0,
+            adopted: None,
             waits: None,
             failed: None,
             storage: None,
@@ -232,13 +235,21 @@ impl State {
         }
     }
 
-    /// Whether a mysqld that runs was found and answers: what a new build must show to stay.
-    pub fn is_settled(&self) -> bool {
+    /// The mysqld that runs, where it is the one on the record: the next build has to find it.
+    pub fn recorded_start(&self) -> Option<&str> {
+        let recorded = self.durable.as_ref()?.start.as_deref();
+        self.start().filter(|start| recorded == Some(start))
+    }
+
+    /// What a new build must show to stay: it found and understood what the build before left, a mysqld with this start among
+    /// it, and a mysqld that runs answers it.
+    pub fn is_settled(&self, left: Option<&str>) -> bool {
+        let found = left.is_none_or(|start| self.durable.is_some() && self.adopted.as_deref() == Some(start));
         let answers = match &self.server {
             Server::Down => true,
             Server::Up { seen, .. } => seen.is_some(),
         };
-        self.looked && answers
+        self.looked && found && answers
     }
 
     fn take(&mut self, now: Millis, event: Event, effects: &mut Vec<Effect>) {
@@ -287,6 +298,7 @@ impl State {
                 self.looked = true;
                 self.hint = hint;
                 if let Some(up) = server {
+                    self.adopted = Some(up.start.clone());
                     self.is_up(now, up);
                 }
                 if let Some(mounted) = mounted {

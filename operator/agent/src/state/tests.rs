@@ -889,6 +889,31 @@ fn a_build_that_does_not_understand_the_record_leaves_mysqld_and_its_volume_alon
 }
 
 #[test]
+fn a_build_stays_only_when_it_found_the_mysqld_that_was_left() {
+    let mut world = opened();
+    let left = world.state.recorded_start().expect("it was started here").to_owned();
+    let up = world.up.take();
+    world.restart_agent("boot-1").wait(3);
+    assert!(!world.state.is_settled(Some(&left)), "it looked, and found none");
+
+    let mut world = opened();
+    world.restart_agent("boot-1").wait(1);
+    assert!(world.state.is_settled(Some(&left)));
+    assert!(!world.state.is_settled(Some("another")));
+    world.kill_mysqld();
+    assert!(world.state.is_settled(Some(&left)), "it was found, and ended since");
+
+    let record = Recorded::Unreadable { found: "a record of another build".into() };
+    let mounted = Some(Box::new(Mounted { volume: volume(), record, data: true }));
+    let mut state = State::new(me());
+    state.step(world.now, Event::Tick);
+    state.step(world.now, Event::Done(Outcome::Around { server: up, mounted, hint: None }));
+    state.step(world.now, Event::Ended { start: left.clone(), how: "killed".into() });
+    assert!(!state.is_settled(Some(&left)), "it does not understand the record");
+    assert!(state.is_settled(None), "nothing was left to be found");
+}
+
+#[test]
 fn the_life_is_raised_by_an_unclean_boot_and_by_nothing_else() {
     let cases = [
         ("same boot", "boot-1", false, Durability::Standard, 1),
