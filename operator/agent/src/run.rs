@@ -122,7 +122,7 @@ async fn begin<O: Objects + 'static>(
     build: BuildId,
     trial: Option<(Trial, Millis)>,
 ) -> Result<Agent<O>, AgentError> {
-    let started = edge::now();
+    let started = edge::wall();
     make_home(&config.paths).map_err(AgentError::Home)?;
     let identity = identity::identify(&config.imds, &config.realm).await?;
     tracing::info!(set = %identity.key, slot = %identity.slot, %build, "this machine is known");
@@ -145,6 +145,7 @@ async fn begin<O: Objects + 'static>(
     let register = keys.set(&identity.key).of(&identity.incarnation).register();
     let hands = Arc::new(Hands::new(config.paths.clone(), me.slot, register, Arc::new(objects), sender));
     let mut state = State::new(me);
+    state.wall_is(edge::now(), edge::wall());
     state.storage(edge::now(), None);
     if let Some(build) = update::sent_back(&config.paths.bin) {
         state.build_is(edge::now(), BuildReport::SentBack { build });
@@ -223,7 +224,10 @@ impl<O: Objects + 'static> Agent<O> {
                     Some(event) => event,
                     None => continue,
                 },
-                _ = tick.tick() => Event::Tick,
+                _ = tick.tick() => {
+                    self.state.wall_is(edge::now(), edge::wall());
+                    Event::Tick
+                }
             };
             if self.deliver(event).await {
                 return Ok(());
@@ -263,13 +267,13 @@ impl<O: Objects + 'static> Agent<O> {
             };
             let Effect::Persist(record) = record else {
                 self.state = next;
-                return self.perform(now, effects);
+                return self.perform(effects);
             };
             match self.persist(*record).await {
                 Ok(()) => {
                     next.storage(now, None);
                     self.state = next;
-                    return self.perform(now, effects);
+                    return self.perform(effects);
                 }
                 Err(trouble) => {
                     tracing::error!(%trouble, "the record could not be written");
@@ -306,7 +310,7 @@ impl<O: Objects + 'static> Agent<O> {
         }
     }
 
-    fn perform(&mut self, now: Millis, effects: Vec<Effect>) -> bool {
+    fn perform(&mut self, effects: Vec<Effect>) -> bool {
         self.publish();
         let mut ends = false;
         for effect in effects {
@@ -323,7 +327,7 @@ impl<O: Objects + 'static> Agent<O> {
                 Effect::Marker { epoch, n } => drop(tokio::spawn(hands.write_marker(start, epoch, n))),
                 Effect::Heartbeat { epoch } => {
                     self.beats = self.beats.wrapping_add(1);
-                    tokio::spawn(hands.write_heartbeat(start, epoch, now, self.beats));
+                    tokio::spawn(hands.write_heartbeat(start, epoch, edge::wall(), self.beats));
                 }
                 Effect::Exit => ends = true,
             }

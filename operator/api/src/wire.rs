@@ -19,7 +19,8 @@ use crate::{
 
 /// Where agents listen for the operator.
 pub const AGENT_PORT: u16 = 7070;
-/// Where agents answer load balancers, without authentication: `/primary` and `/replica?lag=2s`.
+/// Where agents answer load balancers, without authentication: `/primary` and `/replica?lag=2s`. A lag is measured between the
+/// clocks of two machines: one that is catching up counts as fresher by as much as the primary's clock is ahead of its own.
 pub const HEALTH_PORT: u16 = 7071;
 pub const MYSQL_PORT: u16 = 3306;
 /// A long poll is answered within this time even when nothing changed.

@@ -4,6 +4,8 @@
 //! It is level-triggered. One task at a time changes the machine; after each, mysqld is observed anew and the next is chosen
 //! from what is durable, what was observed and what is ordered. So an agent that was killed anywhere goes on by looking.
 //!
+//! Its time is a steady clock that nobody sets. The wall clock is only what it tells others, and what it says of their beats.
+//!
 //! A step whose [`Effect::Persist`] fails did not happen: the caller keeps the state before it, and does nothing of the rest.
 
 use std::time::Duration;
@@ -54,6 +56,8 @@ pub struct State {
     /// When stopped replication was last started.
     resumed: Option<Millis>,
     now: Millis,
+    /// How far the wall clock is before ours, in milliseconds.
+    wall_ahead: i64,
     closing: Closing,
     pause: Pause,
     /// Ends of mysqld in a row, each soon after its start.
@@ -66,6 +70,8 @@ pub struct State {
     update: Option<build::Update>,
     observe: Observe,
     heartbeat: Option<Millis>,
+    /// The newest beat in the tables, by its writer's wall clock, and when it was first seen there.
+    beat: Option<(Millis, Millis)>,
     report: report::Published,
 }
 
@@ -86,7 +92,15 @@ enum Volume {
 #[derive(Clone, Debug)]
 enum Server {
     Down,
-    Up { up: Up, seen: Option<Box<Observation>>, fresh: bool, at: Millis, silent: Option<String> },
+    /// `begun`: since when it is known to run.
+    Up {
+        up: Up,
+        begun: Millis,
+        seen: Option<Box<Observation>>,
+        fresh: bool,
+        at: Millis,
+        silent: Option<String>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,6 +176,7 @@ impl State {
             register: None,
             resumed: None,
             now: Millis(0),
+            wall_ahead: 0,
             closing: Closing::No,
             pause: Pause::default(),
             restarts: 0,
@@ -172,6 +187,7 @@ impl State {
             update: None,
             observe: Observe::default(),
             heartbeat: None,
+            beat: None,
             report: report::Published::default(),
         }
     }
@@ -214,6 +230,16 @@ impl State {
     pub fn storage(&mut self, now: Millis, trouble: Option<String>) {
         self.storage = trouble;
         self.publish(now);
+    }
+
+    /// Both clocks, read at once. The wall clock may be set at any time.
+    pub fn wall_is(&mut self, now: Millis, wall: Millis) {
+        self.wall_ahead = i64::try_from(i128::from(wall.0) - i128::from(now.0)).unwrap_or_default();
+    }
+
+    /// A time of ours by the wall clock.
+    fn wall(&self, at: Millis) -> Millis {
+        Millis(at.0.saturating_add_signed(self.wall_ahead))
     }
 
     /// The highest fencing number that was heard, by an order or by a poll: what comes with a lower one is refused.

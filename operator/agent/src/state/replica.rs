@@ -111,6 +111,13 @@ impl State {
         })
     }
 
+    /// How far behind its source it was at a time of ours. Two bounds from below, of which the larger counts: the age of the
+    /// newest beat by the two machines' wall clocks, and how long it has been the newest by our own clock alone.
+    pub(super) fn behind(&self, at: Millis) -> Option<Duration> {
+        let (beat, since) = self.beat?;
+        Some(self.wall(at).since(beat).max(at.since(since)))
+    }
+
     pub(super) fn replica_report(&self, replica: &ReplicaOrder, seen: &Observation, at: Millis) -> RunningRole {
         let wired = self.durable.as_ref().and_then(|durable| durable.wired.as_ref());
         let is_wired = wired == Some(&digest(&(&replica.source, &replica.credential)));
@@ -124,7 +131,7 @@ impl State {
             applying,
             received,
             acknowledges: seen.replica_semi_sync,
-            lag_ms: seen.heartbeat.and_then(|beat| u64::try_from(at.since(beat).as_millis()).ok()),
+            lag_ms: self.behind(at).and_then(|behind| u64::try_from(behind.as_millis()).ok()),
         }
     }
 }

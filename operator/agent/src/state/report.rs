@@ -32,9 +32,10 @@ pub struct Health {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HealthRole {
     Primary,
-    /// Receiver and applier run, and reads are let in. `beat`: when the newest applied heartbeat was written.
+    /// Receiver and applier run, and reads are let in. `behind`: how far it was behind, at [`Health::at`]; `None` before the
+    /// first heartbeat.
     Replica {
-        beat: Option<Millis>,
+        behind: Option<Duration>,
     },
     /// Neither, in a word.
     Neither(&'static str),
@@ -59,10 +60,14 @@ impl Health {
     }
 
     /// A replica that replicates and is at most `lag` behind. The primary is none: reads that should go there ask `/primary`.
+    ///
+    /// A replica that stands still is seen to, whatever the clocks say. For one that moves, the age of a heartbeat compares the
+    /// clocks of two machines: where the primary's is ahead by some time, a replica that is catching up counts as that much
+    /// fresher than it is. Keep them in step (Amazon Time Sync does, to less than a millisecond).
     pub fn replica(&self, now: Millis, lag: Duration) -> Result<(), &'static str> {
         match &self.role {
             _ if now.since(self.at) > HEALTH_OLD => Err("stale"),
-            HealthRole::Replica { beat: Some(beat) } if now.since(*beat) <= lag => Ok(()),
+            HealthRole::Replica { behind: Some(behind) } if *behind + now.since(self.at) <= lag => Ok(()),
             HealthRole::Replica { .. } => Err("lagging"),
             HealthRole::Primary => Err("primary"),
             HealthRole::Neither(word) => Err(word),
@@ -99,7 +104,7 @@ impl State {
             RunningRole::Replica { receiving: ThreadReport::Running, applying: ThreadReport::Running, .. }
                 if !seen.offline =>
             {
-                HealthRole::Replica { beat: seen.heartbeat }
+                HealthRole::Replica { behind: self.behind(*at) }
             }
             RunningRole::Replica { .. } => HealthRole::Neither("not replicating"),
             RunningRole::Leader { .. } | RunningRole::Closed => HealthRole::Neither("closed"),
@@ -115,7 +120,7 @@ impl State {
             incarnation: self.me.incarnation.clone(),
             slot: self.me.slot,
             boot_id: self.me.boot_id.clone(),
-            clock: now,
+            clock: self.wall(now),
             accepted: self.highest().map(|orders| Accepted {
                 fence: orders.fence,
                 epoch: orders.epoch,
@@ -138,7 +143,7 @@ impl State {
         match (&self.volume, &self.task) {
             (Volume::Mounted(_), Some((Task::Initialise { .. }, _))) => DataReport::Initialising,
             (Volume::Mounted(_), Some((Task::Seed { donor, .. }, started))) => {
-                DataReport::Seeding { donor: donor.slot, started: *started }
+                DataReport::Seeding { donor: donor.slot, started: self.wall(*started) }
             }
             (Volume::Mounted(_), _) if self.data => DataReport::Present,
             (Volume::Mounted(_), _) => DataReport::Absent,

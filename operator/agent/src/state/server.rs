@@ -20,7 +20,8 @@ const LIVED_LONG: Duration = Duration::from_secs(60);
 
 impl State {
     pub(super) fn is_up(&mut self, now: Millis, up: Up) {
-        self.server = Server::Up { up, seen: None, fresh: false, at: now, silent: None };
+        self.server = Server::Up { up, begun: now, seen: None, fresh: false, at: now, silent: None };
+        self.beat = None;
         self.marker = Marker::Idle;
         self.heartbeat = None;
         self.register = None;
@@ -36,11 +37,15 @@ impl State {
 
     pub(super) fn observed(&mut self, now: Millis, result: Result<Box<Observation>, String>) {
         self.observe.asked = Some(now);
-        let Server::Up { up, seen, fresh, at, silent } = &mut self.server else {
+        let Server::Up { up, seen, fresh, at, silent, .. } = &mut self.server else {
             return;
         };
         match result {
             Ok(observation) if observation.start == up.start => {
+                let is_new = |beat: &Millis| self.beat.is_none_or(|(of, _)| of != *beat);
+                if let Some(beat) = observation.heartbeat.filter(is_new) {
+                    self.beat = Some((beat, now));
+                }
                 (*seen, *fresh, *at, *silent) = (Some(observation), true, now, None);
             }
             Ok(_) => {}
@@ -54,7 +59,7 @@ impl State {
         }
         let executed = self.seen().map(|seen| seen.executed.clone());
         let lived = match &self.server {
-            Server::Up { up, .. } => now.since(up.since),
+            Server::Up { begun, .. } => now.since(*begun),
             Server::Down => Duration::ZERO,
         };
         self.server = Server::Down;

@@ -1055,6 +1055,48 @@ fn load_balancers_hear_yes_only_while_it_is_so() {
 }
 
 #[test]
+fn a_wall_clock_that_is_set_back_stops_nothing_and_shows_in_what_is_told() {
+    let mut world = following();
+    let hour = Duration::from_secs(3600);
+    let wall = |world: &World, ahead: Duration| world.now.plus(ahead);
+    world.state.wall_is(world.now, wall(&world, hour * 2));
+    world.wait(3);
+    let told = world.report().clock;
+    world.state.wall_is(world.now, wall(&world, hour));
+    world.kill_mysqld().wait(5);
+    assert_eq!(world.take_done(), ["Start", "Acknowledge", "Resume", "Expose"]);
+    assert!(world.report().clock < told, "what is told is the wall clock");
+    let health = world.state.health(world.now);
+    assert_eq!(health.primary(world.now.plus(Duration::from_secs(5))), Err("stale"));
+}
+
+#[test]
+fn a_replica_is_not_fresh_by_another_machines_clock() {
+    let second = Duration::from_secs(1);
+    let mut world = following();
+    let wall = |world: &World| world.now.plus(second * 100_000);
+    let fresh = |world: &World| world.state.health(world.now).replica(world.now, second * 5);
+    let lag = |world: &World| match world.server() {
+        ServerReport::Running(Running { role: RunningRole::Replica { lag_ms, .. }, .. }) => *lag_ms,
+        other => panic!("{other:?}"),
+    };
+    world.state.wall_is(world.now, wall(&world));
+    world.seen.heartbeat = Some(wall(&world));
+    world.wait(3);
+    assert_eq!(fresh(&world), Ok(()), "equal clocks");
+    world.seen.heartbeat = Some(Millis(wall(&world).0 - 3_600_000));
+    world.wait(1);
+    assert_eq!(fresh(&world), Err("lagging"), "an hour behind, on a host that booted later");
+    // The primary's clock is an hour ahead.
+    world.seen.heartbeat = Some(wall(&world).plus(second * 3600));
+    world.wait(3);
+    assert_eq!(fresh(&world), Ok(()));
+    world.wait(8);
+    assert_eq!(fresh(&world), Err("lagging"), "no newer beat was applied, whatever the clocks say");
+    assert!(lag(&world) > Some(3000), "{:?}", lag(&world));
+}
+
+#[test]
 fn a_death_that_was_recorded_is_not_recorded_again() {
     let mut world = opened();
     world.seen.executed = format!("{UUID}:1-7").parse().expect("valid");
