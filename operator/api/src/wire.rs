@@ -295,6 +295,9 @@ pub enum RunningRole {
         phase: LeaderPhase,
         /// Slots whose receivers are connected and acknowledge, as mysqld sees them; may lag behind the truth for seconds.
         acknowledgers: Vec<Slot>,
+        /// The ordered accounts are made: every other of ours was dropped before, its connections killed and seen gone.
+        #[serde(default)]
+        accounts_made: bool,
         /// The last marker that k voters acknowledged.
         marker: Option<u64>,
         /// When a heartbeat was last acknowledged.

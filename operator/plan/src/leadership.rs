@@ -278,14 +278,22 @@ fn readmit(view: &View<'_>, register: &Register, out: &mut Out) {
     }
 }
 
-/// The leader has dropped the account of the life that ended: that the new one follows with a learner's account proves it,
-/// for the leader makes both changes in one stroke.
+/// The leader says that it has dropped the account of the life that ended and seen its connections gone, and the new life
+/// follows it by an account that was made only after that.
 fn is_shut_out(view: &View<'_>, register: &Register, slot: Slot) -> bool {
     let follows = view.running(slot).is_some_and(|running| {
         matches!(&running.role, RunningRole::Replica { source: Some(source), receiving: ThreadReport::Running, .. }
             if *source == register.leader)
     });
-    follows && [slot, register.leader].into_iter().all(|slot| orders::is_accepted(view, register, slot))
+    follows && orders::is_accepted(view, register, slot) && has_made_accounts(view, register)
+}
+
+/// The leader has the accounts of the present register, and nobody else is connected to it as a replica.
+fn has_made_accounts(view: &View<'_>, register: &Register) -> bool {
+    let made = view
+        .running(register.leader)
+        .is_some_and(|running| matches!(running.role, RunningRole::Leader { accounts_made: true, .. }));
+    made && orders::is_accepted(view, register, register.leader)
 }
 
 fn joint(view: &View<'_>, register: &Register, returned: &Voter) -> Register {
@@ -328,7 +336,7 @@ fn complete_or_take_back(view: &View<'_>, register: &Register, out: &mut Out) {
         matches!(running.role, RunningRole::Leader { epoch, marker: Some(marker), .. }
             if epoch == register.epoch && marker >= needed)
     });
-    if !marked || !orders::is_accepted(view, register, register.leader) {
+    if !marked || !has_made_accounts(view, register) {
         let message = "a write acknowledged by the voters that are to be left has to prove them";
         return out.wait(register.leader, "MarkerAwaited", message);
     }

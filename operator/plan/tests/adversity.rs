@@ -424,6 +424,30 @@ fn a_returned_life_is_admitted_only_when_it_follows_by_a_learners_account() {
 }
 
 #[test]
+fn a_returned_life_is_admitted_only_when_the_leader_has_seen_the_old_one_gone() {
+    let shut_out = |world: &mut World, is: bool| {
+        if let ServerReport::Running(running) = &mut world.report(M0).mysql.server
+            && let RunningRole::Leader { accounts_made, .. } = &mut running.role
+        {
+            *accounts_made = is;
+        }
+    };
+    let mut world = ready(3, 0);
+    world.terminate(M1);
+    for _ in 0..60 {
+        passes(&mut world, 1, |_, _| false);
+        shut_out(&mut world, false);
+    }
+    let follows = matches!(&world.report(M1).mysql.server, ServerReport::Running(running)
+        if matches!(running.role, RunningRole::Replica { receiving: ThreadReport::Running, .. }));
+    let register = world.records().register.clone().expect("a register");
+    assert!(follows && register.joining.is_none() && register.voters[1].life == 1, "{register:?}");
+    shut_out(&mut world, true);
+    assert!(world.converge().reports[&key()].ready);
+    assert_eq!(world.records().register.as_ref().map(|register| register.voters[1].life), Some(2));
+}
+
+#[test]
 fn a_joiner_that_was_lost_is_taken_back_with_a_marker_it_cannot_have_acknowledged() {
     let mut world = ready(3, 0);
     let before = world.records().register.clone().expect("a register");

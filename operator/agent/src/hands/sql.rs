@@ -140,42 +140,73 @@ pub async fn accounts(
     if sealed {
         session.run("SET GLOBAL super_read_only = OFF").await?;
     }
-    for account in accounts {
-        // CONNECTION_ADMIN: without it offline_mode cuts replication off. SYSTEM_USER: who has it not, as people, cannot
-        // alter, drop or kill it.
-        make_user(session, &account.credential, "REPLICATION SLAVE, CONNECTION_ADMIN, SYSTEM_USER").await?;
+    let found = session.rows(&format!("SELECT user FROM mysql.user WHERE {OURS}")).await?;
+    let mut made = Ok(());
+    for step in account_steps(found, accounts, clone) {
+        made = match step {
+            AccountStep::Drop(user) => session.run(&format!("DROP USER {}@'%'", quote(&user))).await,
+            AccountStep::AwaitGone => await_gone(session, accounts).await,
+            AccountStep::Make(credential, grants) => make_user(session, credential, grants).await,
+        };
+        if made.is_err() {
+            break;
+        }
     }
-    make_user(session, clone, "BACKUP_ADMIN, CONNECTION_ADMIN, SYSTEM_USER").await?;
-    let ours = "user LIKE 'drover\\\\_voter\\\\_%' OR user LIKE 'drover\\\\_learner\\\\_%'";
-    let found: Vec<String> = session.rows(&format!("SELECT user FROM mysql.user WHERE {ours}")).await?;
-    for user in found.iter().filter(|user| accounts.iter().all(|account| account.credential.user != **user)) {
-        session.run(&format!("DROP USER {}@'%'", quote(user))).await?;
+    if sealed {
+        session.run("SET GLOBAL super_read_only = ON").await?;
     }
-    let shut_out = async {
-        while !shut_out(session, accounts, ours).await? {
+    made
+}
+
+/// Accounts of replicas, as a condition on a column `user`.
+const OURS: &str = "user LIKE 'drover\\\\_voter\\\\_%' OR user LIKE 'drover\\\\_learner\\\\_%'";
+
+#[derive(Debug, PartialEq, Eq)]
+enum AccountStep<'a> {
+    Drop(String),
+    /// Connections of accounts that are no more are killed until none is seen.
+    AwaitGone,
+    Make(&'a Credential, &'static str),
+}
+
+/// From the accounts that were found to exactly these. MySQL counts whoever acknowledges, so who leaves is gone before anyone
+/// joins: that somebody follows by a new account proves it.
+fn account_steps<'a>(found: Vec<String>, accounts: &'a [Account], clone: &'a Credential) -> Vec<AccountStep<'a>> {
+    let leave = found.into_iter().filter(|user| !has_account(accounts, user)).map(AccountStep::Drop);
+    // CONNECTION_ADMIN: without it offline_mode cuts replication off. SYSTEM_USER: who has it not, as people, cannot alter,
+    // drop or kill it.
+    let join = accounts.iter().map(|account| &account.credential);
+    let join = join.map(|credential| AccountStep::Make(credential, "REPLICATION SLAVE, CONNECTION_ADMIN, SYSTEM_USER"));
+    let copy = AccountStep::Make(clone, "BACKUP_ADMIN, CONNECTION_ADMIN, SYSTEM_USER");
+    leave.chain([AccountStep::AwaitGone]).chain(join).chain([copy]).collect()
+}
+
+fn has_account(accounts: &[Account], user: &str) -> bool {
+    accounts.iter().any(|account| account.credential.user == user)
+}
+
+async fn await_gone(session: &mut Session, accounts: &[Account]) -> Result<(), SqlError> {
+    let gone = async {
+        while !shut_out(session, accounts).await? {
             edge::pause(GONE_LOOK).await;
         }
         Ok(())
     };
     let deadline = SqlError::Deadline { what: "shutting a replica out".into(), deadline: GONE };
-    tokio::time::timeout(GONE, shut_out).await.map_err(|_| deadline)??;
-    if sealed {
-        session.run("SET GLOBAL super_read_only = ON").await?;
-    }
-    Ok(())
+    tokio::time::timeout(GONE, gone).await.map_err(|_| deadline)?
 }
 
-/// Kills the connections of accounts that are no more. Whether none is left: KILL returns before its thread has ended, and
+/// Kills the connections of accounts that are no more. Whether none was left: KILL returns before its thread has ended, and
 /// until then what its peer acknowledges counts.
-async fn shut_out(session: &mut Session, accounts: &[Account], ours: &str) -> Result<bool, SqlError> {
+async fn shut_out(session: &mut Session, accounts: &[Account]) -> Result<bool, SqlError> {
     let connected: Vec<(u64, String)> = session
         .rows(&format!(
             "SELECT processlist_id, processlist_user FROM performance_schema.threads WHERE {}",
-            ours.replace("user", "processlist_user")
+            OURS.replace("user", "processlist_user")
         ))
         .await?;
-    let known = |user: &str| accounts.iter().any(|account| account.credential.user == user);
-    let left: Vec<u64> = connected.into_iter().filter(|(_, user)| !known(user)).map(|(id, _)| id).collect();
+    let left: Vec<u64> =
+        connected.into_iter().filter(|(_, user)| !has_account(accounts, user)).map(|(id, _)| id).collect();
     for id in &left {
         match session.run(&format!("KILL CONNECTION {id}")).await {
             // It ended by itself meanwhile.
@@ -380,6 +411,21 @@ mod tests {
     fn a_statement_is_named_without_what_it_carries() {
         assert_eq!(name("ALTER USER 'a'@'%' IDENTIFIED BY 'secret'"), "ALTER USER IDENTIFIED");
         assert_eq!(name("SET GLOBAL super_read_only = ON"), "SET GLOBAL super_read_only =");
+    }
+
+    #[test]
+    fn who_leaves_is_dropped_and_gone_before_anyone_joins() {
+        let credential = |user: &str| Credential { user: user.into(), password: "secret".into() };
+        let account =
+            |n| Account { slot: drover_api::Slot::Member(n), credential: credential(&format!("drover_voter_m{n}")) };
+        let (accounts, clone) = ([account(1), account(2)], credential("drover_clone"));
+        let found = ["drover_voter_m1", "drover_learner_m2", "drover_voter_m3"].map(str::to_owned).to_vec();
+        let steps = account_steps(found, &accounts, &clone);
+        let leave = ["drover_learner_m2", "drover_voter_m3"].map(|user| AccountStep::Drop(user.into()));
+        assert_eq!(steps[..2], leave);
+        assert_eq!(steps[2], AccountStep::AwaitGone);
+        let made = |step: &AccountStep<'_>| matches!(step, AccountStep::Make(..));
+        assert!(steps.len() == 6 && steps[3..].iter().all(made), "{steps:?}");
     }
 
     #[test]

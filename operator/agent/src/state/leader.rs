@@ -62,8 +62,7 @@ impl State {
             let closed = !opened && dirty.is_none();
             return Ok(if closed { Task::SemiSync { k: leader.k } } else { Task::Close });
         }
-        let made = self.durable.as_ref().and_then(|durable| durable.accounts.as_ref());
-        if made != Some(&digest(&(&leader.accounts, &leader.clone))) {
+        if !self.accounts_made(leader) {
             return Ok(Task::Accounts {
                 accounts: leader.accounts.clone(),
                 clone: leader.clone.clone(),
@@ -158,6 +157,11 @@ impl State {
         }
     }
 
+    fn accounts_made(&self, leader: &LeaderOrder) -> bool {
+        let made = self.durable.as_ref().and_then(|durable| durable.accounts.as_ref());
+        made == Some(&digest(&(&leader.accounts, &leader.clone)))
+    }
+
     fn acknowledged_marker(&self, epoch: Epoch) -> Option<u64> {
         let (of, n) = self.durable.as_ref()?.marker?;
         (of == epoch).then_some(n)
@@ -193,6 +197,7 @@ impl State {
             epoch: self.epoch(),
             phase: self.leader_phase(seen),
             acknowledgers: connected.map(|account| account.slot).collect(),
+            accounts_made: self.accounts_made(leader),
             marker: self.acknowledged_marker(self.epoch()),
             heartbeat: self.heartbeat,
         }

@@ -653,6 +653,25 @@ fn a_leader_whose_semi_sync_was_changed_by_someone_is_closed_before_that_is_put_
 }
 
 #[test]
+fn accounts_are_told_when_they_are_made_and_not_when_they_are_ordered() {
+    let made = |world: &World| match world.server() {
+        ServerReport::Running(Running { role: RunningRole::Leader { accounts_made, .. }, .. }) => *accounts_made,
+        other => panic!("{other:?}"),
+    };
+    let mut world = opened();
+    assert!(made(&world));
+    let without = Event::Orders {
+        to: 0,
+        orders: Box::new(orders(1, 2, RoleOrder::Leader(LeaderOrder { accounts: vec![], ..leader(1, true) }))),
+    };
+    let effects = world.state.step(world.now, without);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Do(Task::Accounts { .. }))), "{effects:?}");
+    assert!(!made(&world));
+    world.tell(Event::Done(Outcome::Plain));
+    assert!(made(&world));
+}
+
+#[test]
 fn k_is_never_changed_while_open() {
     let mut world = opened();
     world.order(orders(1, 2, RoleOrder::Leader(leader(2, true)))).wait(3);

@@ -165,6 +165,7 @@ fn server(endpoint: &Endpoint, orders: &Orders) -> ServerReport {
             epoch: orders.epoch,
             phase: if leader.open { LeaderPhase::Open } else { LeaderPhase::Closed },
             acknowledgers: leader.accounts.iter().map(|account| account.slot).collect(),
+            accounts_made: true,
             marker: leader.open.then_some(leader.marker),
             heartbeat: Some(START),
         },

@@ -406,6 +406,7 @@ impl World {
                 epoch: wanted.epoch,
                 phase: if leader.open { LeaderPhase::Open } else { LeaderPhase::Closed },
                 acknowledgers: leader.accounts.iter().map(|account| account.slot).collect(),
+                accounts_made: true,
                 marker: leader.open.then_some(leader.marker),
                 heartbeat: None,
             },
