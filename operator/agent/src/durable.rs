@@ -29,8 +29,6 @@ pub struct Durable {
     pub fence: u64,
     /// How the data directory came to be, written before it is made.
     pub origin: Option<Origin>,
-    /// Turned semi-sync on as a replica at least once.
-    pub was_acknowledger: bool,
     /// Opened to writes in this epoch and not cleanly closed since: what it holds may be acknowledged nowhere else.
     pub dirty: Option<Epoch>,
     /// Opened to writes at least once: it holds transactions of its own, so it never simply follows another.
@@ -132,7 +130,6 @@ impl Durable {
             orders: None,
             fence: 0,
             origin: None,
-            was_acknowledger: false,
             dirty: None,
             led: false,
             died: None,

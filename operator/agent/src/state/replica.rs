@@ -30,7 +30,7 @@ impl State {
         if !seen.super_read_only || !seen.read_only {
             return Ok(Task::Seal);
         }
-        let Some(durable) = &mut self.durable else {
+        let Some(durable) = &self.durable else {
             return Err(Wait::Quiet);
         };
         // MySQL counts whoever acknowledges, so a life that was not admitted never does, and a learner stops before it is
@@ -58,7 +58,6 @@ impl State {
             return Err(Wait::For(Reason::ChannelVanished, "its channel was removed by someone else".into()));
         };
         if acknowledges && !seen.replica_semi_sync {
-            durable.was_acknowledger = true;
             return Ok(Task::Acknowledge(true));
         }
         if stands(&channel.applying) || stands(&channel.receiving) {
