@@ -98,7 +98,6 @@ impl State {
             // mysqld has run on data that someone took away: whoever votes here from now on holds none of what it acknowledged.
             durable.voting.generation += 1;
             durable.voting.life += 1;
-            durable.was_acknowledger = false;
         }
         durable.origin = Some(Origin::Seeded);
         (durable.wired, durable.accounts) = (None, None);

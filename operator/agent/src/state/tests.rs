@@ -475,7 +475,7 @@ fn a_replica_whose_applier_stands_is_not_pointed_elsewhere() {
     world.wait(2).order(orders(2, 1, elsewhere())).wait(12);
     let done = world.take_done();
     assert!(!done.contains(&"Follow".into()) && done.last().is_some_and(|done| done == "Apply"), "{done:?}");
-    assert!(world.problems().contains(&"ApplierFailed"));
+    assert!(world.problems().contains(&Reason::ApplierFailed));
 
     // After a restart it only has to be started, without connecting to whom it followed before.
     world.seen.channel.as_mut().expect("it follows").applying = ThreadReport::Stopped;
