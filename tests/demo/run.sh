@@ -32,19 +32,26 @@ needs() {
 # --- Starting ---
 
 start_cloud() {
-  : >"$log/cloud.log"
-  setsid "$bin/drover-local" --dir "$local_dir" up --image-cache "$DROVER_IMAGE_CACHE" >>"$log/cloud.log" 2>&1 </dev/null &
-  echo $! >"$home/cloud.pid"
-  disown # It may be killed on purpose, and the shell need not announce that.
+  start cloud "$bin/drover-local" --dir "$local_dir" up --image-cache "$DROVER_IMAGE_CACHE"
   await 900 "drover-local is up" drover_local machines
   eval "$(drover_local env)"
 }
 
-start_operator() {
-  setsid "$bin/drover" run >>"$log/operator.log" 2>&1 </dev/null &
-  echo $! >"$home/operator.pid"
-  disown
+start_operator() { start operator "$bin/drover" run; }
+
+# Starts a server in a session of its own: a terminal's Ctrl-C reaches this script, which ends it in order. A signal that comes
+# before the pid is written down is heeded after that.
+start() { # name, command...
+  local name=$1 held=''
+  shift
+  trap 'held=129' HUP; trap 'held=130' INT; trap 'held=143' TERM
+  setsid "$@" >>"$log/$name.log" 2>&1 </dev/null &
+  echo $! >"$home/$name.pid"
+  disown # It may be killed on purpose, and the shell need not announce that.
+  heed_signals
+  [ -z "$held" ] || exit "$held"
 }
+heed_signals() { trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM; }
 
 # Polls a condition until it holds; a bounded wait that says what it waited for.
 await() { # seconds, what, command...
@@ -188,9 +195,9 @@ if [ -d "$home" ]; then
   demo_down
 fi
 mkdir -p "$log" "$DROVER_MANIFESTS"
-trap 'code=$?; trap - EXIT INT TERM; if [ -z "${left_running:-}" ]; then demo_down || true; fi; exit $code' EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
+# A second Ctrl-C does not leave half of it behind.
+trap 'code=$?; trap "" HUP INT TERM; if [ -z "${left_running:-}" ]; then demo_down || code=1; fi; exit $code' EXIT
+heed_signals
 heading "The machine image (built once, kept in $DROVER_IMAGE_CACHE)"
 "$root/tests/local/image/build.sh" "$DROVER_IMAGE_CACHE"
 heading "drover-local, and drover run --manifests crds/samples/quickstart"
