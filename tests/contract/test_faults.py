@@ -156,6 +156,17 @@ def test_credentials_that_were_revoked(ec2, s3, bucket, key):
     assert ec2.describe_vpcs()["Vpcs"]
 
 
+@pytest.mark.parametrize("seconds", ["1200", "-1200"])
+def test_a_clock_that_is_wrong(ec2, s3, bucket, key, seconds):
+    with fault("clock-skew", seconds):
+        with refused("RequestExpired", status=400):
+            ec2.describe_vpcs()
+        with refused("RequestTimeTooSkewed", status=403):
+            s3.put_object(Bucket=bucket, Key=key, Body=b"x")
+    assert ec2.describe_vpcs()["Vpcs"]
+    s3.put_object(Bucket=bucket, Key=key, Body=b"x", IfNoneMatch="*")
+
+
 def test_the_log_tells_calls_that_change_from_calls_that_look(ec2, s3, bucket, key, yard):
     def calls(since=0):
         return [json.loads(line) for line in drover_local("calls", "--json", "--since", str(since)).splitlines()]

@@ -16,21 +16,23 @@ drover() { "$bin/drover" "$@"; }
 drover_local() { "$bin/drover-local" --dir "$local_dir" "$@"; }
 die() { printf 'demo: %s\n' "$1" >&2; exit 1; }
 
-# Ends a process that this demo started, by the pid it wrote down, and only while that pid is still the same program.
+# Ends a process that this demo started, by the pid it wrote down, and only while that pid is still the same program: by the
+# signal, and by SIGKILL where that takes too long.
 end() { # file with the pid, name, signal
-  local pid
+  local pid signal
   pid=$(cat "$1" 2>/dev/null) || return 0
-  if [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$2" ]; then
-    kill -"$3" "$pid"
-    for _ in $(seq 100); do
+  for signal in "$3" KILL; do
+    [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$2" ] || break
+    kill -"$signal" "$pid" || break
+    for _ in $(seq 200); do
       [ -e "/proc/$pid" ] || break
-      sleep 0.1 # Another session's child cannot be waited for; this polls its end, for ten seconds at most.
+      sleep 0.1 # Another session's child cannot be waited for; this polls its end, for 20 seconds at most.
     done
-  fi
+  done
   rm -f "$1"
 }
 
-# Ends everything of a demo, running, left or crashed.
+# Ends everything of a demo, running, left or crashed. What cannot be swept keeps its directory, so that it can be later.
 demo_down() {
   [ -d "$home" ] || return 0
   [ -e "$mark" ] || [ -z "$(ls -A "$home")" ] || die "$home was not made by the demo: it is left alone; name another directory with DROVER_DEMO_DIR"

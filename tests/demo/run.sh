@@ -42,10 +42,7 @@ needs() {
 # --- Starting ---
 
 start_cloud() {
-  : >"$log/cloud.log"
-  setsid "$bin/drover-local" --dir "$local_dir" up --image-cache "$DROVER_IMAGE_CACHE" >>"$log/cloud.log" 2>&1 </dev/null &
-  echo $! >"$home/cloud.pid"
-  disown # It may be killed on purpose, and the shell need not announce that.
+  start cloud "$bin/drover-local" --dir "$local_dir" up --image-cache "$DROVER_IMAGE_CACHE"
   await 900 "drover-local is up" drover_local machines
   # For people: one line that points every tool, drover's and AWS's, at this demo.
   (
@@ -57,11 +54,21 @@ start_cloud() {
   . "$home/env"
 }
 
-start_operator() {
-  setsid "$bin/drover" run >>"$log/operator.log" 2>&1 </dev/null &
-  echo $! >"$home/operator.pid"
-  disown
+start_operator() { start operator "$bin/drover" run; }
+
+# Starts a server in a session of its own: a terminal's Ctrl-C reaches this script, which ends it in order. A signal that comes
+# before the pid is written down is heeded after that.
+start() { # name, command...
+  local name=$1 held=''
+  shift
+  trap 'held=129' HUP; trap 'held=130' INT; trap 'held=143' TERM
+  setsid "$@" >>"$log/$name.log" 2>&1 </dev/null &
+  echo $! >"$home/$name.pid"
+  disown # It may be killed on purpose, and the shell need not announce that.
+  heed_signals
+  [ -z "$held" ] || exit "$held"
 }
+heed_signals() { trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM; }
 
 # Polls a condition until it holds; a bounded wait that says what it waited for.
 await() { # seconds, what, command...
@@ -207,7 +214,7 @@ TEXT
 # A second Ctrl-C does not leave half of it behind.
 take_away() {
   code=$?
-  trap '' INT TERM
+  trap '' HUP INT TERM
   trap - EXIT
   if [ -z "${left_running:-}" ]; then
     echo "Taking everything away: processes, machines, namespaces, mounts, loop devices, $home ..."
@@ -227,8 +234,7 @@ fi
 mkdir -p "$log" "$DROVER_MANIFESTS"
 : >"$mark"
 trap take_away EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
+heed_signals
 heading "The machine image (built once, kept in $DROVER_IMAGE_CACHE)"
 "$root/tests/local/image/build.sh" "$DROVER_IMAGE_CACHE"
 heading "drover-local, and drover run --manifests crds/samples/quickstart"

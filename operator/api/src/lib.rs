@@ -3,6 +3,7 @@
 
 pub mod bucket;
 pub mod conditions;
+pub mod config;
 pub mod crd;
 pub mod defaults;
 pub mod digest;
@@ -18,6 +19,7 @@ pub mod settings;
 pub mod tags;
 pub mod validate;
 pub mod wire;
+pub mod yaml;
 
 pub use gtid::GtidSet;
 pub use names::*;

@@ -1,18 +1,12 @@
 //! From a file of YAML to manifests. Every mistake is told with its line and field, and one bad document stops no other.
 
-use std::{collections::BTreeMap, fmt};
-
-use serde::{
-    Deserialize, Deserializer,
-    de::{self, MapAccess, SeqAccess, Visitor},
-};
-use serde_json::{Map, Number, Value};
-use serde_saphyr::{Location, MessageFormatter as _, Spanned, UserMessageFormatter};
+use serde_json::{Map, Value};
 
 use crate::{
     Namespace, ResourceKey, ResourceName,
     set::{GROUP, KIND, MySQLReplicaSetSpec, VERSION},
     validate::{self, Violation},
+    yaml::{self, Document, Mistake, Places, at_line},
 };
 
 /// The most text that one file may have, in bytes, and the most documents.
@@ -32,22 +26,8 @@ pub struct Manifest {
     places: Places,
 }
 
-/// One mistake in a file.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{file}:{line}:{column}: {message}")]
-pub struct ManifestError {
-    pub file: String,
-    /// Counted from 1.
-    pub line: u64,
-    pub column: u64,
-    /// Such as `spec.members`; empty where it is not about a field.
-    pub field: String,
-    /// Names the field and says what is allowed.
-    pub message: String,
-}
-
 /// Reads all documents of one file. Good ones are returned beside the mistakes of the others.
-pub fn parse(file: &str, text: &str) -> (Vec<Manifest>, Vec<ManifestError>) {
+pub fn parse(file: &str, text: &str) -> (Vec<Manifest>, Vec<Mistake>) {
     let mut errors = Vec::new();
     let mut manifests: Vec<Manifest> = Vec::new();
     if text.len() > FILE_BYTES_MAX {
@@ -75,20 +55,21 @@ pub fn parse(file: &str, text: &str) -> (Vec<Manifest>, Vec<ManifestError>) {
 
 impl Manifest {
     /// That this manifest is for a set which `first` is for already, in this file or another.
-    pub fn declared_already(&self, first: &Manifest) -> ManifestError {
+    pub fn declared_already(&self, first: &Manifest) -> Mistake {
         let place = match first.file == self.file {
             true => format!("at line {}", first.line),
             false => format!("in {}, line {}", first.file, first.line),
         };
-        let violation = told("metadata.name", &format!("{} is declared already {place}", self.key));
-        self.places.error(&self.file, violation)
+        let what = format!("{} is declared already {place}, which is used: remove one of the two", self.key);
+        let violation = told("metadata.name", &what);
+        self.places.mistake(&self.file, violation)
     }
 
     /// What in this manifest cannot be reached from what the set is now.
-    pub fn refused_changes(&self, now: &MySQLReplicaSetSpec) -> Vec<ManifestError> {
+    pub fn refused_changes(&self, now: &MySQLReplicaSetSpec) -> Vec<Mistake> {
         let mut old = self.object.clone();
         old["spec"] = serde_json::to_value(now).expect("a spec is made of JSON types only");
-        let told = |violation| self.places.error(&self.file, violation);
+        let told = |violation| self.places.mistake(&self.file, violation);
         validate::validate(&self.object, Some(&old)).into_iter().map(told).collect()
     }
 }
@@ -109,21 +90,14 @@ fn documents(text: &str) -> Vec<(u64, String)> {
 }
 
 /// One document; `None` where it is empty.
-fn one(file: &str, first_line: u64, text: &str) -> Result<Option<Manifest>, Vec<ManifestError>> {
-    let options = serde_saphyr::options! { with_snippet: false, budget: serde_saphyr::budget! { max_depth: 64 } };
-    let root: Spanned<Node> = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-        let (line, column) = error.location().and_then(|at| in_file(first_line, at)).unwrap_or((first_line, 1));
-        let message = UserMessageFormatter.format_message(error.without_snippet()).into_owned();
-        vec![ManifestError { column, ..at_line(file, line, message) }]
-    })?;
-    let mut places = Places::new(first_line);
-    let mut object = root.value.flatten("", &mut places);
+fn one(file: &str, first_line: u64, text: &str) -> Result<Option<Manifest>, Vec<Mistake>> {
+    let Document { value: mut object, places } = yaml::read(file, first_line, text).map_err(|mistake| vec![mistake])?;
     if object.is_null() {
         return Ok(None);
     }
     let mut violations = Vec::new();
     if let Err(violation) = is_ours(&object) {
-        return Err(vec![places.error(file, violation)]);
+        return Err(vec![places.mistake(file, violation)]);
     }
     let key = metadata(&mut object, &mut violations);
     if object.get("status").is_some() {
@@ -132,13 +106,13 @@ fn one(file: &str, first_line: u64, text: &str) -> Result<Option<Manifest>, Vec<
     violations.extend(validate::validate(&object, None));
     violations.dedup();
     let (Some(key), true) = (key, violations.is_empty()) else {
-        return Err(violations.into_iter().map(|violation| places.error(file, violation)).collect());
+        return Err(violations.into_iter().map(|violation| places.mistake(file, violation)).collect());
     };
     let object = validate::with_defaults(&object);
     // The schema and the type come from one source, and the schema has just been held: a difference would be our mistake,
     // and is told like any other rather than hidden.
     let spec = serde_json::from_value(object["spec"].clone())
-        .map_err(|error| vec![places.error(file, told("spec", &format!("cannot be read: {error}")))])?;
+        .map_err(|error| vec![places.mistake(file, told("spec", &format!("cannot be read: {error}")))])?;
     Ok(Some(Manifest { key, spec, file: file.to_owned(), line: places.place("").0, object, places }))
 }
 
@@ -216,156 +190,4 @@ fn labels(field: &str, value: &Value, violations: &mut Vec<Violation>) {
 
 fn told(field: &str, what: &str) -> Violation {
     Violation { field: field.to_owned(), message: format!("{field} {what}") }
-}
-
-fn at_line(file: &str, line: u64, message: String) -> ManifestError {
-    ManifestError { file: file.to_owned(), line, column: 1, field: String::new(), message: printable(&message) }
-}
-
-/// A message quotes what the file says; on a terminal that must not be more than text.
-fn printable(message: &str) -> String {
-    message.replace(char::is_control, "\u{fffd}")
-}
-
-/// Line and column in the file of a place in one of its documents; `None` where the reader does not know (its line 0).
-fn in_file(first_line: u64, at: Location) -> Option<(u64, u64)> {
-    Some((first_line + at.line().checked_sub(1)?, at.column()))
-}
-
-/// Line and column of each field, in lines of the file.
-#[derive(Clone, Debug, PartialEq)]
-struct Places {
-    first_line: u64,
-    by_field: BTreeMap<String, (u64, u64)>,
-}
-
-impl Places {
-    fn new(first_line: u64) -> Self {
-        Self { first_line, by_field: BTreeMap::new() }
-    }
-
-    fn note(&mut self, field: &str, at: Location) {
-        if let Some(place) = in_file(self.first_line, at) {
-            self.by_field.insert(field.to_owned(), place);
-        }
-    }
-
-    /// Where a field stands, or the nearest that it lies in.
-    fn place(&self, field: &str) -> (u64, u64) {
-        let mut field = field;
-        loop {
-            if let Some(place) = self.by_field.get(field) {
-                return *place;
-            }
-            match field.rfind(['.', '[']) {
-                Some(end) => field = &field[..end],
-                None if field.is_empty() => return (self.first_line, 1),
-                None => field = "",
-            }
-        }
-    }
-
-    fn error(&self, file: &str, violation: Violation) -> ManifestError {
-        let (line, column) = self.place(&violation.field);
-        ManifestError { column, field: violation.field, ..at_line(file, line, violation.message) }
-    }
-}
-
-/// A YAML node that remembers where its parts stand.
-enum Node {
-    Scalar(Value),
-    List(Vec<Spanned<Node>>),
-    Map(Vec<(Spanned<String>, Spanned<Node>)>),
-}
-
-impl Node {
-    fn flatten(self, path: &str, places: &mut Places) -> Value {
-        match self {
-            Node::Scalar(value) => value,
-            Node::List(items) => {
-                let item = |(index, item): (usize, Spanned<Node>)| {
-                    let path = format!("{path}[{index}]");
-                    places.note(&path, item.referenced);
-                    item.value.flatten(&path, places)
-                };
-                Value::Array(items.into_iter().enumerate().map(item).collect())
-            }
-            Node::Map(entries) => {
-                if let Some((first, _)) = entries.first().filter(|_| path.is_empty()) {
-                    places.note("", first.referenced);
-                }
-                let entry = |(name, value): (Spanned<String>, Spanned<Node>)| {
-                    let path = if path.is_empty() { name.value.clone() } else { format!("{path}.{}", name.value) };
-                    places.note(&path, name.referenced);
-                    (name.value, value.value.flatten(&path, places))
-                };
-                Value::Object(entries.into_iter().map(entry).collect())
-            }
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Node {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(AnyNode)
-    }
-}
-
-struct AnyNode;
-
-impl<'de> Visitor<'de> for AnyNode {
-    type Value = Node;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("YAML")
-    }
-
-    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Node, E> {
-        Ok(Node::Scalar(value.into()))
-    }
-
-    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Node, E> {
-        Ok(Node::Scalar(value.into()))
-    }
-
-    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Node, E> {
-        Ok(Node::Scalar(value.into()))
-    }
-
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Node, E> {
-        let number = Number::from_f64(value).ok_or_else(|| E::custom("a number must be finite"))?;
-        Ok(Node::Scalar(Value::Number(number)))
-    }
-
-    fn visit_str<E: de::Error>(self, value: &str) -> Result<Node, E> {
-        Ok(Node::Scalar(value.into()))
-    }
-
-    fn visit_unit<E: de::Error>(self) -> Result<Node, E> {
-        Ok(Node::Scalar(Value::Null))
-    }
-
-    fn visit_none<E: de::Error>(self) -> Result<Node, E> {
-        self.visit_unit()
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Node, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = seq.next_element()? {
-            items.push(item);
-        }
-        Ok(Node::List(items))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
-        let mut entries = Vec::new();
-        while let Some(entry) = map.next_entry()? {
-            entries.push(entry);
-        }
-        Ok(Node::Map(entries))
-    }
 }

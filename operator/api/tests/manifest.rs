@@ -131,10 +131,11 @@ fn a_set_has_a_name_and_only_one_manifest() {
     check(&metadata("{ name: a, namespace: A }"), &[], &[&format!("f:3:22: metadata.namespace {label}")]);
     let label = "f:3:32: metadata.labels.k must be a string: put the value in quotes";
     check(&metadata("{ name: a, labels: { k: 1 } }"), &[], &[label]);
-    let twice = "f:9:13: metadata.name default/a is declared already at line 1";
+    let twice = "f:9:13: metadata.name default/a is declared already at line 1, which is used: remove one of the two";
     check(&format!("{}---\n{}", good("a"), good("a")), &["default/a"], &[twice]);
     let (first, second) = (one(&good("a")), parse("g", &good("a")).0.remove(0));
-    let twice = "g:3:13: metadata.name default/a is declared already in f, line 1";
+    let twice =
+        "g:3:13: metadata.name default/a is declared already in f, line 1, which is used: remove one of the two";
     assert_eq!(second.declared_already(&first).to_string(), twice);
 }
 

@@ -61,9 +61,9 @@ where
     }
 }
 
-/// An error of the call with a bounded message.
+/// An error of the call with a message of one line, bounded.
 pub(crate) fn failed(class: Class, call: &Call, code: &str, message: &str) -> CloudError {
-    let mut message = message.to_owned();
+    let mut message = message.split_whitespace().collect::<Vec<_>>().join(" ");
     if let Some((end, _)) = message.char_indices().nth(MESSAGE_CHARS_MAX) {
         message.truncate(end);
         message.push('…');
@@ -110,6 +110,12 @@ fn skew_words(ahead: i64) -> String {
 mod tests {
     use super::*;
     use crate::calls::RUN_INSTANCES;
+
+    #[test]
+    fn a_message_is_one_line() {
+        let error = failed(Class::Denied, &RUN_INSTANCES, "Credentials", "tried:\n  a: no\n  b: no");
+        assert_eq!(error.message, "tried: a: no b: no");
+    }
 
     #[test]
     fn a_long_message_is_cut() {

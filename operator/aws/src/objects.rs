@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_sdk_s3::{Client, primitives::ByteStream};
 use drover_api::bucket::ObjectKey;
 use drover_cloud::{
-    Class, Objects, Result,
+    Class, CloudError, Objects, Result,
     objects::{Condition, ETag, Object},
 };
 
@@ -36,7 +36,7 @@ impl Objects for Bucket {
         let asked = self.sender.now();
         let answer = match self.sender.send(&GET_OBJECT, request.send()).await {
             Err(error) if error.class == Class::NotFound => return Ok(None),
-            answer => answer?,
+            answer => answer.map_err(|error| self.named(error))?,
         };
         let etag = etag(&GET_OBJECT, answer.e_tag)?;
         let length = answer.content_length.and_then(|length| usize::try_from(length).ok());
@@ -69,7 +69,7 @@ impl Objects for Bucket {
             if error.class == Class::NotFound {
                 error.class = Class::Conflict;
             }
-            error
+            self.named(error)
         })?;
         etag(&PUT_OBJECT, answer.e_tag)
     }
@@ -78,7 +78,8 @@ impl Objects for Bucket {
         let request = self.client.list_objects_v2().bucket(&self.name).prefix(prefix);
         let mut keys = pages(&LIST_OBJECTS, |token| async {
             let request = request.clone().set_continuation_token(token);
-            let answer = self.sender.send(&LIST_OBJECTS, request.send()).await?;
+            let answer = self.sender.send(&LIST_OBJECTS, request.send()).await;
+            let answer = answer.map_err(|error| self.named(error))?;
             let keys = answer.contents().iter().filter_map(|object| object.key()).map(ObjectKey::raw).collect();
             Ok((keys, answer.next_continuation_token))
         })
@@ -90,7 +91,7 @@ impl Objects for Bucket {
 
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
         let request = self.client.delete_object().bucket(&self.name).key(key.as_str());
-        self.sender.send(&DELETE_OBJECT, request.send()).await.map(drop)
+        self.sender.send(&DELETE_OBJECT, request.send()).await.map(drop).map_err(|error| self.named(error))
     }
 }
 
@@ -99,6 +100,14 @@ impl Objects for Bucket {
 impl Bucket {
     pub(crate) fn new(client: Client, sender: Sender, name: &str) -> Self {
         Self { client, sender, name: name.to_owned() }
+    }
+
+    /// S3's own words do not say which bucket does not exist.
+    fn named(&self, mut error: CloudError) -> CloudError {
+        if error.code == "NoSuchBucket" {
+            error.message = format!("bucket {:?}: {}", self.name, error.message);
+        }
+        error
     }
 }
 
@@ -130,7 +139,7 @@ fn etag(call: &Call, etag: Option<String>) -> Result<ETag> {
     etag.map(ETag).ok_or_else(|| unreadable(call, "ETag is missing"))
 }
 
-fn too_large(call: &Call, bytes: usize) -> drover_cloud::CloudError {
+fn too_large(call: &Call, bytes: usize) -> CloudError {
     let message = format!("an object of {bytes} bytes is larger than the {OBJECT_BYTES_MAX} that we handle");
     failed(Class::Invalid, call, "TooLarge", &message)
 }

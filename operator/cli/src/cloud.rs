@@ -15,7 +15,7 @@ use drover_cloud::{
     volumes::Volume,
 };
 
-use crate::{explain::explain, settings::Settings};
+use crate::settings::Settings;
 
 /// One account in one Region, and the bucket of one installation.
 #[derive(Clone, Debug)]
@@ -27,10 +27,10 @@ pub struct Cloud {
 /// Connects, and makes sure that the bucket is there and may be read: most mistakes of a configuration show here.
 pub async fn connect(settings: &Settings) -> anyhow::Result<(Aws, Arc<Cloud>)> {
     let options = Options { region: settings.region.clone(), deadline_max: settings.deadline(), ..Options::default() };
-    let aws = drover_aws::connect(&options).await.map_err(|error| explain(&error, &settings.bucket))?;
+    let aws = drover_aws::connect(&options).await?;
     let cloud = Cloud { ec2: aws.ec2(), bucket: aws.bucket(&settings.bucket) };
     let lock = RealmKeys::new(&settings.prefix, &settings.realm).lock();
-    cloud.bucket.get(&lock).await.map_err(|error| explain(&error, &settings.bucket))?;
+    cloud.bucket.get(&lock).await?;
     Ok((aws, Arc::new(cloud)))
 }
 

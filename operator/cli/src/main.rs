@@ -2,7 +2,6 @@
 
 mod cloud;
 mod commands;
-mod explain;
 mod settings;
 mod words;
 

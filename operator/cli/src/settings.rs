@@ -6,10 +6,13 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
-use drover_api::{Namespace, Realm, ResourceKey, ResourceName, defaults::Defaults};
-use serde::Deserialize;
+use drover_api::{
+    Namespace, Realm, ResourceKey, ResourceName,
+    config::{self, Config},
+    defaults::Defaults,
+};
 
 /// Which installation.
 #[derive(Clone, Debug, Args)]
@@ -54,30 +57,9 @@ pub struct Settings {
     pub lease: Duration,
 }
 
-/// The file's shape.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct File {
-    realm: Option<String>,
-    bucket: Option<String>,
-    prefix: Option<String>,
-    region: Option<String>,
-    #[serde(default)]
-    defaults: Defaults,
-    /// How long another operator waits before it takes over from one that died.
-    lease_seconds: Option<u32>,
-}
-
 /// Long enough for three tries to renew it, each with its deadline; short enough that a dead operator is missed for half a
 /// minute.
 const LEASE: Duration = Duration::from_secs(30);
-/// A call's deadline is a third of the lease, and AWS answers most within a second: below this, slow answers would be taken
-/// for lost ones.
-const LEASE_MIN: Duration = Duration::from_secs(9);
-
-/// S3's rules for names (S3 documentation, "General purpose bucket naming rules"), as far as they catch typing errors.
-const BUCKET_CHARS: std::ops::RangeInclusive<usize> = 3..=63;
-
 // === impl Installation ===
 
 impl Installation {
@@ -89,6 +71,15 @@ impl Installation {
     /// The same, with a realm for where none is given: that of the operator that answered.
     pub fn settings_with(&self, known: Option<&Realm>) -> anyhow::Result<Settings> {
         let file = self.config.as_deref().map(read).transpose()?.unwrap_or_default();
+        for (flag, value, refuse) in [
+            ("--realm", &self.realm, config::refuse_realm as fn(&str) -> Option<String>),
+            ("--bucket", &self.bucket, config::refuse_bucket),
+            ("--prefix", &self.prefix, config::refuse_prefix),
+        ] {
+            if let Some(mistake) = value.as_deref().and_then(refuse) {
+                bail!("{flag}, or its environment variable: {mistake}");
+            }
+        }
         let realm = match self.realm.clone().or(file.realm) {
             Some(realm) => Realm::new(realm)?,
             None => known.cloned().context(
@@ -98,29 +89,21 @@ impl Installation {
         let bucket = self.bucket.clone().or(file.bucket).context(
             "no bucket: name the S3 bucket of the records with --bucket, DROVER_BUCKET, or `bucket:` in the file of --config",
         )?;
-        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
-        if !BUCKET_CHARS.contains(&bucket.len()) || !bucket.chars().all(allowed) {
-            bail!("bucket {bucket:?} is not valid: 3 to 63 lower-case letters, digits, '-' and '.'");
-        }
         let prefix = self.prefix.clone().or(file.prefix).unwrap_or_default();
-        if !prefix.is_empty() && (!prefix.ends_with('/') || prefix.starts_with('/')) {
-            bail!("prefix {prefix:?} is not valid: it is empty, or ends with '/' and does not begin with it");
-        }
         let lease = file.lease_seconds.map_or(LEASE, |seconds| Duration::from_secs(seconds.into()));
-        if lease < LEASE_MIN {
-            bail!("leaseSeconds must be at least {}", LEASE_MIN.as_secs());
-        }
         let region = self.region.clone().or(file.region);
         Ok(Settings { realm, bucket, prefix, region, defaults: file.defaults, lease })
     }
 }
 
-fn read(path: &Path) -> anyhow::Result<File> {
+fn read(path: &Path) -> anyhow::Result<Config> {
+    let file = path.display().to_string();
     let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read the configuration {}: give a file with --config", path.display()))?;
-    let options = serde_saphyr::options! { with_snippet: false };
-    serde_saphyr::from_str_with_options(&text, options)
-        .with_context(|| format!("the configuration {} is not understood", path.display()))
+        .with_context(|| format!("cannot read the configuration {file}: give a file with --config"))?;
+    config::parse(&file, &text).map_err(|mistakes| {
+        let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+        anyhow!("the configuration is not understood:\n{}", lines.join("\n"))
+    })
 }
 
 // === impl Named ===
@@ -184,11 +167,12 @@ mod tests {
         let (_directory, unknown) = file("realm: prod\nbuckets: records\n");
         let cases = [
             (installation(None, Some("records"), None), "--realm"),
-            (installation(Some("Prod"), Some("records"), None), "lower-case letters"),
+            (installation(Some("Prod"), Some("records"), None), "--realm, or its environment variable: realm \"Prod\""),
             (installation(Some("prod"), None, None), "--bucket"),
             (installation(Some("prod"), Some("My_Bucket"), None), "3 to 63"),
             (installation(None, None, Some("/nowhere/drover.yaml".into())), "--config"),
-            (installation(None, None, Some(unknown)), "buckets"),
+            (installation(None, None, Some(unknown)), "drover.yaml:2:1: buckets is not a field"),
+            (installation(Some("a"), Some("records"), Some("/".into())), "cannot read the configuration /"),
         ];
         for (installation, expected) in cases {
             let mistake = mistake(&installation);

@@ -76,10 +76,7 @@ impl Directory {
                 None => {
                     declared.insert(manifest.key.clone(), manifest);
                 }
-                Some(first) => self.doubles.push(format!(
-                    "{}:{}: metadata.name: {} is declared already in {} at line {}, which is used",
-                    manifest.file, manifest.line, manifest.key, first.file, first.line
-                )),
+                Some(first) => self.doubles.push(manifest.declared_already(first).to_string()),
             }
         }
         let counted = declared.into_iter().map(|(key, manifest)| {

@@ -10,7 +10,7 @@ use std::{
 use drover_api::{
     Epoch, Incarnation, ResourceKey, Slot, WriteId,
     bucket::{ObjectKey, Part, RealmKeys},
-    records::{CaRecord, IncarnationRecord, Register, SlotRecord},
+    records::{Bundle, CaRecord, IncarnationRecord, Register, SlotRecord},
     secrets::SetSecret,
 };
 use drover_cloud::{
@@ -82,7 +82,7 @@ macro_rules! record {
         }
     )*};
 }
-record!(IncarnationRecord, CaRecord, Register, SlotRecord, drover_api::records::Bundle);
+record!(IncarnationRecord, CaRecord, Register, SlotRecord, Bundle);
 
 /// Sets that have any object in the bucket.
 pub async fn named_sets(objects: &impl Objects, realm: &RealmKeys) -> Result<BTreeSet<ResourceKey>, CloudError> {
@@ -154,6 +154,18 @@ pub async fn put<T: Record>(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// What the machine in a slot of the present incarnation proves itself with, once it is made.
+pub async fn read_bundle(
+    objects: &impl Objects,
+    realm: &RealmKeys,
+    key: &ResourceKey,
+    incarnation: &Incarnation,
+    slot: Slot,
+) -> Result<Option<Bundle>, StoreError> {
+    let stored: Option<Stored<Bundle>> = read(objects, &realm.set(key).of(incarnation).bundle(slot)).await?;
+    Ok(stored.map(|stored| stored.record))
 }
 
 async fn read<T: DeserializeOwned>(objects: &impl Objects, key: &ObjectKey) -> Result<Option<Stored<T>>, StoreError> {

@@ -10,10 +10,14 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use crate::{
     pace::within,
-    programs::{self, run, start},
+    programs::{self, run, start, tail},
     said::{Call, Endpoints, Instance},
 };
 
@@ -24,7 +28,8 @@ pub struct Cloud {
     pub dir: PathBuf,
     pub endpoints: Endpoints,
     program: PathBuf,
-    child: Child,
+    /// `None` where another started it, and ends it.
+    child: Option<Child>,
 }
 
 /// A command inside a machine that is not awaited.
@@ -46,8 +51,25 @@ const MYSQL: &str = "/run/drover-mysqld/mysqld.sock";
 // === impl Cloud ===
 
 impl Cloud {
-    /// Starts one. What an earlier test left below the scratch directory is swept first; that of a test that lives is not.
+    /// One with machines: see [`Cloud::start`].
     pub fn up(name: &str) -> anyhow::Result<Self> {
+        Self::start(name, &["--image-cache", &image_cache()])
+    }
+
+    /// One whose instances are states and nothing else: it is there at once, and what needs no agent is seen in seconds.
+    pub fn without_machines(name: &str) -> anyhow::Result<Self> {
+        Self::start(name, &["--no-machines", "--speed", "20"])
+    }
+
+    /// One that another runs, in the directory `cloud` of `dir`.
+    pub fn of_another(dir: &Path) -> anyhow::Result<Self> {
+        let ready = fs::read(dir.join("cloud/ready.json")).context("it does not say that it is up")?;
+        let endpoints = serde_json::from_slice(&ready)?;
+        Ok(Self { dir: dir.to_owned(), endpoints, program: programs::binary("drover-local")?, child: None })
+    }
+
+    /// Starts one. What an earlier test left below the scratch directory is swept first; that of a test that lives is not.
+    fn start(name: &str, options: &[&str]) -> anyhow::Result<Self> {
         let program = programs::binary("drover-local")?;
         for left in fs::read_dir(SCRATCH).into_iter().flatten() {
             let left = left?.path();
@@ -62,8 +84,8 @@ impl Cloud {
         let log = dir.join("drover-local.log");
         let home = dir.join("cloud");
         let mut command = Command::new(&program);
-        command.arg("--dir").arg(&home).args(["up", "--ec2-port", "0", "--s3-port", "0", "--image-cache"]);
-        let mut child = start(command.arg(image_cache()), "TERM", &log)?;
+        command.arg("--dir").arg(&home).args(["up", "--ec2-port", "0", "--s3-port", "0"]).args(options);
+        let mut child = start(&mut command, "TERM", &log)?;
         let endpoints = within(UP, "drover-local is ready", || match child.try_wait()? {
             None => match fs::read(home.join("ready.json")) {
                 Ok(ready) => Ok(Some(serde_json::from_slice(&ready)?)),
@@ -72,7 +94,7 @@ impl Cloud {
             Some(status) => bail!("drover-local ended with {status}: {}", fs::read_to_string(&log)?),
         });
         match endpoints {
-            Ok(endpoints) => Ok(Self { dir, endpoints, program, child }),
+            Ok(endpoints) => Ok(Self { dir, endpoints, program, child: Some(child) }),
             Err(error) => {
                 child.kill()?;
                 child.wait()?;
@@ -106,15 +128,45 @@ impl Cloud {
         self.fault(&format!("clear {words}"))
     }
 
+    /// Stops all of it as by SIGSTOP: connections are accepted by the kernel, and nobody answers.
+    pub fn freeze(&self) -> anyhow::Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    pub fn thaw(&self) -> anyhow::Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    /// Where S3 keeps the objects of a bucket.
+    pub fn bucket(&self, name: &str) -> PathBuf {
+        self.home().join("objects").join(name)
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let child = self.child.as_ref().context("another started it")?;
+        Ok(kill(Pid::from_raw(child.id().cast_signed()), signal)?)
+    }
+
     /// Calls to EC2 and S3 after number `since` that changed something or would have.
     pub fn mutating(&self, since: u64) -> anyhow::Result<Vec<Call>> {
         let text = self.ask(&["calls", "--mutating", "--since", &since.to_string(), "--json"])?;
         text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
     }
 
+    /// Calls to EC2 and S3 after number `since`.
+    pub fn calls_since(&self, since: u64) -> anyhow::Result<Vec<Call>> {
+        let text = self.ask(&["calls", "--since", &since.to_string(), "--json"])?;
+        text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+    }
+
+    /// The log of all calls.
+    pub fn calls(&self) -> anyhow::Result<String> {
+        self.ask(&["calls", "--json"])
+    }
+
     /// The number of the latest call.
     pub fn calls_so_far(&self) -> anyhow::Result<u64> {
-        let text = self.ask(&["calls", "--json"])?;
+        let text = self.calls()?;
         let last = text.lines().last().map(serde_json::from_str::<Call>).transpose()?;
         Ok(last.map_or(0, |call| call.seq))
     }
@@ -177,11 +229,17 @@ impl Cloud {
 
 impl Drop for Cloud {
     fn drop(&mut self) {
+        // A frozen one could not be swept.
+        let thawed = self.thaw();
+        let Some(child) = &mut self.child else { return };
+        if let Err(error) = thawed {
+            eprintln!("{} is not thawed: {error:#}", self.dir.display());
+        }
         if let Err(error) = sweep(&self.program, &self.dir) {
             eprintln!("{} is not swept: {error:#}", self.dir.display());
-            drop(self.child.kill());
+            drop(child.kill());
         }
-        drop(self.child.wait());
+        drop(child.wait());
     }
 }
 
@@ -220,12 +278,7 @@ fn sql_command(statement: &str) -> [&str; 7] {
     ["mysql", "--socket", MYSQL, "--batch", "--skip-column-names", "-e", statement]
 }
 
-fn tail(text: &str, lines: usize) -> String {
-    let all: Vec<&str> = text.lines().collect();
-    all[all.len().saturating_sub(lines)..].join("\n")
-}
-
 #[expect(clippy::disallowed_methods, reason = "the edge: the Makefile says where the image is kept")]
-fn image_cache() -> String {
+pub(crate) fn image_cache() -> String {
     std::env::var("DROVER_IMAGE_CACHE").unwrap_or_else(|_| "/var/cache/drover-local".into())
 }

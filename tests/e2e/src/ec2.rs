@@ -39,6 +39,45 @@ impl Cloud {
         Ok(items.map(|item| ((item.text("resourceId"), item.text("key")), item.text("value"))).collect())
     }
 
+    /// What a machine was given to run at its first boot: as it is sent, and in clear.
+    pub fn user_data(&self, instance: &str) -> anyhow::Result<String> {
+        let attribute = [("InstanceId", instance), ("Attribute", "userData")];
+        let sent = self.ec2("DescribeInstanceAttribute", &attribute)?.text("value");
+        let clear = finish(&["base64", "-d"], CALL, &sent)?;
+        Ok(format!("{sent}\n{}", String::from_utf8(clear.stdout)?))
+    }
+
+    /// Launches a machine that is nobody's, with this user data.
+    pub fn run_stranger(&self, user_data: &str) -> anyhow::Result<Xml> {
+        let image = [("Filter.1.Name", "tag:drover:image"), ("Filter.1.Value.1", "mysql")];
+        let image = self.ec2("DescribeImages", &image)?.text("imageId");
+        let subnet = self.ec2("DescribeSubnets", &[])?.text("subnetId");
+        let encoded = String::from_utf8(finish(&["base64", "-w", "0"], CALL, user_data)?.stdout)?;
+        let asked = [
+            ("ImageId", image.as_str()),
+            ("InstanceType", "t3.micro"),
+            ("MinCount", "1"),
+            ("MaxCount", "1"),
+            ("SubnetId", &subnet),
+            ("UserData", &encoded),
+        ];
+        self.ec2("RunInstances", &asked)
+    }
+
+    /// Puts an object into the bucket, as a person would.
+    pub fn put_object(&self, key: &str, body: &str) -> anyhow::Result<()> {
+        let at = &self.endpoints;
+        let config = format!(
+            "user = \"{}:{}\"\nheader = \"x-amz-content-sha256: UNSIGNED-PAYLOAD\"\ndata-binary = \"{body}\"\n",
+            at.access_key, at.secret_key
+        );
+        let (signing, url) = (format!("aws:amz:{}:s3", at.region), format!("{}/drover/{key}", at.s3));
+        let command = ["curl", "-sSf", "-X", "PUT", "-K", "-", "--aws-sigv4", &signing, &url];
+        let output = finish(&command, CALL, &config)?;
+        ensure!(output.status.success(), "PUT {key}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
     /// Ends a machine as a person would, who takes its protection away first.
     pub fn end_machine(&self, instance: &str) -> anyhow::Result<()> {
         let id = ("InstanceId", instance);

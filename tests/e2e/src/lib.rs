@@ -4,18 +4,26 @@
 //! Needs root and what `make build image` leaves. One cloud at a time fits on a host.
 
 mod cloud;
+mod demo;
 mod ec2;
 mod fleet;
+mod host;
 mod operator;
 mod pace;
+mod processes;
 mod programs;
 mod said;
 mod scenario;
+mod secrets;
 
 pub use cloud::{Cloud, Waiter};
+pub use demo::Demo;
 pub use ec2::Xml;
 pub use fleet::{Facts, Machine};
-pub use operator::{Asked, Operator, manifest};
+pub use host::{Traces, traces};
+pub use operator::{Asked, CONFIG, Operator, drover, manifest};
 pub use pace::{Clock, within};
+pub use processes::{Seen, Watch};
 pub use said::{Call, Endpoints, Instance, Lock, Status};
-pub use scenario::{heading, scenario};
+pub use scenario::{heading, scenario, scenario_without_machines};
+pub use secrets::{OPERATOR_KEY, Secret, is_secret, objects, secrets};

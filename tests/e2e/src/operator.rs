@@ -1,6 +1,7 @@
 //! `drover run` as a process of this test's own.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::Write,
     os::unix::process::ExitStatusExt,
@@ -20,7 +21,7 @@ use nix::{
 use crate::{
     Cloud,
     pace::within,
-    programs::{self, finish, run, start},
+    programs::{self, finish_alone, run, start},
     said::Status,
 };
 
@@ -47,7 +48,7 @@ pub struct Asked {
 const COMMAND: Duration = Duration::from_secs(120);
 const STATUS: Duration = Duration::from_secs(5);
 /// A lease as short as the operator takes it, so that a takeover is soon.
-const CONFIG: &str = "\
+pub const CONFIG: &str = "\
 realm: e2e
 bucket: drover
 leaseSeconds: 9
@@ -72,11 +73,31 @@ pub fn manifest(name: &str, members: u8, readers: u16) -> String {
 impl Operator {
     /// Starts the binary of this build, with a directory of its own that holds these manifests and nothing else.
     pub fn start(cloud: &Cloud, name: &str, manifests: &[(&str, &str)]) -> anyhow::Result<Self> {
-        Self::start_build(cloud, name, manifests, &programs::binary("drover")?)
+        Self::launch(cloud, name, manifests, &programs::binary("drover")?, &cloud.environment())
     }
 
     /// Starts another build.
     pub fn start_build(cloud: &Cloud, name: &str, declared: &[(&str, &str)], program: &Path) -> anyhow::Result<Self> {
+        Self::launch(cloud, name, declared, program, &cloud.environment())
+    }
+
+    /// Starts it in another environment than the cloud's own.
+    pub fn start_in(
+        cloud: &Cloud,
+        name: &str,
+        declared: &[(&str, &str)],
+        environment: &BTreeMap<&str, String>,
+    ) -> anyhow::Result<Self> {
+        Self::launch(cloud, name, declared, &programs::binary("drover")?, environment)
+    }
+
+    fn launch(
+        cloud: &Cloud,
+        name: &str,
+        declared: &[(&str, &str)],
+        program: &Path,
+        environment: &BTreeMap<&str, String>,
+    ) -> anyhow::Result<Self> {
         let dir = cloud.dir.join(name);
         let (manifests, state, config) = (dir.join("manifests"), dir.join("state"), dir.join("drover.yaml"));
         if dir.exists() {
@@ -90,7 +111,7 @@ impl Operator {
         let log = cloud.dir.join(format!("{name}.log"));
         let mut command = Command::new(program);
         command.args(["run", "--config"]).arg(&config).arg("--state").arg(&state).arg("--manifests").arg(&manifests);
-        let child = start(command.envs(cloud.environment()), "KILL", &log)?;
+        let child = start(command.envs(environment), "KILL", &log)?;
         Ok(Self { name: name.to_owned(), manifests, log, state, config, child })
     }
 
@@ -147,21 +168,10 @@ impl Operator {
 
     /// Another command of `drover` beside this operator, with its configuration and socket.
     pub fn ask(&self, cloud: &Cloud, words: &[&str]) -> anyhow::Result<Asked> {
-        let environment: Vec<String> =
-            cloud.environment().iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let own =
-            [format!("DROVER_CONFIG={}", self.config.display()), format!("DROVER_STATE={}", self.state.display())];
-        let program = programs::binary("drover")?.display().to_string();
-        let mut command = vec!["env"];
-        command.extend(environment.iter().chain(&own).map(String::as_str));
-        command.push(&program);
-        command.extend(words);
-        let output = finish(&command, COMMAND, "")?;
-        Ok(Asked {
-            status: output.status,
-            out: String::from_utf8(output.stdout)?,
-            error: String::from_utf8(output.stderr)?,
-        })
+        let mut environment = cloud.environment();
+        environment.insert("DROVER_CONFIG", self.config.display().to_string());
+        environment.insert("DROVER_STATE", self.state.display().to_string());
+        drover(&environment, words)
     }
 
     /// The binary of this build with bytes appended: another build with the same behaviour.
@@ -222,6 +232,17 @@ impl Drop for Operator {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// A command of `drover` with this environment and no other.
+pub fn drover(environment: &BTreeMap<&str, String>, words: &[&str]) -> anyhow::Result<Asked> {
+    let program = programs::binary("drover")?.display().to_string();
+    let output = finish_alone(environment, &[&[program.as_str()], words].concat(), COMMAND)?;
+    Ok(Asked {
+        status: output.status,
+        out: String::from_utf8(output.stdout)?,
+        error: String::from_utf8(output.stderr)?,
+    })
 }
 
 /// A report in a few lines.

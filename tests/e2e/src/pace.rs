@@ -25,8 +25,7 @@ impl Clock {
     }
 }
 
-/// Looks again and again until there is an answer. After `limit` the last look's error, or `what`, is the failure.
-#[expect(clippy::disallowed_methods, reason = "the edge of these tests: every wait is for a condition, and bounded")]
+/// Looks again and again until there is an answer: every wait is for a condition, and bounded. After `limit` the last look's error, or `what`, is the failure.
 pub fn within<T>(
     limit: Duration,
     what: impl Display,
@@ -44,6 +43,12 @@ pub fn within<T>(
                 Ok(_) => bail!("not within {limit:?}: {what}"),
             }
         }
-        std::thread::sleep(AGAIN);
+        pause();
     }
+}
+
+/// Between two looks.
+#[expect(clippy::disallowed_methods, reason = "the edge of these tests")]
+pub(crate) fn pause() {
+    std::thread::sleep(AGAIN);
 }

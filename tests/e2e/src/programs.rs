@@ -1,6 +1,7 @@
 //! The programs under test and the tools beside them: where they are, and how they are run.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::Write,
     path::{Path, PathBuf},
@@ -9,6 +10,8 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
+
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A binary of this workspace, beside the directory that holds the running test.
 pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
@@ -31,8 +34,18 @@ pub fn run(command: &[&str], limit: Duration) -> anyhow::Result<String> {
 
 /// Runs a command to its end; one that takes longer than `limit` is killed, with all that it started.
 pub fn finish(command: &[&str], limit: Duration, input: &str) -> anyhow::Result<Output> {
+    finish_in(&mut Command::new("timeout"), command, limit, input)
+}
+
+/// The same with nothing in its environment but the way to programs and what is given, so that no secret goes through arguments
+/// and nothing of the surrounding shell counts.
+pub fn finish_alone(environment: &BTreeMap<&str, String>, command: &[&str], limit: Duration) -> anyhow::Result<Output> {
+    finish_in(Command::new("timeout").env_clear().env("PATH", PATH).envs(environment), command, limit, "")
+}
+
+fn finish_in(timeout: &mut Command, command: &[&str], limit: Duration, input: &str) -> anyhow::Result<Output> {
     let seconds = limit.as_secs().max(1).to_string();
-    let mut child = Command::new("timeout")
+    let mut child = timeout
         .args(["--kill-after=1", &seconds])
         .args(command)
         .stdin(Stdio::piped())
@@ -59,4 +72,10 @@ pub fn start(command: &mut Command, signal: &str, log: &Path) -> anyhow::Result<
     }
     dying.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     dying.spawn().context("setpriv(1) cannot be run")
+}
+
+/// The last lines of a text.
+pub(crate) fn tail(text: &str, lines: usize) -> String {
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
 }

@@ -19,6 +19,8 @@ pub struct Call {
     pub seq: u64,
     pub service: String,
     pub action: String,
+    /// Whose key signed it: `ASIA...` is a machine's session.
+    pub access_key: String,
     pub error: Option<String>,
     /// The call was applied, and not answered.
     pub reply_lost: bool,
@@ -41,6 +43,7 @@ pub struct Status {
     pub lock: Lock,
     pub sets: Vec<SetReport>,
     pub unclaimed: Vec<String>,
+    pub waiting: Vec<String>,
     pub problems: Vec<String>,
 }
 
@@ -50,4 +53,5 @@ pub struct Lock {
     pub holder: String,
     pub fence: u64,
     pub ours: bool,
+    pub error: Option<String>,
 }

@@ -7,8 +7,21 @@ use crate::{Clock, Cloud};
 /// Runs `walk` on a cloud of its own. When it fails or panics, the tail of every log is printed first; the cloud is swept
 /// however it ends.
 pub fn scenario(name: &str, walk: impl FnOnce(&Cloud) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    walk_on(name, Cloud::up, walk)
+}
+
+/// The same on a cloud without machines.
+pub fn scenario_without_machines(name: &str, walk: impl FnOnce(&Cloud) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    walk_on(name, Cloud::without_machines, walk)
+}
+
+fn walk_on(
+    name: &str,
+    start: fn(&str) -> anyhow::Result<Cloud>,
+    walk: impl FnOnce(&Cloud) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let clock = Clock::start();
-    let cloud = Cloud::up(name)?;
+    let cloud = start(name)?;
     let outcome = catch_unwind(AssertUnwindSafe(|| walk(&cloud)));
     if !matches!(outcome, Ok(Ok(()))) {
         eprintln!("{name} failed after {:?}\n{}", clock.elapsed(), cloud.tails());

@@ -1,10 +1,11 @@
-//! What is wrong with an image or on a volume is said in a condition; nothing is launched twice, and nothing is touched.
+//! What is wrong with an image or on a volume is said in a condition, and what is wrong with clocks or the bucket by the operator;
+//! nothing is launched twice, nothing is touched, and what serves goes on serving.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, fs, time::Duration};
 
 use anyhow::Context;
 use drover_api::conditions::ConditionType;
-use drover_e2e::{Cloud, Operator, heading, manifest, scenario};
+use drover_e2e::{Cloud, Operator, heading, manifest, scenario, within};
 
 const LAUNCH: Duration = Duration::from_secs(180);
 
@@ -18,6 +19,7 @@ fn a_wrong_image_or_volume_is_named_and_nothing_is_lost() -> anyhow::Result<()> 
         let mut operator = Operator::start(cloud, "operator", &manifests)?;
         operator.await_ready("good", 3, LAUNCH)?;
         images(cloud, &mut operator)?;
+        outages(cloud, &mut operator)?;
         foreign_volume(cloud, &mut operator)
     })
 }
@@ -33,6 +35,49 @@ fn images(cloud: &Cloud, operator: &mut Operator) -> anyhow::Result<()> {
         assert_eq!(machines, 1, "machines of {name}");
     }
     Ok(())
+}
+
+fn outages(cloud: &Cloud, operator: &mut Operator) -> anyhow::Result<()> {
+    heading("a machine whose requests are dated wrong at its first boot gets on once the clocks agree");
+    let before = lives(cloud)?;
+    let primary = before["m0"].0.clone();
+    cloud.sql(&primary, "CREATE DATABASE shop; CREATE TABLE shop.t (n INT PRIMARY KEY)")?;
+    operator.declare("late.yaml", &manifest("late", 1, 0))?;
+    within(LAUNCH, "the machine is launched", || {
+        Ok(cloud.machines()?.iter().any(|machine| machine.name == "late-m0").then_some(()))
+    })?;
+    let since = cloud.calls_so_far()?;
+    cloud.fault("clock-skew 1200")?;
+    within(LAUNCH, "the machine is refused", || {
+        let calls = cloud.calls_since(since)?;
+        Ok(calls.iter().any(|call| call.access_key.starts_with("ASIA") && call.error.is_some()).then_some(()))
+    })?;
+    goes_on(cloud, operator, &primary, "set this machine's clock right")?;
+    cloud.mend("clock-skew 1200")?;
+    operator.await_ready("late", 1, LAUNCH)?;
+    assert_eq!(cloud.machines()?.iter().filter(|machine| machine.name == "late-m0").count(), 1);
+
+    heading("a set serves on without its bucket");
+    fs::rename(cloud.bucket("drover"), cloud.bucket(".gone"))?;
+    goes_on(cloud, operator, &primary, "make the bucket")?;
+    fs::rename(cloud.bucket(".gone"), cloud.bucket("drover"))?;
+    operator.await_ready("good", 3, LAUNCH)?;
+    operator.await_passes(3)?;
+    assert_eq!(lives(cloud)?, before);
+    Ok(())
+}
+
+/// The operator says what is wrong, and the set acknowledges a commit all the same.
+fn goes_on(cloud: &Cloud, operator: &mut Operator, primary: &str, said: &str) -> anyhow::Result<()> {
+    let error = within(LAUNCH, "the operator says so", || Ok(operator.status()?.lock.error))?;
+    assert!(error.contains(said), "{error}");
+    cloud.sql(primary, "INSERT INTO shop.t SELECT COUNT(*) FROM shop.t").map(drop)
+}
+
+/// The machines of the set that serves, and which mysqld runs in each.
+fn lives(cloud: &Cloud) -> anyhow::Result<BTreeMap<String, (String, String)>> {
+    let fleet = cloud.fleet_of("good")?.into_iter();
+    fleet.map(|(slot, instance)| Ok((slot, (instance.clone(), cloud.mysqld(&instance)?)))).collect()
 }
 
 fn foreign_volume(cloud: &Cloud, operator: &mut Operator) -> anyhow::Result<()> {

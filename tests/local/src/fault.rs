@@ -7,6 +7,7 @@ use drover_cloud::ec2::{Credentials, NoCapacity, Throttling};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    clock::ServiceClock,
     cloud::{Cloud, StateError},
     host::{Host, HostError},
     keys::Keys,
@@ -39,7 +40,16 @@ pub enum Fault {
     ZoneOutage { zone: String },
     /// The operator's credentials are revoked: AuthFailure from EC2, InvalidAccessKeyId from S3.
     Credentials,
+    /// The clock of EC2 and S3 is this many seconds ahead of everybody else's, or behind where negative: a request that is
+    /// dated more than 15 minutes from it is refused, RequestExpired by EC2, RequestTimeTooSkewed by S3.
+    ClockSkew {
+        #[arg(allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-SKEW_SECONDS_MAX..=SKEW_SECONDS_MAX))]
+        seconds: i64,
+    },
 }
+
+/// A day: more than any clock is wrong that still has the right date.
+const SKEW_SECONDS_MAX: i64 = 86_400;
 
 impl fmt::Display for Fault {
     /// As it is set on the command line.
@@ -56,6 +66,7 @@ impl fmt::Display for Fault {
             Fault::FullSubnet { subnet } => write!(f, "full-subnet {subnet}"),
             Fault::ZoneOutage { zone } => write!(f, "zone-outage {zone}"),
             Fault::Credentials => f.write_str("credentials"),
+            Fault::ClockSkew { seconds } => write!(f, "clock-skew {seconds}"),
         }
     }
 }
@@ -131,6 +142,7 @@ pub struct Breaker {
     pub cloud: Cloud,
     pub lost: LostReplies,
     pub keys: Keys,
+    pub clock: ServiceClock,
     pub host: Host,
 }
 
@@ -176,6 +188,10 @@ impl Breaker {
                 self.keys.set_operator_revoked(true);
                 self.change(|faults| faults.credentials = Credentials::Revoked)
             }
+            Fault::ClockSkew { seconds } => {
+                self.clock.set_ahead(*seconds);
+                Ok(())
+            }
             Fault::Machine(fault) => Ok(self.host.set(fault).await?),
         }
     }
@@ -206,6 +222,10 @@ impl Breaker {
             Fault::Credentials => {
                 self.keys.set_operator_revoked(false);
                 self.change(|faults| faults.credentials = Credentials::Valid)
+            }
+            Fault::ClockSkew { .. } => {
+                self.clock.set_ahead(0);
+                Ok(())
             }
             Fault::Machine(fault) => Ok(self.host.clear(fault).await?),
         }
@@ -243,6 +263,9 @@ impl Breaker {
         list.extend(faults.zone_outages.into_iter().map(|zone| Fault::ZoneOutage { zone }));
         if faults.credentials == Credentials::Revoked {
             list.push(Fault::Credentials);
+        }
+        if self.clock.ahead() != 0 {
+            list.push(Fault::ClockSkew { seconds: self.clock.ahead() });
         }
         Ok(list)
     }
@@ -291,6 +314,8 @@ mod tests {
             "full-subnet subnet-1",
             "zone-outage local-1a",
             "credentials",
+            "clock-skew 1200",
+            "clock-skew -1200",
         ] {
             let command = Fault::augment_subcommands(clap::Command::new("fault").no_binary_name(true));
             let matches = command.try_get_matches_from(line.split(' ')).unwrap();

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::keys::{Key, Keys, Principal};
 
-/// How far a request's date may be from ours (EC2 API Reference, `RequestExpired`).
+/// How far a request's date may be from ours (EC2 API Reference, `RequestExpired`; S3's `RequestTimeTooSkewed`).
 const SKEW_MAX: Duration = Duration::from_mins(15);
 
 /// What RFC 3986 leaves unreserved is not encoded in a canonical query.
@@ -63,7 +63,7 @@ pub fn verify(request: Signed<'_>, keys: &Keys, region: &str, service: &str, now
         .fold(format!("AWS4{}", key.secret).into_bytes(), |key, part| mac(&key, part).finalize().into_bytes().to_vec());
     let signature = hex::decode(authorization.signature).map_err(|_| Refused::AuthFailure)?;
     mac(&signing_key, &to_sign).verify_slice(&signature).map_err(|_| Refused::AuthFailure)?;
-    if now.duration_since(at).unsigned_abs() > SKEW_MAX {
+    if is_skewed(at, now) {
         return Err(Refused::RequestExpired);
     }
     if header("x-amz-security-token") != key.token.as_deref() {
@@ -73,6 +73,11 @@ pub fn verify(request: Signed<'_>, keys: &Keys, region: &str, service: &str, now
         Principal::Operator => Ok(key),
         Principal::Machine { .. } => Err(Refused::UnauthorizedOperation),
     }
+}
+
+/// Whether a request dated `at` is too old or too young at `now`.
+pub fn is_skewed(at: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(at).unsigned_abs() > SKEW_MAX
 }
 
 struct Authorization<'a> {
@@ -139,7 +144,8 @@ fn mac(key: &[u8], data: &str) -> Hmac<Sha256> {
     mac.chain_update(data.as_bytes())
 }
 
-fn parse_date(text: &str) -> Option<Timestamp> {
+/// Reads `x-amz-date`.
+pub fn parse_date(text: &str) -> Option<Timestamp> {
     if text.len() != 16 || !text.is_ascii() {
         return None;
     }

@@ -17,6 +17,7 @@ use tokio::{
 
 use crate::{
     calls::Calls,
+    clock::ServiceClock,
     cloud::{Cloud, StateError},
     control::{self, Ask, MachineLine, Told},
     fault::Breaker,
@@ -189,7 +190,7 @@ impl Up {
     ) -> Result<(), UpError> {
         let gateway = self.hypervisor.as_ref().map(|hypervisor| IpAddr::V4(hypervisor.gateway()));
         let address = options.listen.or(gateway).unwrap_or(IpAddr::from([127, 0, 0, 1]));
-        let (calls, lost) = (Calls::default(), LostReplies::default());
+        let (calls, lost, clock) = (Calls::default(), LostReplies::default(), ServiceClock::default());
 
         let (listener, url) = listen(address, options.ec2_port).await?;
         self.endpoints.ec2 = url;
@@ -197,6 +198,7 @@ impl Up {
             cloud: cloud.clone(),
             region: self.endpoints.region.clone(),
             keys: keys.clone(),
+            clock: clock.clone(),
             calls: calls.clone(),
             lost: lost.clone(),
         };
@@ -208,13 +210,13 @@ impl Up {
         let (listener, url) = listen(address, options.s3_port).await?;
         self.endpoints.s3 = url;
         let objects = Objects::open(&self.home.objects(), &options.bucket)?;
-        let s3 = s3::Endpoint::new(objects, &options.bucket, keys.clone(), calls.clone(), lost.clone());
+        let s3 = s3::Endpoint::new(objects, &options.bucket, keys.clone(), clock.clone(), calls.clone(), lost.clone());
         self.tasks.spawn(serve(listener, stopped, move |request, _| {
             let s3 = s3.clone();
             async move { s3.answer(request).await }
         }));
 
-        let breaker = Breaker { cloud: cloud.clone(), lost, keys, host };
+        let breaker = Breaker { cloud: cloud.clone(), lost, keys, clock, host };
         breaker.restore().await?;
         let at_home = |source| UpError::Io { what: format!("cannot listen in {}", self.home.dir().display()), source };
         let listener = UnixListener::bind(self.home.socket()).map_err(at_home)?;

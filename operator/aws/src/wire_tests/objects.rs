@@ -96,6 +96,21 @@ async fn only_no_such_key_means_that_nothing_is_there() {
 }
 
 #[tokio::test]
+async fn a_bucket_that_does_not_exist_is_named() {
+    let server = serve(vec![s3_error(404, "NoSuchBucket"); 4]).await;
+    let bucket = server.connect().bucket("records");
+    let errors = [
+        bucket.get(&key()).await.map(drop),
+        bucket.put(&key(), vec![], Condition::Always).await.map(drop),
+        bucket.list("p/").await.map(drop),
+        bucket.delete(&key()).await,
+    ];
+    for error in errors.map(|answer| answer.expect_err("there is none").to_string()) {
+        assert!(error.contains("bucket \"records\": ") && error.starts_with("make the bucket"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_is_cut_or_damaged_is_not_believed() {
     let damaged = vec![("etag", "\"a\"".to_owned()), ("x-amz-checksum-crc32", "AAAAAA==".to_owned())];
     let damaged = Reply::Answer { status: 200, headers: damaged, body: "{\"leader\":1}".into() };

@@ -6,8 +6,6 @@ use clap::Args;
 use drover_api::Realm;
 use drover_aws::Options;
 
-use crate::explain::explain;
-
 #[derive(Debug, Args)]
 pub struct Arguments {
     #[arg(long)]
@@ -27,7 +25,7 @@ pub struct Arguments {
 pub async fn run(arguments: Arguments, own: Vec<OsString>) -> anyhow::Result<ExitCode> {
     let Arguments { realm, bucket, region, prefix, s3_endpoint } = arguments;
     let options = Options { region: Some(region), endpoint: s3_endpoint, ..Options::default() };
-    let aws = drover_aws::connect(&options).await.map_err(|error| explain(&error, &bucket))?;
+    let aws = drover_aws::connect(&options).await?;
     let config = drover_agent::Config {
         realm: Realm::new(realm)?,
         prefix,

@@ -1,27 +1,31 @@
 //! `drover mysql`: a prompt on a set's primary, or on a replica. The password goes through a file that only its owner reads,
 //! never through arguments or the environment, and the server must show a certificate of the set's own authority.
 
+mod client;
+
 use std::{
     ffi::OsString,
     io::Write,
     net::Ipv4Addr,
     os::unix::process::ExitStatusExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, ExitCode, ExitStatus, Stdio},
 };
 
 use anyhow::{Context, bail};
 use clap::Args;
 use drover_api::{
-    Epoch, InstanceId, ResourceKey,
+    Epoch, InstanceId, ResourceKey, Slot,
     bucket::RealmKeys,
-    records::CaRecord,
+    records::Bundle,
     secrets::{AccountKind, SetSecret},
     tags::Role,
     wire::{Credential, MYSQL_PORT},
 };
 use drover_control::{Snapshot, store};
 use drover_plan::report::MemberReport;
+
+use client::Client;
 
 use crate::{
     cloud,
@@ -52,6 +56,7 @@ pub struct Arguments {
 /// Where to connect to.
 #[derive(Debug, PartialEq, Eq)]
 struct Target {
+    slot: Slot,
     instance: InstanceId,
     address: Ipv4Addr,
 }
@@ -65,11 +70,16 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let (_, cloud) = cloud::connect(&settings).await?;
     let keys = RealmKeys::new(&settings.prefix, &settings.realm);
     let set = store::read_set(&*cloud, &keys, &key).await?;
+    let incarnation = set.incarnation().with_context(|| format!("there is no {key} in the bucket"))?.clone();
     let ca = set.ca.with_context(|| format!("{key} has no secret yet: it is being made, see `drover status`"))?;
     let credential = SetSecret(ca.secret.clone()).credential(AccountKind::Admin, Epoch(0));
-    let status = match local_client(&arguments.client)? {
-        true => here(&arguments, &target, &credential, &ca)?,
-        false => in_machine(&arguments, &target, &credential, &ca)?,
+    let status = match client::installed(&arguments.client)? {
+        Some(client) => {
+            let bundle = store::read_bundle(&*cloud, &keys, &key, &incarnation, target.slot).await?;
+            let bundle = bundle.with_context(|| format!("{} of {key} has no certificate yet", target.slot))?;
+            here(&arguments, &target, &credential, client, &bundle)?
+        }
+        None => in_machine(&arguments, &target, &credential, &ca)?,
     };
     Ok(code(status))
 }
@@ -85,30 +95,28 @@ fn target(snapshot: &Snapshot, key: &ResourceKey, replica: bool) -> anyhow::Resu
     };
     let mut fitting: Vec<&MemberReport> = set.members.iter().filter(fits).collect();
     fitting.sort_by_key(|member| (!member.ready, member.lag_ms.unwrap_or(u64::MAX), member.slot));
-    let reachable =
-        fitting.iter().find_map(|member| Some(Target { instance: member.instance.clone()?, address: member.address? }));
+    let reachable = fitting.iter().find_map(|member| {
+        Some(Target { slot: member.slot, instance: member.instance.clone()?, address: member.address? })
+    });
     let what = if replica { "replica" } else { "primary" };
     reachable.with_context(|| format!("{key} has no {what} to connect to now: {}", set.verdict))
 }
 
-fn local_client(client: &Path) -> anyhow::Result<bool> {
-    match Command::new(client).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status() {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error).with_context(|| format!("cannot run {}", client.display())),
-    }
-}
-
 /// The client of this machine, with an option file that goes when it ends.
-fn here(arguments: &Arguments, target: &Target, credential: &Credential, ca: &CaRecord) -> anyhow::Result<ExitStatus> {
+fn here(
+    arguments: &Arguments,
+    target: &Target,
+    credential: &Credential,
+    client: Client,
+    bundle: &Bundle,
+) -> anyhow::Result<ExitStatus> {
     // A directory of 0700, and files of 0600 in it.
     let directory =
         tempfile::Builder::new().prefix("drover-mysql-").tempdir().context("no place for an option file")?;
     let roots = directory.path().join("ca.pem");
-    std::fs::write(&roots, &ca.certificate_pem)?;
+    std::fs::write(&roots, &bundle.ca_pem)?;
     let mut file = tempfile::Builder::new().suffix(".cnf").tempfile_in(directory.path())?;
-    // MariaDB's client does not know ssl-mode, and takes a CA for a wish for TLS.
-    let tls = format!("ssl-ca={}\nloose-ssl-mode=VERIFY_CA\n", roots.display());
+    let tls = client.tls(&roots, bundle)?;
     file.write_all(option_file(credential, target.address, &tls).as_bytes())?;
     let mut option = OsString::from("--defaults-extra-file=");
     option.push(file.path());

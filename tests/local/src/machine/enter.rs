@@ -13,7 +13,8 @@ use super::spec::{Error, Result};
 pub(super) const PARENT: &str = "parent";
 pub(super) const MACHINE: &str = "machine";
 
-/// The words before a command. Joining the cgroups first keeps what is run inside within the machine's memory, freeze and end.
+/// The words before a command. Joining the cgroups first keeps what is run inside within the machine's memory, freeze and end. The
+/// environment goes before the way in: the caller's has the operator's keys, and nothing inside may read them.
 pub(super) fn entrance(hierarchies: &Hierarchies, cgroup: &Cgroup, pid: i32) -> Result<Vec<String>> {
     let gone = |source| Error::Io { what: format!("cannot enter by process {pid}"), source };
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).map_err(gone)?;
@@ -23,8 +24,8 @@ pub(super) fn entrance(hierarchies: &Hierarchies, cgroup: &Cgroup, pid: i32) -> 
         .map(|door| format!("echo $$ >'{}'", door.display()))
         .collect();
     let enter = format!(
-        "set -e; {}; exec nsenter -t {pid} -m -u -i -n -p -C -- env -i TERM=\"${{TERM:-dumb}}\" LANG=C.UTF-8 HOME=/root \
-         PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \"$@\"",
+        "set -e; {}; exec env -i TERM=\"${{TERM:-dumb}}\" LANG=C.UTF-8 HOME=/root \
+         PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin nsenter -t {pid} -m -u -i -n -p -C -- \"$@\"",
         doors.join("; ")
     );
     Ok(["bash", "-c", &enter, "enter"].map(str::to_owned).to_vec())

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use drover_cloud::ec2::{ApiError, Caller};
-use http::{Method, Request as HttpRequest, Response, StatusCode, request::Parts};
+use http::{Method, Request as HttpRequest, Response, StatusCode, header::DATE, request::Parts};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Bytes, Incoming};
 
 use super::{Answer, Request, xml::Xml};
 use crate::{
     calls::{Call, Calls, is_mutating},
-    clock,
+    clock::{self, ServiceClock},
     cloud::Cloud,
     keys::Keys,
     lost::LostReplies,
@@ -30,6 +30,7 @@ pub struct Endpoint {
     pub cloud: Cloud,
     pub region: String,
     pub keys: Keys,
+    pub clock: ServiceClock,
     pub calls: Calls,
     pub lost: LostReplies,
 }
@@ -70,6 +71,7 @@ impl Endpoint {
         }
         let mut response = Response::new(text(xml));
         *response.status_mut() = status;
+        response.headers_mut().insert(DATE, self.clock.date());
         response.headers_mut().insert("content-type", http::HeaderValue::from_static("text/xml;charset=UTF-8"));
         Ok(response)
     }
@@ -86,7 +88,7 @@ impl Endpoint {
             .as_ref()
             .map_or_else(|_| Default::default(), |request| (request.action().to_owned(), request.target()));
         let signed = Signed { method: &parts.method, uri: &parts.uri, headers: &parts.headers, body };
-        let answer = match sigv4::verify(signed, &self.keys, &self.region, "ec2", clock::now()) {
+        let answer = match sigv4::verify(signed, &self.keys, &self.region, "ec2", self.clock.now()) {
             Err(error) => Answer::refused(refusal(&error), is_mutating(&action)),
             Ok(key) => match request {
                 Err(error) => Answer::refused(error, false),

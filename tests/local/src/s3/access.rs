@@ -10,14 +10,16 @@ use s3s::{
 };
 
 use crate::{
+    clock::ServiceClock,
     keys::{Keys, Principal},
-    policy,
+    policy, sigv4,
 };
 
 /// Authentication and authorisation for `s3s`.
 #[derive(Debug, Clone)]
 pub struct Access {
     pub keys: Keys,
+    pub clock: ServiceClock,
     pub bucket: Arc<str>,
 }
 
@@ -57,6 +59,14 @@ impl S3Access for Access {
         let Some(credentials) = cx.credentials() else {
             return Err(s3_error!(AccessDenied, "Access Denied"));
         };
+        // `s3s` compared the date with the host's clock; ours may be wrong on purpose.
+        let date = cx.headers().get("x-amz-date").and_then(|date| sigv4::parse_date(date.to_str().ok()?));
+        if date.is_some_and(|date| sigv4::is_skewed(date, self.clock.now())) {
+            return Err(s3_error!(
+                RequestTimeTooSkewed,
+                "The difference between the request time and the current time is too large."
+            ));
+        }
         let Some(key) = self.keys.find(&credentials.access_key) else {
             return Err(s3_error!(InvalidAccessKeyId));
         };

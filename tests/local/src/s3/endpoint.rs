@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Request, Response, header::CONNECTION};
+use http::{
+    HeaderValue, Method, Request, Response,
+    header::{CONNECTION, DATE},
+};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use s3s::service::{S3Service, S3ServiceBuilder};
@@ -10,7 +13,7 @@ use s3s::service::{S3Service, S3ServiceBuilder};
 use super::{Access, Called, Objects, body::RequestBody};
 use crate::{
     calls::{Call, Calls, is_mutating},
-    clock,
+    clock::{self, ServiceClock},
     keys::Keys,
     lost::LostReplies,
     serve::{Body, ReplyLost, text},
@@ -20,18 +23,26 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Endpoint {
     service: S3Service,
+    clock: ServiceClock,
     calls: Calls,
     lost: LostReplies,
 }
 
 impl Endpoint {
     /// Serves `objects`; machines may use `bucket` only.
-    pub fn new(objects: Objects, bucket: &str, keys: Keys, calls: Calls, lost: LostReplies) -> Self {
-        let access = Access { keys, bucket: Arc::from(bucket) };
+    pub fn new(
+        objects: Objects,
+        bucket: &str,
+        keys: Keys,
+        clock: ServiceClock,
+        calls: Calls,
+        lost: LostReplies,
+    ) -> Self {
+        let access = Access { keys, clock: clock.clone(), bucket: Arc::from(bucket) };
         let mut builder = S3ServiceBuilder::new(objects);
         builder.set_auth(access.clone());
         builder.set_access(access);
-        Self { service: builder.build(), calls, lost }
+        Self { service: builder.build(), clock, calls, lost }
     }
 
     /// Answers one request.
@@ -44,6 +55,7 @@ impl Endpoint {
         request.extensions_mut().insert(called.clone());
         let access_key = signing_key(request.headers());
         let method_and_path = format!("{} {}", request.method(), request.uri().path());
+        let only_reads = [Method::GET, Method::HEAD].contains(request.method());
         let mut response = match self.service.call(request).await {
             Ok(response) => with_message(response).await,
             Err(error) => {
@@ -56,17 +68,24 @@ impl Endpoint {
         if !body.read_rest().await {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
+        response.headers_mut().insert(DATE, self.clock.date());
         let status = response.status();
         // A request that s3s refused before it knew the operation is logged by its method and path.
-        let (action, target) = called.take().unwrap_or_else(|| ("Refused".into(), method_and_path));
+        let (action, target, mutating) = match called.take() {
+            Some((action, target)) => {
+                let mutating = is_mutating(&action);
+                (action, target, mutating)
+            }
+            None => ("Refused".to_owned(), method_and_path, !only_reads),
+        };
         let reply_lost = self.lost.takes_reply(&action);
         let failed = !(status.is_success() || status == http::StatusCode::NOT_MODIFIED);
         self.calls.record(Call {
             seq: 0,
             at_ms,
             service: "s3".into(),
-            mutating: is_mutating(&action),
-            changed: is_mutating(&action) && !failed,
+            mutating,
+            changed: mutating && !failed,
             action,
             access_key,
             status: status.as_u16(),
@@ -156,7 +175,8 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let (keys, calls, lost) = (Keys::new("AKIA", "secret"), Calls::default(), LostReplies::default());
             let objects = Objects::open(dir.path(), "bucket").unwrap();
-            let endpoint = Endpoint::new(objects, "bucket", keys.clone(), calls.clone(), lost.clone());
+            let clock = ServiceClock::default();
+            let endpoint = Endpoint::new(objects, "bucket", keys.clone(), clock, calls.clone(), lost.clone());
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let url = format!("http://{}", listener.local_addr().unwrap());
             let (stop, stopped) = tokio::sync::watch::channel(false);
@@ -233,7 +253,11 @@ mod tests {
         let unknown = server.call(("AKIB", "secret", None), "GET", "/bucket/none", &[], "").await.unwrap();
         assert!(unknown.0 == 403 && unknown.2.contains("InvalidAccessKeyId"), "{unknown:?}");
         server.keys.set_operator_revoked(true);
-        assert_eq!(server.call(OPERATOR, "GET", "/bucket/none", &[], "").await.unwrap().0, 403);
+        for (method, changes) in [("GET", false), ("PUT", true)] {
+            assert_eq!(server.call(OPERATOR, method, "/bucket/none", &[], "").await.unwrap().0, 403);
+            let logged = server.calls.since(0).pop().unwrap();
+            assert_eq!((logged.action.as_str(), logged.mutating), ("Refused", changes), "{method}");
+        }
     }
 
     /// One connection, spoken to by hand.

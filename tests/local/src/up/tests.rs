@@ -97,6 +97,37 @@ async fn revoked_credentials_are_refused_until_they_are_given_back() {
 }
 
 #[tokio::test]
+async fn a_clock_that_is_wrong_refuses_both_services_requests_and_dates_its_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = Home::new(dir.path().join("home"));
+    let up = start(&home).await;
+    let at = &up.endpoints;
+    let operator = (at.access_key.as_str(), at.secret_key.as_str(), None);
+    let s3 = async || {
+        let request = http::Request::get(format!("{}/drover/none", at.s3)).body(vec![]).unwrap();
+        send(&client(), "s3", operator, request).await.unwrap()
+    };
+    for seconds in [1_200, -1_200] {
+        asked(&home, Ask::Set(Fault::ClockSkew { seconds })).await;
+        let (status, body) = call(&up, VOLUME).await.unwrap();
+        assert!(status == 400 && body.contains("<Code>RequestExpired</Code>"), "{status} {body}");
+        let (status, headers, body) = s3().await;
+        assert!(status == 403 && body.contains("<Code>RequestTimeTooSkewed</Code>"), "{status} {body}");
+        let date = jiff::fmt::rfc2822::parse(headers["date"].to_str().unwrap()).unwrap().timestamp();
+        let ahead = date.duration_since(crate::clock::now()).as_secs();
+        assert!((ahead - seconds).abs() <= 2, "{ahead}");
+        assert!(
+            matches!(asked(&home, Ask::Faults).await, Told::Faults(faults) if faults == [Fault::ClockSkew { seconds }])
+        );
+    }
+    asked(&home, Ask::Set(Fault::ClockSkew { seconds: 600 })).await;
+    assert_eq!((call(&up, "Action=DescribeVolumes").await.unwrap().0, s3().await.0), (200, 404));
+    asked(&home, Ask::ClearAll).await;
+    assert_eq!(call(&up, VOLUME).await.unwrap().0, 200);
+    up.end().await.unwrap();
+}
+
+#[tokio::test]
 async fn faults_that_cannot_be_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let home = Home::new(dir.path().join("home"));

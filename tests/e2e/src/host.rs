@@ -1,0 +1,80 @@
+//! What a drover-local has on its host: everything that must be gone when it ended.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context;
+
+use crate::programs::{finish, run};
+
+/// Lines by kind: what was found on the host of a cloud and its servers.
+pub type Traces = BTreeMap<&'static str, BTreeSet<String>>;
+
+const COMMAND: Duration = Duration::from_secs(10);
+
+/// Everything on this host that belongs to the directory `home`, in which the directory `cloud` is a drover-local's.
+pub fn traces(home: &Path) -> anyhow::Result<Traces> {
+    let tag = tag(home)?;
+    let (path, mark) = (home.display().to_string(), format!("drover-{tag}"));
+    let mut traces = Traces::new();
+    let mut found = |kind, line: String| {
+        traces.entry(kind).or_default().insert(line);
+    };
+    if home.exists() {
+        found("directory", path.clone());
+    }
+    for pid in pids() {
+        let text = |file: &str| text(&format!("/proc/{pid}/{file}"));
+        let arguments = text("cmdline");
+        if [&arguments, &text("environ")].iter().any(|text| text.contains(&path)) || text("cgroup").contains(&mark) {
+            found("process", format!("{pid} {arguments}"));
+        }
+        let mounts = text("mountinfo");
+        mounts.lines().filter(|line| line.contains(&path)).for_each(|line| found("mount", line.to_owned()));
+    }
+    let loops = run(&["losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE"], COMMAND)?;
+    loops.lines().filter(|line| line.contains(&path)).for_each(|line| found("loop device", line.to_owned()));
+    let is_ours = |name: &str| name.starts_with(&mark);
+    names("/run/netns").into_iter().filter(|name| is_ours(name)).for_each(|name| found("network namespace", name));
+    let link = format!("drover{tag}");
+    names("/sys/class/net").into_iter().filter(|name| *name == link).for_each(|name| found("link", name));
+    for root in cgroup_roots() {
+        let here = names(&root).into_iter().filter(|name| is_ours(name));
+        here.for_each(|name| found("cgroup", format!("{root}/{name}")));
+    }
+    Ok(traces)
+}
+
+/// The processes that run now.
+pub(crate) fn pids() -> impl Iterator<Item = u32> {
+    names("/proc").into_iter().filter_map(|name| name.parse().ok())
+}
+
+/// A file of /proc, its zero bytes as spaces; empty where the process has ended.
+pub(crate) fn text(path: &str) -> String {
+    String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).replace('\0', " ")
+}
+
+/// What drover-local marks the things with that it makes in the kernel for this directory.
+fn tag(home: &Path) -> anyhow::Result<String> {
+    let parent = home.parent().context("a directory in another")?.canonicalize()?;
+    let hardware: PathBuf = parent.join(home.file_name().context("a directory with a name")?).join("cloud/hardware");
+    let hash = finish(&["sha256sum"], COMMAND, &hardware.display().to_string())?;
+    Ok(String::from_utf8(hash.stdout)?.chars().take(8).collect())
+}
+
+fn cgroup_roots() -> Vec<String> {
+    let mounts = text("/proc/self/mounts");
+    let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let cgroups = fields.filter(|fields| matches!(fields.get(2), Some(&("cgroup" | "cgroup2"))));
+    cgroups.filter_map(|fields| fields.get(1).map(|path| (*path).to_owned())).collect()
+}
+
+fn names(dir: impl AsRef<Path>) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}

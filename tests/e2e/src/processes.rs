@@ -1,0 +1,74 @@
+//! Every process of this host, those in machines too, as anyone could see it while a scenario ran: arguments and environments.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use anyhow::anyhow;
+
+use crate::{
+    host::{pids, text},
+    pace,
+};
+
+/// What was seen so far.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    pub arguments: BTreeSet<String>,
+    /// Of processes in the host's own process namespace.
+    pub host_environments: BTreeSet<String>,
+    pub machine_environments: BTreeSet<String>,
+    known: BTreeSet<(u32, String)>,
+}
+
+/// Looks again and again, until it is stopped.
+#[derive(Debug)]
+pub struct Watch {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Seen>,
+}
+
+impl Watch {
+    pub fn start() -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            let mut seen = Seen::default();
+            while !stopped.load(Ordering::SeqCst) {
+                seen.look();
+                pace::pause();
+            }
+            seen
+        });
+        Self { stop, thread }
+    }
+
+    pub fn stop(self) -> anyhow::Result<Seen> {
+        self.stop.store(true, Ordering::SeqCst);
+        self.thread.join().map_err(|_| anyhow!("the watch over processes panicked"))
+    }
+}
+
+impl Seen {
+    /// One look. An environment is read once for each program that a process becomes.
+    pub fn look(&mut self) {
+        let own = fs::read_link("/proc/self/ns/pid").ok();
+        for pid in pids() {
+            let arguments = text(&format!("/proc/{pid}/cmdline"));
+            if arguments.is_empty() || !self.known.insert((pid, arguments.clone())) {
+                continue;
+            }
+            let environment = text(&format!("/proc/{pid}/environ"));
+            let is_host = fs::read_link(format!("/proc/{pid}/ns/pid")).ok() == own;
+            let environments = if is_host { &mut self.host_environments } else { &mut self.machine_environments };
+            environments.insert(environment);
+            self.arguments.insert(arguments);
+        }
+    }
+}
