@@ -134,11 +134,14 @@ mod tests {
             (Class::Denied, "Credentials", "", "AWS_PROFILE"),
             (Class::Denied, "UnauthorizedOperation", "", "allow these credentials RunInstances"),
             (Class::Transient, "Connection", "refused", "check the network"),
+            (Class::Invalid, "PermanentRedirect", "", "another Region"),
         ] {
             let said = CloudError::new(class, "RunInstances", code, message).to_string();
             let failed = format!("(RunInstances failed: {code}: {message})");
             assert!(said.contains(expected) && said.ends_with(&failed), "{said}");
         }
+        let unread = CloudError::new(Class::Denied, "GetObject", "AccessDenied", "Access Denied").to_string();
+        assert!(unread.contains("s3:ListBucket"), "{unread}");
         let other = CloudError::new(Class::Transient, "RunInstances", "InternalError", "again");
         assert_eq!(other.to_string(), "RunInstances failed: InternalError: again");
     }
