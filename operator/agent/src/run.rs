@@ -17,13 +17,14 @@ use tokio::{
 };
 
 use crate::{
-    durable::{self, Durable},
+    durable::{self, Durable, DurableError},
     edge,
     hands::{
         Hands,
         command::finish,
         mysqld::{self, MysqldError},
         paths::Paths,
+        volume,
     },
     identity::{self, IdentityError},
     serve::{self, Asked, ServeError, Told},
@@ -248,8 +249,14 @@ impl<O: Objects + 'static> Agent<O> {
     }
 
     async fn persist(&self, record: Durable) -> Result<(), String> {
-        let directory = self.config.paths.volume();
-        let write = tokio::task::spawn_blocking(move || durable::write(&directory, &record));
+        let paths = self.config.paths.clone();
+        let write = tokio::task::spawn_blocking(move || {
+            durable::write(&paths.volume(), &record)?;
+            if let Err(error) = volume::remember(&paths, &record.boot_id) {
+                tracing::warn!(%error, "this machine cannot note that it used the volume");
+            }
+            Ok::<(), DurableError>(())
+        });
         match tokio::time::timeout(PERSIST, write).await {
             Ok(Ok(written)) => written.map_err(|error| error.to_string()),
             Ok(Err(error)) => Err(error.to_string()),

@@ -88,8 +88,7 @@ impl State {
         };
         self.may_run(&orders.wanted.mysql)?;
         let Some(durable) = &mut self.durable else { return Err(Wait::Quiet) };
-        durable.origin = Some(Origin::Seeded);
-        (durable.wired, durable.accounts) = (None, None);
+        durable.make_data(Origin::Seeded);
         Ok(Task::Seed {
             mysql: orders.wanted.mysql.clone(),
             donor: donor.clone(),
