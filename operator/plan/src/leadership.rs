@@ -4,13 +4,15 @@
 use drover_api::{
     Claim, Epoch, GtidSet, Slot,
     records::{CatchUp, LastActive, Register, RegisterState, SlotRecord, Voter},
-    wire::{LeaderPhase, Promise, Report, RunningRole, ServerReport, ThreadReport},
+    tags::Role,
+    wire::{LeaderPhase, Promise, Report, RunningRole, ServerReport, ThreadReport, VolumeReport},
 };
 
 use crate::{
     actions::Action,
+    observed::Phase,
     orders, slots,
-    view::{Out, View, voter},
+    view::{Out, Standing, View, voter},
 };
 
 /// The register of a set that has never had one: epoch 1, FENCING, and m0 is to lead first.
@@ -38,31 +40,50 @@ pub struct Lost {
     pub how: String,
 }
 
-/// The leader died, by its own agent's word, or its machine ended.
+/// The leader died, by its own agent's word, or its machine ended, or what its machine has is not what the register names.
 pub fn lost(view: &View<'_>, register: &Register) -> Option<Lost> {
     if register.state != RegisterState::Active {
         return None;
     }
     let slot = register.leader;
     if let Some(report) = view.report(slot) {
-        return died(report, register.epoch);
+        return died(report, register).map(|how| Lost { how });
     }
     let record = view.record(slot)?;
     match (&record.instance, view.filling(slot)) {
-        (Some(id), Some(machine)) if machine.phase > crate::observed::Phase::Running => {
+        (Some(id), Some(machine)) if machine.phase > Phase::Running => {
             Some(Lost { how: format!("its machine {id} is {:?}", machine.phase) })
         }
+        (Some(id), _) if matches!(view.machine(id), Standing::Gone) => Some(Lost { how: "its machine is gone".into() }),
         // A machine that replaces the leader's: mysqld ended with the old one.
         (None, _) => Some(Lost { how: "its machine is gone".into() }),
         (Some(_), _) => None,
     }
 }
 
-fn died(report: &Report, epoch: Epoch) -> Option<Lost> {
-    match &report.mysql.server {
-        ServerReport::Died { epoch: at, how, .. } if *at == epoch => Some(Lost { how: how.clone() }),
+fn died(report: &Report, register: &Register) -> Option<String> {
+    match (&report.mysql.server, &report.volume) {
+        (ServerReport::Died { epoch, how, .. }, _) if *epoch == register.epoch => Some(how.clone()),
+        (ServerReport::Running(_), VolumeReport::Foreign { .. }) => None,
+        (_, VolumeReport::Foreign { found }) => Some(format!("its data volume holds {found}")),
+        // What was acknowledged may be missing in another life; its agent does not open it in this epoch.
+        (_, VolumeReport::Mounted(voting)) if !register.voters.contains(&voter(register.leader, voting)) => {
+            Some("its data volume came back as another life".into())
+        }
         _ => None,
     }
+}
+
+/// The same, for people. Between the end of the leader's machine and the word of the one that replaces it nothing is certain
+/// enough to act on; but that machine never led, and so never got the tag of a primary.
+pub fn lost_or_replaced(view: &View<'_>, register: &Register) -> Option<Lost> {
+    lost(view, register).or_else(|| {
+        let machine = view.filling(register.leader)?;
+        let is_mounted = view.voting(register.leader).is_some();
+        let led = machine.role == Some((Role::Primary, register.epoch));
+        (register.state == RegisterState::Active && register.opened && !is_mounted && !led)
+            .then(|| Lost { how: format!("its machine was replaced by {}, which has not led", machine.id) })
+    })
 }
 
 /// The register's next step, at most one.
@@ -105,6 +126,14 @@ fn activate(view: &View<'_>, register: &Register, out: &mut Out) {
     let Some(executed) = closed_leader(view, register) else {
         return out.wait(register.leader, "LeaderStarting", format!("mysqld is to run closed in {:?}", register.epoch));
     };
+    // Bases only grow: less than the last one is an older copy of the volume, and what is missing was acknowledged.
+    if let Some(last) = register.last_active.as_ref().filter(|last| !executed.contains(&last.base)) {
+        let message = format!(
+            "restore the latest data volume of {}: it holds {executed}, less than the {} with which epoch {} began",
+            register.leader, last.base, last.epoch
+        );
+        return out.stall(register.leader, "LeaderBehind", message);
+    }
     let next = Register {
         version: register.version + 1,
         state: RegisterState::Active,

@@ -33,7 +33,7 @@ pub fn report(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &Out)
         .as_ref()
         .zip(register)
         .filter(|(view, register)| view.life.members > 1 && register.opened)
-        .and_then(|(view, register)| leadership::lost(view, register));
+        .and_then(|(view, register)| leadership::lost_or_replaced(view, register));
     let primary = members.iter().find(|row| row.role == Some(Role::Primary)).map(|row| row.slot);
     let ready = !members.is_empty() && members.iter().all(|row| row.ready) && lost.is_none() && out.stalled.is_empty();
     let state = State { out, members: &members, lost: lost.as_ref(), register, primary, ready, wish };
@@ -77,7 +77,11 @@ impl State<'_> {
             _ => {}
         }
         if let (Some(lost), Some(register)) = (self.lost, self.register) {
-            return format!("{key} has lost its primary {}: {}. It stays closed, {counted}", register.leader, lost.how);
+            let stalled = self.out.stalled.first().map(|stalled| format!("; {}", line(stalled))).unwrap_or_default();
+            return format!(
+                "{key} has lost its primary {}: {}. It stays closed, {counted}{stalled}",
+                register.leader, lost.how
+            );
         }
         if let Some(first) = self.out.stalled.first() {
             return format!("{key} is stalled: {}", first.message);
@@ -110,21 +114,20 @@ impl State<'_> {
             let reason = first.map_or("Progressing", |waiting| waiting.reason.as_str());
             add(ConditionType::Ready, false, reason, first.map_or_else(|| "work goes on".into(), line));
         }
+        let lost = self.lost.zip(view).zip(self.register);
+        let lost = lost.map(|((lost, view), register)| format!("{}; {}", lost.how, holdings(view, register)));
         if let Some(stalled) = self.out.stalled.first() {
             add(ConditionType::Stalled, true, &stalled.reason, line(stalled));
-        } else if let (Some(lost), Some(view), Some(register)) = (self.lost, view, self.register) {
-            let message = format!("{}; {}", lost.how, holdings(view, register));
-            add(
-                ConditionType::Stalled,
-                true,
-                "PrimaryLost",
-                format!("restore the leader's machine by hand: {message}"),
-            );
-            add(ConditionType::PrimaryLost, true, "PrimaryLost", message);
+        } else if let Some(message) = &lost {
+            let message = format!("restore the leader's machine by hand: {message}");
+            add(ConditionType::Stalled, true, "PrimaryLost", message);
         } else if !self.ready || self.out.actions.iter().any(|planned| !planned.action.is_look_up()) {
             let next =
                 self.out.actions.first().map_or_else(|| "work goes on".to_owned(), |planned| planned.why.clone());
             add(ConditionType::Reconciling, true, "Progressing", first.map_or(next, line));
+        }
+        if let Some(message) = lost {
+            add(ConditionType::PrimaryLost, true, "PrimaryLost", message);
         }
         if let Some(pending) = view.and_then(|view| change_pending(view, self.wish)) {
             add(ConditionType::ChangePending, true, "NewMachinesOnly", pending);
