@@ -4,15 +4,19 @@
 //! Needs root and what `make build image` leaves. One cloud at a time fits on a host.
 
 mod cloud;
+mod disks;
 mod ec2;
 mod fleet;
 mod operator;
 mod pace;
 mod programs;
+mod records;
+mod rows;
 mod said;
 mod scenario;
 
 pub use cloud::{Cloud, Waiter};
+pub use disks::device;
 pub use ec2::Xml;
 pub use fleet::{Facts, Machine};
 pub use operator::{Asked, Operator, manifest};
