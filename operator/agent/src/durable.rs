@@ -4,6 +4,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Write},
+    num::NonZeroU64,
     os::unix::fs::OpenOptionsExt,
     path::Path,
 };
@@ -34,7 +35,7 @@ pub struct Durable {
     /// Opened to writes at least once: it holds transactions of its own, so it never simply follows another.
     pub led: bool,
     pub died: Option<Died>,
-    /// systemd's invocation of the mysqld that was last started.
+    /// systemd's invocation of the mysqld that was last started on this data.
     pub start: Option<String>,
     /// The last marker of ours that k voters acknowledged.
     pub marker: Option<(Epoch, u64)>,
@@ -143,18 +144,32 @@ impl Durable {
         }
     }
 
-    /// A machine begins to use it. Where the host did not go down in order, received transactions that were not flushed may
-    /// be missing, and whoever votes here now is not who voted before.
-    pub fn begin_boot(&mut self, boot_id: &str) {
+    /// A machine begins to use it in boot `boot_id`; `left` is the boot in which this very machine last used it. Where the
+    /// host did not go down in order, received transactions that were not flushed may be missing; where the volume was not
+    /// left here as it is found, it may be an older copy, and nothing on it can tell. Whoever votes here then is not who voted
+    /// before. `step` is drawn at random, so that no two futures of one copy come to the same life.
+    pub fn begin_boot(&mut self, boot_id: &str, left: Option<&str>, step: NonZeroU64) {
         if self.boot_id != boot_id {
+            let as_left = left == Some(self.boot_id.as_str());
             let strict =
                 self.orders.as_ref().is_some_and(|orders| orders.wanted.mysql.durability == Durability::Strict);
-            if !self.clean && !strict {
-                self.voting.life += 1;
+            if !as_left || (!self.clean && !strict) {
+                self.voting.life = self.voting.life.saturating_add(step.get());
             }
             boot_id.clone_into(&mut self.boot_id);
         }
         self.clean = false;
+    }
+
+    /// Data is about to be made. On a volume from which a server has run, other data was there before, with what it had
+    /// acknowledged: whoever votes by the new is not who voted before.
+    pub fn make_data(&mut self, origin: Origin) {
+        if self.start.take().is_some() {
+            self.voting.generation += 1;
+            self.voting.life += 1;
+        }
+        self.origin = Some(origin);
+        (self.wired, self.accounts, self.admin) = (None, None, None);
     }
 }
 

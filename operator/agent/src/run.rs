@@ -25,6 +25,7 @@ use crate::{
         command::finish,
         mysqld::{self, MysqldError},
         paths::Paths,
+        volume,
     },
     identity::{self, IdentityError},
     serve::{self, Asked, ServeError, Told},
@@ -298,8 +299,14 @@ impl<O: Objects + 'static> Agent<O> {
             tracing::info!(?ended, "the volume has finished a write that was given up");
             self.writing = None;
         }
-        let directory = self.config.paths.volume();
-        let mut write = tokio::task::spawn_blocking(move || durable::write(&directory, &record));
+        let paths = self.config.paths.clone();
+        let mut write = tokio::task::spawn_blocking(move || {
+            durable::write(&paths.volume(), &record)?;
+            if let Err(error) = volume::remember(&paths, &record.boot_id) {
+                tracing::warn!(%error, "this machine cannot note that it used the volume");
+            }
+            Ok::<(), DurableError>(())
+        });
         match tokio::time::timeout(PERSIST, &mut write).await {
             Ok(Ok(written)) => written.map_err(|error| error.to_string()),
             Ok(Err(error)) => Err(error.to_string()),

@@ -69,10 +69,12 @@ pub fn refuse_prefix(prefix: &str) -> Option<String> {
         .then(|| format!("prefix {prefix:?} is not valid: it is empty, or ends with '/' and does not begin with it"))
 }
 
+/// What is wrong with a value, if anything is.
+type Rule = fn(&str) -> Option<String>;
+
 fn violations(value: &Value) -> Vec<Violation> {
     let mut violations = validate::by_schema(&schema(), value);
-    let rules: [(&str, fn(&str) -> Option<String>); 3] =
-        [("realm", refuse_realm), ("bucket", refuse_bucket), ("prefix", refuse_prefix)];
+    let rules: [(&str, Rule); 3] = [("realm", refuse_realm), ("bucket", refuse_bucket), ("prefix", refuse_prefix)];
     for (field, refuse) in rules {
         let refused = value.get(field).and_then(Value::as_str).and_then(refuse);
         violations.extend(refused.map(|message| Violation { field: field.into(), message }));

@@ -6,7 +6,8 @@ use std::time::Duration;
 use drover_api::{
     Claim, Epoch, GtidSet, Slot,
     records::{CatchUp, LastActive, Register, RegisterState, SlotRecord, Voter},
-    wire::{LeaderPhase, Promise, Report, RunningRole, ServerReport, ThreadReport},
+    tags::Role,
+    wire::{LeaderPhase, Promise, Report, RunningRole, ServerReport, ThreadReport, VolumeReport},
 };
 
 use crate::{
@@ -45,7 +46,8 @@ pub struct Lost {
     pub data_gone: bool,
 }
 
-/// The leader died, by its own agent's word, or its machine or its data ended.
+/// The leader died, by its own agent's word, or its machine or its data ended, or what its machine has is not what the register
+/// names.
 pub fn lost(view: &View<'_>, register: &Register) -> Option<Lost> {
     if register.state != RegisterState::Active {
         return None;
@@ -56,12 +58,15 @@ pub fn lost(view: &View<'_>, register: &Register) -> Option<Lost> {
         return Some(Lost { how: format!("its data volume {id} is gone"), data_gone: true });
     }
     if let Some(report) = view.report(slot) {
-        return died(report, register.epoch);
+        return died(report, register);
     }
     let record = view.record(slot)?;
     match (&record.instance, view.filling(slot)) {
         (Some(id), Some(machine)) if machine.phase > Phase::Running => {
             Some(Lost { how: format!("its machine {id} is {:?}", machine.phase), data_gone: false })
+        }
+        (Some(id), _) if matches!(view.machine(id), Standing::Gone) => {
+            Some(Lost { how: "its machine is gone".into(), data_gone: false })
         }
         // A machine that replaces the leader's: mysqld ended with the old one.
         (None, _) => Some(Lost { how: "its machine is gone".into(), data_gone: false }),
@@ -69,11 +74,32 @@ pub fn lost(view: &View<'_>, register: &Register) -> Option<Lost> {
     }
 }
 
-fn died(report: &Report, epoch: Epoch) -> Option<Lost> {
-    match &report.mysql.server {
-        ServerReport::Died { epoch: at, how, .. } if *at == epoch => Some(Lost { how: how.clone(), data_gone: false }),
+fn died(report: &Report, register: &Register) -> Option<Lost> {
+    let lost = |how: String| Some(Lost { how, data_gone: false });
+    match (&report.mysql.server, &report.volume) {
+        (ServerReport::Died { epoch, how, .. }, _) if *epoch == register.epoch => lost(how.clone()),
+        (ServerReport::Running(_), VolumeReport::Foreign { .. }) => None,
+        (_, VolumeReport::Foreign { found }) => lost(format!("its data volume holds {found}")),
+        // What was acknowledged may be missing in another life; its agent does not open it in this epoch.
+        (_, VolumeReport::Mounted(voting)) if !register.voters.contains(&voter(register.leader, voting)) => {
+            lost("its data volume came back as another life".into())
+        }
         _ => None,
     }
+}
+
+/// The same, for people. Between the end of the leader's machine and the word of the one that replaces it nothing is certain
+/// enough to act on; but that machine never led, and so never got the tag of a primary.
+pub fn lost_or_replaced(view: &View<'_>, register: &Register) -> Option<Lost> {
+    lost(view, register).or_else(|| {
+        let machine = view.filling(register.leader)?;
+        let is_mounted = view.voting(register.leader).is_some();
+        let led = machine.role == Some((Role::Primary, register.epoch));
+        (register.state == RegisterState::Active && register.opened && !is_mounted && !led).then(|| Lost {
+            how: format!("its machine was replaced by {}, which has not led", machine.id),
+            data_gone: false,
+        })
+    })
 }
 
 /// The register's next step, at most one.

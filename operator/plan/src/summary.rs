@@ -35,7 +35,7 @@ pub fn report(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &Out)
         .as_ref()
         .zip(register)
         .filter(|(view, register)| view.life.members > 1 && register.opened)
-        .and_then(|(view, register)| leadership::lost(view, register));
+        .and_then(|(view, register)| leadership::lost_or_replaced(view, register));
     let silent = view
         .as_ref()
         .zip(register)
@@ -88,7 +88,11 @@ impl State<'_> {
             _ => {}
         }
         if let (Some(lost), Some(register)) = (self.lost, self.register) {
-            return format!("{key} has lost its primary {}: {}. It stays closed, {counted}", register.leader, lost.how);
+            let stalled = self.out.stalled.first().map(|stalled| format!("; {}", line(stalled))).unwrap_or_default();
+            return format!(
+                "{key} has lost its primary {}: {}. It stays closed, {counted}{stalled}",
+                register.leader, lost.how
+            );
         }
         if let Some(first) = self.out.stalled.first() {
             return format!("{key} is stalled: {}", first.message);
@@ -128,16 +132,13 @@ impl State<'_> {
             let reason = first.map_or("Progressing", |waiting| waiting.reason.as_str());
             add(ConditionType::Ready, false, reason, first.map_or_else(|| "work goes on".into(), line));
         }
+        let lost = self.lost.zip(view).zip(self.register);
+        let lost = lost.map(|((lost, view), register)| format!("{}; {}", lost.how, holdings(view, register)));
         if let Some(stalled) = self.out.stalled.first() {
             add(ConditionType::Stalled, true, &stalled.reason, line(stalled));
-        } else if let (Some(lost), Some(view), Some(register)) = (self.lost, view, self.register) {
-            let message = format!("{}; {}", lost.how, holdings(view, register));
-            add(
-                ConditionType::Stalled,
-                true,
-                "PrimaryLost",
-                format!("restore the leader's machine by hand: {message}"),
-            );
+        } else if let Some(message) = &lost {
+            let message = format!("restore the leader's machine by hand: {message}");
+            add(ConditionType::Stalled, true, "PrimaryLost", message);
         } else if self.is_paused() {
             // Nothing is under way, whatever is awaited.
         } else if !self.ready || self.out.actions.iter().any(|planned| !planned.action.is_look_up()) {
@@ -145,8 +146,7 @@ impl State<'_> {
                 self.out.actions.first().map_or_else(|| "work goes on".to_owned(), |planned| planned.why.clone());
             add(ConditionType::Reconciling, true, "Progressing", first.map_or(next, line));
         }
-        if let (Some(lost), Some(view), Some(register)) = (self.lost, view, self.register) {
-            let message = format!("{}; {}", lost.how, holdings(view, register));
+        if let Some(message) = lost {
             add(ConditionType::PrimaryLost, true, "PrimaryLost", message);
         }
         if let Some(pending) = view.and_then(|view| change_pending(view, self.wish)) {

@@ -323,6 +323,83 @@ fn a_leader_whose_machine_died_is_never_initialised_or_seeded_again() {
 }
 
 #[test]
+fn a_lost_leader_is_reported_until_and_while_its_machine_is_replaced_and_when_its_volume_is_gone_too() {
+    let mut world = ready(3, 0);
+    let lost = |world: &World| {
+        let report = world.plan().reports[&key()].clone();
+        let lost = report.condition(ConditionType::PrimaryLost).map(|condition| condition.message.clone());
+        (lost, report.condition(ConditionType::Stalled).map(|stalled| stalled.reason.clone()))
+    };
+    let volume = world.records().slots[&M0].volume.clone().expect("a volume");
+    world.terminate(M0);
+    for _ in 0..40 {
+        for planned in world.plan().actions.values().flatten().cloned().collect::<Vec<_>>() {
+            let (message, _) = lost(&world);
+            assert!(message.is_some_and(|message| message.contains("m1 holds")), "{:#?}", world.plan().reports);
+            world.apply(planned.action);
+        }
+    }
+    assert!(world.plan().is_quiet() && world.live_machines() == 3);
+
+    world.report(M0).volume = VolumeReport::Foreign { found: "a blank volume".into() };
+    world.report(M0).mysql.server = ServerReport::Stopped;
+    assert!(lost(&world).0.is_some_and(|message| message.contains("a blank volume")), "{:?}", lost(&world));
+
+    world.terminate(M0);
+    world.observed.fleet.volumes.get_mut(&volume).expect("listed").phase = VolumePhase::Deleted;
+    world.converge();
+    let (message, stalled) = lost(&world);
+    assert!(message.is_some_and(|message| message.contains("m2 holds")));
+    assert_eq!(stalled.as_deref(), Some("PrimaryVolumeLost"));
+    let verdict = &world.plan().reports[&key()].verdict;
+    assert!(verdict.contains("has lost its primary m0") && verdict.contains("restore the set"), "{verdict}");
+}
+
+#[test]
+fn a_silent_leader_is_not_called_lost() {
+    let mut world = ready(3, 0);
+    world.silence(M0);
+    assert_eq!(world.plan().reports[&key()].condition(ConditionType::PrimaryLost), None);
+    world.observed.agents.clear();
+    assert_eq!(world.plan().reports[&key()].condition(ConditionType::PrimaryLost), None);
+}
+
+#[test]
+fn a_leader_whose_volume_came_back_in_another_life_is_lost_and_a_set_of_one_takes_it_under_a_new_epoch() {
+    for (members, epoch) in [(3, 1), (1, 2)] {
+        let mut world = ready(members, 0);
+        let VolumeReport::Mounted(voting) = &mut world.report(M0).volume else { panic!("m0 is not mounted") };
+        voting.life += 7;
+        let voting = voting.clone();
+        if let ServerReport::Running(running) = &mut world.report(M0).mysql.server
+            && let RunningRole::Leader { phase, .. } = &mut running.role
+        {
+            *phase = LeaderPhase::Closed;
+        }
+        world.mounts(M0, voting.life);
+        let report = world.converge().reports[&key()].clone();
+        assert_eq!(report.condition(ConditionType::PrimaryLost).is_some(), members == 3, "{report:#?}");
+        let register = world.records().register.clone().expect("a register");
+        assert_eq!(register.epoch, Epoch(epoch));
+        assert_eq!(register.voters[0].life == voting.life, members == 1);
+    }
+}
+
+#[test]
+fn a_set_of_one_does_not_open_with_less_than_its_last_epoch_began_with() {
+    let mut world = ready(1, 0);
+    let base: GtidSet = "00000002-0000-0000-0000-000000000000:1-9".parse().expect("valid");
+    world.records().register.as_mut().expect("a register").base = Some(base.clone());
+    die(&mut world, M0, 1);
+    let stalled = world.converge().reports[&key()].condition(ConditionType::Stalled).cloned().expect("stalled");
+    assert_eq!(stalled.reason, "DataOlder");
+    let register = world.records().register.clone().expect("a register");
+    assert_eq!((register.state, register.epoch), (RegisterState::Fencing, Epoch(2)));
+    *executed(&mut world, M0) = base;
+    assert!(world.converge().reports[&key()].ready);
+}
+
+#[test]
 fn a_set_of_one_reopens_on_its_own_volume_under_a_new_epoch() {
     let mut world = ready(1, 1);
     let volume = world.records().slots[&M0].volume.clone();

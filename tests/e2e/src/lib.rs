@@ -5,6 +5,7 @@
 
 mod cloud;
 mod demo;
+mod disks;
 mod ec2;
 mod fleet;
 mod host;
@@ -12,12 +13,15 @@ mod operator;
 mod pace;
 mod processes;
 mod programs;
+mod records;
+mod rows;
 mod said;
 mod scenario;
 mod secrets;
 
 pub use cloud::{Cloud, Waiter};
 pub use demo::Demo;
+pub use disks::device;
 pub use ec2::Xml;
 pub use fleet::{Facts, Machine};
 pub use host::{Traces, traces};

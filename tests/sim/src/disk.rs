@@ -2,9 +2,9 @@
 
 use drover_agent::{
     durable::Durable,
-    state::{Mounted, Recorded, VolumeContent},
+    state::{Minted, Mounted, Recorded, VolumeContent},
 };
-use drover_api::{VolumeId, VoterId};
+use drover_api::VolumeId;
 
 use crate::mysqld::Data;
 
@@ -33,12 +33,12 @@ impl Disk {
         self.content = VolumeContent::Ours;
     }
 
-    /// As an agent finds it when it is mounted; `fresh` is for a volume that holds nothing.
-    pub fn mounted(&self, volume: &VolumeId, fresh: VoterId, server_uuid: String) -> Mounted {
+    /// As an agent finds it when it is mounted; `left` is what its machine remembers of it.
+    pub fn mounted(&self, volume: &VolumeId, left: Option<String>, minted: Minted) -> Mounted {
         let record = match &self.record {
             Some(record) => Recorded::Record(Box::new(record.clone())),
-            None => Recorded::Empty { fresh, server_uuid },
+            None => Recorded::Empty,
         };
-        Mounted { volume: volume.clone(), record, data: self.data.is_some() }
+        Mounted { volume: volume.clone(), record, data: self.data.is_some(), left, minted }
     }
 }

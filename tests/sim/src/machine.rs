@@ -1,9 +1,9 @@
 //! One machine: the real agent's state machine over a model of what its hands would do, each effect taking its time. What an
 //! effect does it does when it ends, so a power cut in the middle leaves what a real one would.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{net::Ipv4Addr, num::NonZeroU64, time::Duration};
 
-use drover_agent::state::{Effect, Event, Failure, Me, Outcome, State, Task, Up, VolumeContent};
+use drover_agent::state::{Effect, Event, Failure, Me, Minted, Outcome, State, Task, Up, VolumeContent};
 use drover_api::{
     BuildId, InstanceId, VolumeId, VoterId,
     bucket::ObjectKey,
@@ -40,6 +40,8 @@ pub struct Machine {
     /// Nobody reaches the machine, and it reaches nobody.
     pub cut: bool,
     hint: Option<VolumeId>,
+    /// The boot in which its agent last wrote a record to its volume.
+    left: Option<String>,
     starts: u64,
     /// Counts the agent's processes.
     agents: u64,
@@ -98,6 +100,7 @@ impl Machine {
             silent: false,
             cut: false,
             hint: None,
+            left: None,
             starts: 0,
             agents: 0,
             shutting_down: false,
@@ -242,6 +245,7 @@ impl World {
             match effect {
                 Effect::Persist(record) => {
                     let volume = machine.mounted.clone().expect("a record is persisted on a mounted volume");
+                    machine.left = Some(record.boot_id.clone());
                     self.disks.get_mut(&volume).expect("a mounted volume is there").record = Some(*record);
                 }
                 Effect::Reply { reply, .. } => answer = Some(reply),
@@ -402,10 +406,10 @@ impl World {
     }
 
     fn look_around(&mut self, id: &InstanceId) -> Result<Outcome, String> {
-        let (fresh, uuid) = self.minted();
+        let minted = self.minted();
         let machine = &self.machines[id];
         let mounted = machine.mounted.as_ref();
-        let mounted = mounted.map(|volume| Box::new(self.disks[volume].mounted(volume, fresh, uuid)));
+        let mounted = mounted.map(|volume| Box::new(self.disks[volume].mounted(volume, machine.left.clone(), minted)));
         let server = machine.mysqld.as_ref().map(|mysqld| mysqld.up.clone());
         Ok(Outcome::Around { server, mounted, hint: machine.hint.clone() })
     }
@@ -419,12 +423,16 @@ impl World {
 
     fn mount(&mut self, id: &InstanceId, volume: &VolumeId) -> Result<Outcome, String> {
         self.attached(id, volume)?;
-        let (fresh, uuid) = self.minted();
+        let minted = self.minted();
         let machine = self.machine(id);
+        if machine.hint.as_ref() != Some(volume) {
+            machine.left = None;
+        }
         machine.mounted = Some(volume.clone());
         machine.hint = Some(volume.clone());
+        let left = machine.left.clone();
         let disk = self.disks.get(volume).ok_or("there is no such volume")?;
-        Ok(Outcome::Mounted(Box::new(disk.mounted(volume, fresh, uuid))))
+        Ok(Outcome::Mounted(Box::new(disk.mounted(volume, left, minted))))
     }
 
     fn start_mysqld(&mut self, id: &InstanceId) -> Result<Outcome, String> {
@@ -460,12 +468,14 @@ impl World {
         }
     }
 
-    fn minted(&mut self) -> (VoterId, String) {
+    fn minted(&mut self) -> Minted {
         let mut bytes = [0; 16];
         self.rng.fill_bytes(&mut bytes);
         let hex = format!("{:032x}", u128::from_be_bytes(bytes));
-        let voter = VoterId::new(&hex[..16]).expect("16 hex digits are a voter id");
-        (voter, format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]))
+        let voter_id = VoterId::new(&hex[..16]).expect("16 hex digits are a voter id");
+        let server_uuid = format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]);
+        let life_step = NonZeroU64::new(self.rng.random_range(1..1 << 40)).expect("at least one");
+        Minted { voter_id, server_uuid, life_step }
     }
 
     pub fn machine(&mut self, id: &InstanceId) -> &mut Machine {

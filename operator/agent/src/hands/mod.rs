@@ -1,6 +1,6 @@
 //! Hands: each effect of the state machine, performed. Nothing here decides; what went wrong goes back as an event.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
 use drover_api::{Epoch, Millis, Slot, VoterId, bucket::ObjectKey, problems::Reason, records::Register};
 use drover_cloud::Objects;
@@ -8,7 +8,7 @@ use tokio::sync::{Mutex, mpsc};
 
 use crate::{
     edge,
-    state::{Event, Failure, Mounted, Outcome, Task},
+    state::{Event, Failure, Minted, Mounted, Outcome, Task},
 };
 
 pub mod command;
@@ -18,7 +18,7 @@ mod observe;
 pub mod paths;
 mod seed;
 mod sql;
-mod volume;
+pub mod volume;
 
 use mysqld::{MysqldError, Watched};
 use paths::{Paths, SOCKET};
@@ -126,15 +126,13 @@ impl<O: Objects + 'static> Hands<O> {
             Task::LookAround => {
                 mysqld::install_unit(paths).await?;
                 let server = self.watch(mysqld::adopt().await?).await;
-                let (fresh, uuid) = minted();
-                let (hint, mounted) = volume::look_around(paths, fresh, uuid).await?;
+                let (hint, mounted) = volume::look_around(paths, minted()).await?;
                 Ok(Outcome::Around { server, mounted: mounted.map(Box::new), hint })
             }
             Task::LookAtVolume(id) => Ok(Outcome::Volume(volume::look(&id).await?)),
             Task::Format(id) => volume::format(&id).await.map(plain).map_err(Into::into),
             Task::Mount(id) => {
-                let (fresh, uuid) = minted();
-                let mounted: Mounted = volume::mount(paths, &id, fresh, uuid).await?;
+                let mounted: Mounted = volume::mount(paths, &id, minted()).await?;
                 Ok(Outcome::Mounted(Box::new(mounted)))
             }
             Task::Unmount => volume::unmount(paths).await.map(plain).map_err(Into::into),
@@ -237,13 +235,17 @@ fn plain((): ()) -> Outcome {
     Outcome::Plain
 }
 
-/// A voter id and a server uuid, fresh, in case the volume turns out to be new.
-fn minted() -> (VoterId, String) {
+fn minted() -> Minted {
     let hex = hex::encode(edge::random_bytes());
-    let voter = VoterId::new(&hex[..16]).expect("16 hex digits are a voter id");
+    let voter_id = VoterId::new(&hex[..16]).expect("16 hex digits are a voter id");
     let hex = hex::encode(edge::random_bytes());
     // Version 4, as mysqld accepts any UUID.
-    (voter, format!("{}-{}-4{}-8{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..32]))
+    let server_uuid = format!("{}-{}-4{}-8{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..32]);
+    // 40 bits: two copies of a volume hardly ever draw the same, and a life that was raised often still fits into a number of
+    // JSON that every reader takes (53 bits).
+    let [a, b, c, d, e, ..] = edge::random_bytes();
+    let life_step = NonZeroU64::new(u64::from_be_bytes([0, 0, 0, a, b, c, d, e])).unwrap_or(NonZeroU64::MIN);
+    Minted { voter_id, server_uuid, life_step }
 }
 
 /// How a failure of this task is called in the report.

@@ -10,6 +10,8 @@ pub const MYSQLD: &str = "/usr/sbin/mysqld";
 pub const SOCKET: &str = "/run/drover-mysqld/mysqld.sock";
 pub const MYSQLD_UNIT: &str = "drover-mysqld.service";
 pub const AGENT_UNIT: &str = "drover-agent.service";
+/// In the agent's own directory: see [`Paths::hint`].
+pub const HINT: &str = "volume-id";
 
 /// The agent's own directory and what is in it.
 #[derive(Clone, Debug)]
@@ -51,9 +53,10 @@ impl Paths {
         self.home.join("mysqld")
     }
 
-    /// Which volume was mounted last, so that a machine that boots without an operator finds it again.
+    /// Which volume was mounted last, so that a machine that boots without an operator finds it again, and in which boot, so
+    /// that a volume that was used elsewhere since, or is an older copy, is told from one that is as this machine left it.
     pub fn hint(&self) -> PathBuf {
-        self.home.join("volume-id")
+        self.home.join(HINT)
     }
 }
 

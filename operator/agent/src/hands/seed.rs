@@ -29,13 +29,19 @@ pub enum SeedError {
     Scratch(&'static str, String),
     #[error("there is a data directory already")]
     DataThere,
+    #[error("nothing came from the donor for {} s", STANDS.as_secs())]
+    Stands,
 }
 
 const INITIALISE: Duration = Duration::from_secs(300);
 const COME_UP: Duration = Duration::from_secs(120);
 const GO_DOWN: Duration = Duration::from_secs(120);
-/// A copy of a large volume takes hours (measured 0.4 GB/s here); a donor that hangs does not end by itself.
+/// A copy of a large volume takes hours (measured 0.4 GB/s here).
 const CLONE: Duration = Duration::from_secs(12 * 3600);
+/// A donor that hangs, or whose host vanished, does not end a copy soon: mysqld reads on, or connects again and again for five
+/// minutes (measured), in which another donor could have given it all. Longer than disks of a cloud commonly stall.
+const STANDS: Duration = Duration::from_secs(60);
+const LOOK_AT_COPY: Duration = Duration::from_secs(2);
 const SYNC: Duration = Duration::from_secs(600);
 /// The pace of looking for a server's socket, which nothing announces.
 const LOOK: Duration = Duration::from_millis(50);
@@ -75,9 +81,32 @@ pub async fn seed(
         quote(&credential.password),
         quote(&paths.making().join("data").display().to_string()),
     );
-    session.run_within(&clone, CLONE).await?;
+    tokio::select! {
+        copied = session.run_within(&clone, CLONE) => copied?,
+        () = stands(&scratch.socket) => return Err(SeedError::Stands),
+    }
     scratch.end(session).await?;
     put_in_place(paths, server_uuid).await
+}
+
+/// Returns when the copy of files that is under way has got nothing from its donor for [`STANDS`]. What follows the files may
+/// stand for longer with a donor in good health: it waits there for commits that wait for acknowledgements (measured).
+async fn stands(socket: &str) {
+    let mut pace = tokio::time::interval(LOOK_AT_COPY);
+    let (mut last, mut same) = (None, Duration::ZERO);
+    while same < STANDS {
+        pace.tick().await;
+        let now = files_got(socket).await.unwrap_or_default();
+        same = if now.is_some() && now == last { same + LOOK_AT_COPY } else { Duration::ZERO };
+        last = now;
+    }
+}
+
+/// The bytes that came, while files are copied.
+async fn files_got(socket: &str) -> Result<Option<u64>, SqlError> {
+    let progress =
+        "SELECT network FROM performance_schema.clone_progress WHERE stage = 'FILE COPY' AND state = 'In Progress'";
+    Ok(Session::open(socket, Logged::No).await?.rows(progress).await?.into_iter().next())
 }
 
 /// Gives the data its identity, waits until all of it is on disk, and only then calls it `data`.

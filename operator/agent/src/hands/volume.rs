@@ -7,16 +7,16 @@ use std::{
     time::Duration,
 };
 
-use drover_api::{VolumeId, VoterId};
+use drover_api::VolumeId;
 use sha2::{Digest, Sha256};
 
 use super::{
     command::{CommandError, finish, run},
-    paths::{Paths, device},
+    paths::{HINT, Paths, device},
 };
 use crate::{
     durable::{self, DurableError},
-    state::{Mounted, Recorded, VolumeContent},
+    state::{Minted, Mounted, Recorded, VolumeContent},
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -93,19 +93,34 @@ pub async fn format(id: &VolumeId) -> Result<(), VolumeError> {
 }
 
 /// Mounts and reads what is there.
-pub async fn mount(paths: &Paths, id: &VolumeId, fresh: VoterId, server_uuid: String) -> Result<Mounted, VolumeError> {
+pub async fn mount(paths: &Paths, id: &VolumeId, minted: Minted) -> Result<Mounted, VolumeError> {
     let (device, target) = (device(id.as_str()), paths.volume());
     std::fs::create_dir_all(&target)?;
     if !is_mounted(&target).await? {
         let options = ["-t".as_ref(), "ext4".as_ref(), "-o".as_ref(), "noatime".as_ref()];
         run("mount", &[&options[..], &[device.as_os_str(), target.as_os_str()]].concat(), COMMAND).await?;
     }
-    durable::write_file(&paths.home, "volume-id", id.as_str().as_bytes(), 0o600)?;
+    let known = read_hint(paths)?.filter(|hint| hint.volume == *id);
+    if known.is_none() {
+        durable::write_file(&paths.home, HINT, format!("{id}\n").as_bytes(), 0o600)?;
+    }
+    let left = known.and_then(|hint| hint.boot_id);
     blocking({
         let (paths, id) = (paths.clone(), id.clone());
-        move || read_mounted(&paths, id, fresh, server_uuid)
+        move || read_mounted(&paths, id, left, minted)
     })
     .await
+}
+
+/// This machine has used the volume in the boot `boot_id`, which the record on it says by now. Where only one of the two could
+/// be written, the volume is taken for one that was used elsewhere, which costs a voter its vote and nothing else.
+pub fn remember(paths: &Paths, boot_id: &str) -> io::Result<()> {
+    match read_hint(paths)? {
+        Some(Hint { volume, boot_id: known }) if known.as_deref() != Some(boot_id) => {
+            durable::write_file(&paths.home, HINT, format!("{volume}\n{boot_id}\n").as_bytes(), 0o600)
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 pub async fn unmount(paths: &Paths) -> Result<(), VolumeError> {
@@ -120,24 +135,14 @@ pub async fn unmount(paths: &Paths) -> Result<(), VolumeError> {
 }
 
 /// What an earlier agent of this machine left: the volume that it mounted last, and what is on it if it still is mounted.
-pub async fn look_around(
-    paths: &Paths,
-    fresh: VoterId,
-    server_uuid: String,
-) -> Result<(Option<VolumeId>, Option<Mounted>), VolumeError> {
-    let hint = match std::fs::read_to_string(paths.hint()) {
-        Ok(text) => VolumeId::new(text.trim()).ok(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error.into()),
-    };
-    match &hint {
-        Some(id) if is_mounted(&paths.volume()).await? => {
-            let (paths, id) = (paths.clone(), id.clone());
-            let mounted = blocking(move || read_mounted(&paths, id, fresh, server_uuid)).await?;
-            Ok((hint, Some(mounted)))
-        }
-        _ => Ok((hint, None)),
+pub async fn look_around(paths: &Paths, minted: Minted) -> Result<(Option<VolumeId>, Option<Mounted>), VolumeError> {
+    let Some(Hint { volume, boot_id }) = read_hint(paths)? else { return Ok((None, None)) };
+    if !is_mounted(&paths.volume()).await? {
+        return Ok((Some(volume), None));
     }
+    let (paths, id) = (paths.clone(), volume.clone());
+    let mounted = blocking(move || read_mounted(&paths, id, boot_id, minted)).await?;
+    Ok((Some(volume), Some(mounted)))
 }
 
 /// Everything on the volume is on its disk when this returns.
@@ -193,18 +198,37 @@ fn write_mark(path: &Path, id: Option<&VolumeId>) -> Result<u64, VolumeError> {
     Ok(size)
 }
 
-fn read_mounted(paths: &Paths, id: VolumeId, fresh: VoterId, server_uuid: String) -> Result<Mounted, VolumeError> {
+/// What this machine remembers of the volume that it mounted last.
+#[derive(Debug, PartialEq, Eq)]
+struct Hint {
+    volume: VolumeId,
+    /// The latest in which a record was written to it.
+    boot_id: Option<String>,
+}
+
+fn read_hint(paths: &Paths) -> io::Result<Option<Hint>> {
+    let text = match std::fs::read_to_string(paths.hint()) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut lines = text.lines();
+    let volume = lines.next().and_then(|line| VolumeId::new(line).ok());
+    Ok(volume.map(|volume| Hint { volume, boot_id: lines.next().map(str::to_owned) }))
+}
+
+fn read_mounted(paths: &Paths, id: VolumeId, left: Option<String>, minted: Minted) -> Result<Mounted, VolumeError> {
     let root = paths.volume();
     let record = match durable::read(&root) {
         Ok(Some(record)) => Recorded::Record(Box::new(record)),
         Ok(None) => match first_file(&root)? {
-            None => Recorded::Empty { fresh, server_uuid },
+            None => Recorded::Empty,
             Some(name) => Recorded::Unreadable { found: format!("{}, and no record of ours", name.display()) },
         },
         Err(DurableError::Read(error)) => return Err(error.into()),
         Err(error) => Recorded::Unreadable { found: error.to_string() },
     };
-    Ok(Mounted { volume: id, record, data: paths.data().is_dir() })
+    Ok(Mounted { volume: id, record, data: paths.data().is_dir(), left, minted })
 }
 
 /// Anything that mkfs or a write of the record that was cut short did not leave.
@@ -255,6 +279,22 @@ mod tests {
         let uuid = uuid_of(&id());
         assert_ne!(uuid, uuid_of(&other));
         assert_eq!((uuid.len(), &uuid[14..15]), (36, "8"));
+    }
+
+    #[test]
+    fn a_machine_remembers_the_latest_boot_in_which_it_used_its_volume() {
+        let home = tempfile::tempdir().expect("a directory");
+        let paths = Paths { home: home.path().into(), bin: home.path().into() };
+        remember(&paths, "boot-1").expect("nothing to note");
+        assert_eq!(read_hint(&paths).expect("no file is no error"), None);
+        durable::write_file(home.path(), HINT, b"vol-0a1b2c\n", 0o600).expect("written");
+        for boot in [None, Some("boot-1"), Some("boot-2")] {
+            if let Some(boot) = boot {
+                remember(&paths, boot).expect("noted");
+            }
+            let boot_id = boot.map(str::to_owned);
+            assert_eq!(read_hint(&paths).expect("read"), Some(Hint { volume: id(), boot_id }));
+        }
     }
 
     #[test]

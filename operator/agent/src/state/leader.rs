@@ -6,7 +6,7 @@ use drover_api::{
     Epoch,
     problems::Reason,
     records::{Register, RegisterState},
-    wire::{LeaderOrder, LeaderPhase, Orders, RoleOrder, RunningRole},
+    wire::{LeaderOrder, LeaderPhase, Orders, RoleOrder, RunningRole, Voting},
 };
 
 use super::{Marker, Next, Observation, Server, State, Task, Wait, orders::digest};
@@ -84,8 +84,7 @@ impl State {
         if durable.start.is_some() {
             return Err(Wait::For(Reason::DataVanished, "mysqld has run here, and its data directory is gone".into()));
         }
-        durable.origin = Some(Origin::Initialised);
-        (durable.accounts, durable.admin) = (None, None);
+        durable.make_data(Origin::Initialised);
         Ok(Task::Initialise {
             mysql: orders.wanted.mysql.clone(),
             server_uuid: durable.voting.server_uuid.clone(),
@@ -133,19 +132,21 @@ impl State {
         }
     }
 
+    /// Another life than the registered one may lack what was acknowledged: nobody opens in it.
     fn register_objection(&self, register: &Register, orders: &Orders, seen: &Observation) -> Option<String> {
         let durable = self.durable.as_ref()?;
         let promised = durable.promised.as_ref().map(|promised| (promised.epoch, &promised.claim));
         let voter = register.voters.iter().find(|voter| voter.slot == self.me.slot);
         let is_me = voter.is_some_and(|voter| {
-            voter.voter_id == durable.voting.voter_id && voter.generation == durable.voting.generation
+            let Voting { voter_id, generation, life, .. } = &durable.voting;
+            (&voter.voter_id, &voter.generation, &voter.life) == (voter_id, generation, life)
         });
         if register.epoch != orders.epoch || register.claim != orders.claim {
             Some(format!("the register is at epoch {}, the order at {}", register.epoch, orders.epoch))
         } else if register.state != RegisterState::Active {
             Some("the register is not ACTIVE".into())
         } else if register.leader != self.me.slot || !is_me {
-            Some(format!("the register names {} and other data than ours", register.leader))
+            Some(format!("the register names {} and other data, or another life of it, than ours", register.leader))
         } else if let Some(lacking) =
             register.base.as_ref().map(|base| base.minus(&seen.executed)).filter(|lacking| !lacking.is_empty())
         {

@@ -2,13 +2,13 @@
 //! made over data, no opening without register and marker, no SIGTERM to what was not seen closed.
 
 use drover_api::{
-    Epoch, Slot, VoterId,
+    Epoch, Slot,
     wire::{LeaderOrder, RoleOrder, ThreadReport},
 };
 use proptest::prelude::*;
 
 use super::{
-    tests::{UUID, VOTER, leader, me, orders, register, replica, volume},
+    tests::{UUID, leader, me, minted, orders, register, replica, volume},
     *,
 };
 
@@ -185,7 +185,7 @@ impl Truth {
                     .persisted
                     .clone()
                     .filter(|_| luck.is_multiple_of(2))
-                    .map(|record| Box::new(self.mounted(record))),
+                    .map(|record| Box::new(self.mounted(Recorded::Record(Box::new(record)), luck))),
                 hint: luck.is_multiple_of(3).then(volume),
             },
             Task::LookAtVolume(_) => {
@@ -199,9 +199,9 @@ impl Truth {
                 Outcome::Plain
             }
             Task::Mount(_) => {
-                let fresh = Recorded::Empty { fresh: VoterId::new(VOTER).expect("valid"), server_uuid: UUID.into() };
-                let empty = Mounted { volume: volume(), record: fresh, data: false };
-                Outcome::Mounted(Box::new(self.persisted.clone().map_or(empty, |record| self.mounted(record))))
+                let record = self.persisted.clone();
+                let record = record.map_or(Recorded::Empty, |record| Recorded::Record(Box::new(record)));
+                Outcome::Mounted(Box::new(self.mounted(record, luck)))
             }
             Task::Initialise { .. } | Task::Seed { .. } => {
                 self.data = true;
@@ -245,8 +245,9 @@ impl Truth {
         }
     }
 
-    fn mounted(&self, record: Durable) -> Mounted {
-        Mounted { volume: volume(), record: Recorded::Record(Box::new(record)), data: self.data }
+    fn mounted(&self, record: Recorded, luck: u8) -> Mounted {
+        let left = self.persisted.as_ref().filter(|_| !luck.is_multiple_of(4)).map(|record| record.boot_id.clone());
+        Mounted { volume: volume(), record, data: self.data, left, minted: minted(1 + u64::from(luck)) }
     }
 
     fn observation(&self, up: &Up) -> Observation {

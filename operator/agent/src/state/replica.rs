@@ -94,13 +94,7 @@ impl State {
         };
         self.may_run(&orders.wanted.mysql)?;
         let Some(durable) = &mut self.durable else { return Err(Wait::Quiet) };
-        if durable.start.take().is_some() {
-            // mysqld has run on data that someone took away: whoever votes here from now on holds none of what it acknowledged.
-            durable.voting.generation += 1;
-            durable.voting.life += 1;
-        }
-        durable.origin = Some(Origin::Seeded);
-        (durable.wired, durable.accounts) = (None, None);
+        durable.make_data(Origin::Seeded);
         Ok(Task::Seed {
             mysql: orders.wanted.mysql.clone(),
             donor: donor.clone(),

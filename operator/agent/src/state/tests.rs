@@ -7,6 +7,8 @@ use drover_api::{
     wire::*,
 };
 
+use std::num::NonZeroU64;
+
 use super::*;
 use crate::durable::Died;
 
@@ -105,6 +107,9 @@ struct World {
     content: VolumeContent,
     recorded: Recorded,
     data: bool,
+    /// What the machine itself remembers of its volume.
+    left: Option<String>,
+    life_step: u64,
     seen: Observation,
     up: Option<Up>,
     register: Option<Register>,
@@ -118,8 +123,9 @@ struct World {
     starts: u32,
 }
 
-fn fresh() -> Recorded {
-    Recorded::Empty { fresh: voter(), server_uuid: UUID.into() }
+pub(super) fn minted(life_step: u64) -> Minted {
+    let life_step = NonZeroU64::new(life_step).expect("not zero");
+    Minted { voter_id: voter(), server_uuid: UUID.into(), life_step }
 }
 
 fn closed(start: &str) -> Observation {
@@ -145,8 +151,10 @@ impl World {
             state: State::new(me()),
             now: Millis(1_000_000),
             content: VolumeContent::Blank,
-            recorded: fresh(),
+            recorded: Recorded::Empty,
             data: false,
+            left: None,
+            life_step: 1,
             seen: closed(""),
             up: None,
             register: Some(register(1, me().slot)),
@@ -196,7 +204,10 @@ impl World {
 
     fn perform(&mut self, effect: Effect) -> Vec<Event> {
         match effect {
-            Effect::Persist(record) => self.persisted = Some(*record),
+            Effect::Persist(record) => {
+                self.left = Some(record.boot_id.clone());
+                self.persisted = Some(*record);
+            }
             Effect::Reply { reply, .. } => self.replies.push(reply),
             Effect::Do(task) => return self.carry_out(task),
             Effect::Observe { ticket } => {
@@ -226,6 +237,8 @@ impl World {
             volume: volume(),
             record: world.persisted.clone().map_or(world.recorded.clone(), |record| Recorded::Record(Box::new(record))),
             data: world.data,
+            left: world.left.clone(),
+            minted: minted(world.life_step),
         };
         let outcome = match task {
             Task::LookAround => Outcome::Around {
@@ -386,7 +399,7 @@ fn a_register_that_does_not_name_this_very_data_keeps_it_closed() {
     let other_voter =
         |register: &mut Register| register.voters[0].voter_id = VoterId::new("voter-00000002").expect("valid");
     type Change = fn(&mut Register);
-    let cases: [(&str, Change); 7] = [
+    let cases: [(&str, Change); 8] = [
         ("fencing", |register| register.state = RegisterState::Fencing),
         ("another epoch", |register| register.epoch = Epoch(2)),
         ("another claim", |register| register.claim = claim("d")),
@@ -394,6 +407,7 @@ fn a_register_that_does_not_name_this_very_data_keeps_it_closed() {
         ("another voter", other_voter),
         ("data that is older", |register| register.base = Some(format!("{UUID}:1-3").parse().expect("valid"))),
         ("another generation", |register| register.voters[0].generation = 2),
+        ("another life", |register| register.voters[0].life = 2),
     ];
     for (case, change) in cases {
         let mut world = World::new();
@@ -547,6 +561,8 @@ fn before_it_has_looked_around_it_tells_nothing_and_takes_no_order() {
         volume: volume(),
         record: Recorded::Record(Box::new(world.persisted.clone().expect("it follows"))),
         data: true,
+        left: world.left.clone(),
+        minted: minted(7),
     };
     let server = world.up.clone();
     world.state = State::new(me());
@@ -770,7 +786,13 @@ fn no_order_is_taken_before_the_volume_that_holds_the_highest_one_is_mounted_aga
     assert!(matches!(reply(&mut state), Some(OrdersReply::Refused { .. })), "its device is looked for");
     state.step(Millis(1_000_000), Event::Done(Outcome::Volume(VolumeContent::Ours)));
     assert!(matches!(reply(&mut state), Some(OrdersReply::Refused { .. })), "it is being mounted");
-    let mounted = Mounted { volume: volume(), record: Recorded::Record(Box::new(record)), data: true };
+    let mounted = Mounted {
+        volume: volume(),
+        record: Recorded::Record(Box::new(record)),
+        data: true,
+        left: None,
+        minted: minted(7),
+    };
     state.step(Millis(1_000_000), Event::Done(Outcome::Mounted(Box::new(mounted))));
     assert_eq!(reply(&mut state), Some(OrdersReply::Stale { fence: 5, epoch: Epoch(2), seq: 7 }));
 
@@ -864,7 +886,7 @@ fn a_volume_of_ours_with_other_contents_is_let_go_and_reported() {
         ("another slot", record(|r| r.slot = Slot::Member(3))),
         ("an older voter", record(|r| r.voting.voter_id = VoterId::new("voter-old1").expect("valid"))),
         ("no record", Recorded::Unreadable { found: "files, but no record".into() }),
-        ("nothing", fresh()),
+        ("nothing", Recorded::Empty),
     ];
     for (case, recorded) in cases {
         let mut world = World::new();
@@ -884,7 +906,7 @@ fn a_build_that_does_not_understand_the_record_leaves_mysqld_and_its_volume_alon
     let up = world.up.clone().expect("runs");
     let found = "the agent's record is of another build".to_owned();
     let record = Recorded::Unreadable { found: found.clone() };
-    let mounted = Some(Box::new(Mounted { volume: volume(), record, data: true }));
+    let mounted = Some(Box::new(Mounted { volume: volume(), record, data: true, left: None, minted: minted(7) }));
     let mut state = State::new(me());
     state.step(world.now, Event::Tick);
     let around = Outcome::Around { server: Some(up.clone()), mounted, hint: Some(volume()) };
@@ -923,7 +945,7 @@ fn a_build_stays_only_when_it_found_the_mysqld_that_was_left() {
     assert!(world.state.is_settled(Some(&left)), "it was found, and ended since");
 
     let record = Recorded::Unreadable { found: "a record of another build".into() };
-    let mounted = Some(Box::new(Mounted { volume: volume(), record, data: true }));
+    let mounted = Some(Box::new(Mounted { volume: volume(), record, data: true, left: None, minted: minted(7) }));
     let mut state = State::new(me());
     state.step(world.now, Event::Tick);
     state.step(world.now, Event::Done(Outcome::Around { server: up, mounted, hint: None }));
@@ -933,21 +955,76 @@ fn a_build_stays_only_when_it_found_the_mysqld_that_was_left() {
 }
 
 #[test]
-fn the_life_is_raised_by_an_unclean_boot_and_by_nothing_else() {
+fn the_life_is_raised_by_an_unclean_boot_and_by_a_volume_that_is_not_as_this_machine_left_it() {
+    let here = Some("boot-1");
     let cases = [
-        ("same boot", "boot-1", false, Durability::Standard, 1),
-        ("another boot", "boot-2", false, Durability::Standard, 2),
-        ("another boot after a clean end", "boot-2", true, Durability::Standard, 1),
-        ("another boot, strict", "boot-2", false, Durability::Strict, 1),
+        ("same boot", "boot-1", here, false, Durability::Standard, 1),
+        ("same boot, not noted yet", "boot-1", None, false, Durability::Standard, 1),
+        ("another boot", "boot-2", here, false, Durability::Standard, 8),
+        ("another boot after a clean end", "boot-2", here, true, Durability::Standard, 1),
+        ("another boot, strict", "boot-2", here, false, Durability::Strict, 1),
+        ("another machine after a clean end", "boot-2", None, true, Durability::Standard, 8),
+        ("another machine, strict", "boot-2", None, false, Durability::Strict, 8),
+        ("an older copy, of a clean end", "boot-3", Some("boot-2"), true, Durability::Standard, 8),
+        ("an older copy, strict", "boot-3", Some("boot-2"), false, Durability::Strict, 8),
     ];
-    for (case, boot, clean, durability, life) in cases {
+    for (case, boot, left, clean, durability, life) in cases {
         let mut record = Durable::fresh(me().incarnation, me().slot, voter(), UUID.into(), "boot-1".into());
         let mut order = orders(1, 1, RoleOrder::Closed);
         order.wanted.mysql.durability = durability;
         (record.orders, record.clean) = (Some(order), clean);
-        record.begin_boot(boot);
+        record.begin_boot(boot, left, minted(7).life_step);
         assert_eq!((record.voting.life, record.clean), (life, false), "{case}");
     }
+}
+
+#[test]
+fn an_older_copy_of_a_volume_never_votes_as_the_voter_that_is_registered() {
+    let life = |world: &World| world.persisted.as_ref().expect("a record").voting.life;
+    for ends_in_order in [true, false] {
+        let mut world = following();
+        if ends_in_order {
+            world.tell(Event::HostShutdown);
+        }
+        let copy = world.persisted.clone();
+        (world.up, world.life_step) = (None, 7);
+        world.restart_agent("boot-2").wait(5);
+        let registered = life(&world);
+        world.order(orders(1, 9, RoleOrder::Replica(ReplicaOrder { life: registered, ..replica() }))).wait(2);
+        assert!(world.seen.replica_semi_sync, "it votes as life {registered}");
+        world.tell(Event::HostShutdown);
+
+        (world.persisted, world.up, world.life_step) = (copy, None, 9);
+        world.take_done();
+        world.restart_agent("boot-3").wait(5);
+        assert_ne!(life(&world), registered);
+        world.order(orders(1, 10, RoleOrder::Replica(ReplicaOrder { life: registered, ..replica() }))).wait(10);
+        let done = world.take_done();
+        assert!(done.contains(&"Start".into()) && !done.contains(&"Acknowledge".into()), "{done:?}");
+    }
+}
+
+#[test]
+fn a_leader_whose_volume_went_to_another_machine_does_not_open_in_the_same_epoch() {
+    let mut world = opened();
+    world.tell(Event::HostShutdown);
+    assert!(world.persisted.as_ref().is_some_and(|record| record.clean && record.dirty.is_none()));
+    world.take_done();
+    (world.left, world.up) = (None, None);
+    world.restart_agent("boot-2").wait(10);
+    assert_eq!(world.phase(), Some(LeaderPhase::Closed));
+    assert!(world.problems().contains(&Reason::RegisterObjects) && !world.take_done().contains(&"Unseal".into()));
+}
+
+#[test]
+fn data_that_is_made_anew_under_a_voter_is_another_generation_and_does_not_vote() {
+    let mut world = following();
+    (world.data, world.up, world.seen.channel) = (false, None, None);
+    world.restart_agent("boot-1").wait(10);
+    let voting = &world.persisted.as_ref().expect("a record").voting;
+    assert_eq!((voting.generation, voting.life), (2, 2));
+    let done = world.take_done();
+    assert!(done.contains(&"Seed".into()) && !done.contains(&"Acknowledge".into()), "{done:?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What goes into the agent's mind and what comes out of it.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, num::NonZeroU64};
 
 use drover_api::{
     BuildId, Epoch, GtidSet, Incarnation, Millis, Slot, VolumeId, VoterId,
@@ -220,15 +220,23 @@ pub struct Mounted {
     pub record: Recorded,
     /// There is a whole data directory.
     pub data: bool,
+    /// The boot in which this machine last used the volume, by what the machine itself remembers; `None` where it never did.
+    pub left: Option<String>,
+    pub minted: Minted,
+}
+
+/// Drawn at random for a volume that is mounted, in case it is new, or its life has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Minted {
+    pub voter_id: VoterId,
+    pub server_uuid: String,
+    pub life_step: NonZeroU64,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Recorded {
-    /// Nothing but what mkfs made; both are fresh, to be minted for it.
-    Empty {
-        fresh: VoterId,
-        server_uuid: String,
-    },
+    /// Nothing but what mkfs made.
+    Empty,
     Record(Box<Durable>),
     /// Files, but no record, or one that this build cannot read.
     Unreadable {

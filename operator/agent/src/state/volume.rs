@@ -6,23 +6,25 @@ use drover_api::{
     wire::{OrdersReply, VolumeReport},
 };
 
-use super::{LOOK_AGAIN, Mounted, Next, Recorded, Server, State, Task, Volume, VolumeContent, Wait};
+use super::{LOOK_AGAIN, Minted, Mounted, Next, Recorded, Server, State, Task, Volume, VolumeContent, Wait};
 use crate::durable::Durable;
 
 impl State {
     pub(super) fn mounted(&mut self, mounted: Mounted) {
         let expected = self.early.as_ref().and_then(|orders| orders.wanted.volume.expected.clone());
         let new = self.early.as_ref().is_some_and(|orders| orders.wanted.volume.new);
+        let Minted { voter_id, server_uuid, life_step } = mounted.minted;
         let mut durable = match mounted.record {
-            Recorded::Empty { .. } if self.early.is_none() => {
+            Recorded::Empty if self.early.is_none() => {
                 self.volume = Volume::Unclear;
                 return;
             }
-            Recorded::Empty { .. } if !new || expected.is_some() => {
+            Recorded::Empty if !new || expected.is_some() => {
                 return self.refuse_volume("an empty file system of ours, but it is not ordered as new".into());
             }
-            Recorded::Empty { fresh, server_uuid } => {
-                Durable::fresh(self.me.incarnation.clone(), self.me.slot, fresh, server_uuid, self.me.boot_id.clone())
+            Recorded::Empty => {
+                let (incarnation, boot_id) = (self.me.incarnation.clone(), self.me.boot_id.clone());
+                Durable::fresh(incarnation, self.me.slot, voter_id, server_uuid, boot_id)
             }
             Recorded::Record(durable) => *durable,
             Recorded::Unreadable { found } => return self.refuse_volume(found),
@@ -34,7 +36,10 @@ impl State {
             return self.refuse_volume(format!("voter {}, where {expected} is expected", durable.voting.voter_id));
         }
         let booted = durable.boot_id != self.me.boot_id;
-        durable.begin_boot(&self.me.boot_id);
+        durable.begin_boot(&self.me.boot_id, mounted.left.as_deref(), life_step);
+        if let Server::Up { up, .. } = &self.server {
+            durable.start = Some(up.start.clone());
+        }
         self.durable = Some(durable);
         self.raise_fence(self.fence);
         self.data = mounted.data;

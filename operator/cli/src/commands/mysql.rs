@@ -18,6 +18,7 @@ use drover_api::{
     Epoch, InstanceId, ResourceKey, Slot,
     bucket::RealmKeys,
     records::Bundle,
+    records::CaRecord,
     secrets::{AccountKind, SetSecret},
     tags::Role,
     wire::{Credential, MYSQL_PORT},

@@ -198,6 +198,13 @@ impl World {
         self.frozen.retain(|frozen| *frozen != slot);
     }
 
+    /// The volume in a slot is found in this life from now on.
+    pub fn mounts(&mut self, slot: Slot, life: u64) {
+        let id = self.machine(slot).id.clone();
+        let volume = self.records().slots[&slot].volume.clone().expect("a volume");
+        self.mounts.insert(volume, (id, life));
+    }
+
     /// The machine ends, and that was seen. Its volume is free again.
     pub fn terminate(&mut self, slot: Slot) {
         let id = self.machine(slot).id.clone();

@@ -255,7 +255,7 @@ mod tests {
         server.keys.set_operator_revoked(true);
         for (method, changes) in [("GET", false), ("PUT", true)] {
             assert_eq!(server.call(OPERATOR, method, "/bucket/none", &[], "").await.unwrap().0, 403);
-            let logged = server.calls.since(0).pop().unwrap();
+            let logged = server.calls.since(0).calls.pop().unwrap();
             assert_eq!((logged.action.as_str(), logged.mutating), ("Refused", changes), "{method}");
         }
     }
