@@ -37,15 +37,15 @@ impl State {
         }
         let booted = durable.boot_id != self.me.boot_id;
         durable.begin_boot(&self.me.boot_id, mounted.left.as_deref(), life_step);
-        if let Server::Up { up, .. } = &self.server {
-            durable.start = Some(up.start.clone());
-        }
         self.durable = Some(durable);
         self.raise_fence(self.fence);
         self.data = mounted.data;
         self.volume = Volume::Mounted(mounted.volume);
         if self.was_started_by_another() {
             self.led_and_ended("mysqld ended, and was started again by someone else".into(), None);
+        }
+        if let (Server::Up { up, .. }, Some(durable)) = (&self.server, &mut self.durable) {
+            durable.start = Some(up.start.clone());
         }
         if matches!(self.server, Server::Down) {
             let how = if booted { "the machine went down under it" } else { "mysqld ended while no agent ran" };

@@ -89,7 +89,7 @@ mod tests {
     fn every_client_is_told_how_the_server_must_prove_itself() {
         // A certificate is its bytes to whoever hashes it: here the three bytes 0, 1, 2.
         let bundle = Bundle {
-            write_id: drover_api::WriteId::new("w").expect("valid"),
+            write_id: drover_api::WriteId::new("write-01").expect("valid"),
             ca_pem: String::new(),
             certificate_pem: "-----BEGIN CERTIFICATE-----\nAAEC\n-----END CERTIFICATE-----\n".into(),
             key_pem: String::new(),
