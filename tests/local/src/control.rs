@@ -10,7 +10,7 @@ use tokio::{
     sync::Semaphore,
 };
 
-use crate::{calls::Call, fault::Fault};
+use crate::{calls::Call, fault::Fault, machine::RoleCredentials};
 
 /// What can be asked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -19,6 +19,11 @@ pub enum Ask {
         since: u64,
     },
     Machines,
+    /// A session of a machine's role; with a duration one of its own.
+    RoleCredentials {
+        instance: String,
+        seconds: Option<u32>,
+    },
     Set(Fault),
     Clear(Fault),
     ClearAll,
@@ -34,6 +39,7 @@ pub enum Told {
     Calls(Vec<Call>),
     Machines(Vec<MachineLine>),
     Faults(Vec<Fault>),
+    RoleCredentials(RoleCredentials),
     /// A whole sentence for people.
     Refused(String),
 }

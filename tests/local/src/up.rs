@@ -3,6 +3,7 @@
 use std::{io, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use drover_cloud::ec2::{Account, BlockDevice, Hosting, Instance, Timings};
+use jiff::SignedDuration;
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::watch,
@@ -183,11 +184,12 @@ impl Up {
             async move { s3.answer(request).await }
         }));
 
-        let breaker = Breaker { cloud: cloud.clone(), lost, keys, host };
+        let identity = Identity { cloud: cloud.clone(), keys: keys.clone() };
+        let breaker = Breaker { cloud, lost, keys, host };
         breaker.restore()?;
         let at_home = |source| UpError::Io { what: format!("cannot listen in {}", self.home.dir().display()), source };
         let listener = UnixListener::bind(self.home.socket()).map_err(at_home)?;
-        let answering = Answering { cloud, calls, breaker, stop: self.stop.clone() };
+        let answering = Answering { identity, calls, breaker, stop: self.stop.clone() };
         self.tasks.spawn(control::listen(listener, move |ask| {
             let answering = answering.clone();
             async move { answering.answer(ask).await }
@@ -291,7 +293,7 @@ fn account(options: &Options) -> Account {
 /// Answers what the other commands ask.
 #[derive(Debug, Clone)]
 struct Answering {
-    cloud: Cloud,
+    identity: Identity,
     calls: Calls,
     breaker: Breaker,
     stop: watch::Sender<bool>,
@@ -306,6 +308,13 @@ impl Answering {
         match ask {
             Ask::Calls { since } => Told::Calls(self.calls.since(since)),
             Ask::Machines => Told::Machines(self.machines()),
+            Ask::RoleCredentials { instance, seconds } => {
+                let valid = seconds.map(|seconds| SignedDuration::from_secs(seconds.into()));
+                match self.identity.role_credentials(&instance, valid) {
+                    Ok(credentials) => Told::RoleCredentials(credentials),
+                    Err(error) => Told::Refused(error.to_string()),
+                }
+            }
             Ask::Set(fault) => done(self.breaker.set(&fault).await),
             Ask::Clear(fault) => done(self.breaker.clear(&fault).await),
             Ask::ClearAll => done(self.breaker.clear_all().await),
@@ -321,7 +330,7 @@ impl Answering {
     }
 
     fn machines(&self) -> Vec<MachineLine> {
-        self.cloud.look(|ec2, _| {
+        self.identity.cloud.look(|ec2, _| {
             let data = |instance: &Instance| {
                 let is_data = |device: &&BlockDevice| device.device_name != instance.root_device_name;
                 instance.block_devices.iter().filter(is_data).map(|device| device.volume_id.clone()).collect()
