@@ -59,6 +59,16 @@ impl Host {
         }
     }
 
+    /// Puts the account's security groups in force between its machines.
+    pub(super) async fn keep_apart(&self) {
+        let Some(hypervisor) = &self.hypervisor else { return };
+        let ids = |(from, to): (String, String)| Some((InstanceId::new(from).ok()?, InstanceId::new(to).ok()?));
+        let pairs = self.cloud.look(|ec2, _| ec2.kept_apart().into_iter().filter_map(ids).collect());
+        if let Err(error) = hypervisor.keep_apart(pairs).await {
+            tracing::error!(%error, "security groups are not in force");
+        }
+    }
+
     async fn boot(&self, hypervisor: &Hypervisor, instance_id: &str) -> Result<(), HostError> {
         let Some((spec, is_first)) = self.cloud.look(|ec2, _| self.spec(ec2, instance_id)) else {
             return self.fail_boot(instance_id, "Server.InternalError", "the image cannot be started", Launch::First);
