@@ -20,11 +20,16 @@ fn interfaces(it: &DescribedInstance, show: impl Fn(&DescribedInterface) -> Vec<
     it.network_interfaces.iter().flat_map(show).collect()
 }
 
-/// EC2's times: `2026-01-31T12:00:00.000Z`.
+/// EC2's times, to the second as it shows them: `2026-01-31T12:00:00.000Z`.
 pub fn time(at: Millis) -> String {
     let at = i64::try_from(at.0).unwrap_or(i64::MAX);
     let at = jiff::Timestamp::from_millisecond(at).unwrap_or(jiff::Timestamp::MAX);
-    at.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
+    at.strftime("%Y-%m-%dT%H:%M:%S.000Z").to_string()
+}
+
+/// The snapshot behind an image, and behind the volumes made from it: this account has no snapshots, so it is named after the image.
+pub fn snapshot_of(image_id: &str) -> String {
+    image_id.replacen("ami-", "snap-", 1)
 }
 
 /// The name that EC2's resolver gives to a private address. A zone is its region and a letter.
@@ -167,7 +172,7 @@ pub(super) const VOLUME: Fields<Volume> = Fields {
         ("fast-restored", |_| one(false)),
         ("multi-attach-enabled", |_| one(false)),
         ("size", |it| one(it.size_gib)),
-        ("snapshot-id", |_| one("")),
+        ("snapshot-id", |it| one(it.image_id.as_deref().map(snapshot_of).unwrap_or_default())),
         ("status", |it| one(it.state)),
         ("volume-id", |it| one(&it.volume_id)),
         ("volume-type", |it| one(&it.volume_type)),
@@ -333,8 +338,8 @@ mod tests {
         let table = [
             (0, "1970-01-01T00:00:00.000Z"),
             (951_782_400_000, "2000-02-29T00:00:00.000Z"),
-            (1_709_251_199_999, "2024-02-29T23:59:59.999Z"),
-            (1_767_225_600_001, "2026-01-01T00:00:00.001Z"),
+            (1_709_251_199_999, "2024-02-29T23:59:59.000Z"),
+            (1_767_225_600_001, "2026-01-01T00:00:00.000Z"),
         ];
         for (millis, text) in table {
             assert_eq!(time(Millis(millis)), text);

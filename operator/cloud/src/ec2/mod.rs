@@ -44,7 +44,7 @@ pub use account::*;
 pub use calls::Action;
 pub use error::ApiError;
 pub use faults::*;
-pub use fields::{private_dns_name, time};
+pub use fields::{private_dns_name, snapshot_of, time};
 pub use host::HostEvent;
 pub use log::*;
 pub use replies::*;

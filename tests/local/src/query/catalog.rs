@@ -2,10 +2,10 @@
 
 use drover_cloud::ec2::{
     ApiError, DescribeAvailabilityZones, DescribeImages, DescribeInstanceTypes, DescribedZone, Image, InstanceTypeInfo,
-    Page,
+    Page, snapshot_of,
 };
 
-use super::{Reader, Wire, Xml, filters, paged, timestamp, volumes::snapshot_of, write_tags};
+use super::{Reader, Wire, Xml, filters, paged, timestamp, write_tags};
 
 impl Wire for DescribeAvailabilityZones {
     fn read(form: &Reader<'_>) -> Result<Self, ApiError> {

@@ -2,7 +2,7 @@
 
 use drover_cloud::ec2::{
     ApiError, AttachVolume, Attachment, CreateVolume, DeleteVolume, DescribeVolumes, DetachVolume, Page, Volume,
-    VolumeAttachment,
+    VolumeAttachment, snapshot_of,
 };
 
 use super::{Reader, Wire, Xml, paged, tag_specifications, timestamp, write_done, write_tags};
@@ -105,9 +105,4 @@ fn write_attachment(xml: &mut Xml, volume_id: &str, attachment: &VolumeAttachmen
     xml.text("status", attachment.state);
     xml.time("attachTime", timestamp(attachment.attach_time));
     xml.text("deleteOnTermination", attachment.delete_on_termination);
-}
-
-/// The snapshot behind an image: this account has no snapshots, so it is named after its image.
-pub(super) fn snapshot_of(image_id: &str) -> String {
-    image_id.replacen("ami-", "snap-", 1)
 }
