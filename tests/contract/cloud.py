@@ -8,6 +8,7 @@ import ipaddress
 import itertools
 import os
 import re
+import subprocess
 import time
 import uuid
 from contextlib import contextmanager
@@ -54,6 +55,15 @@ def refused(*codes, status=None):
     assert response["Error"]["Message"]
     http = response["ResponseMetadata"]["HTTPStatusCode"]
     assert http == status if status else 400 <= http < 600
+
+
+def outcome(call, **asked):
+    """"ok" and 200, or the error's code and status."""
+    try:
+        call(**asked)
+    except ClientError as error:
+        return error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
+    return "ok", 200
 
 
 def unique(prefix="contract"):
@@ -193,15 +203,23 @@ class Cloud:
             time.sleep(0.05)
         return answer
 
+    def catch(self, attempt, what):
+        """For what passes by itself: a slow host may look too late, so up to eight fresh ones are looked at. `attempt` makes one
+        and answers whether it was seen."""
+        assert any(attempt() for _ in range(8)), f"not once: {what}"
+
     def address(self, zone=0):
         """An address of a zone's subnet that no case had before, from its end: far from those that are handed out."""
         network = ipaddress.ip_network(self.subnets[self.zones[zone]]["CidrBlock"])
         return str(network.broadcast_address - next(self._numbers))
 
-    def send(self, action, sign=SigV4Auth, method="POST", service="ec2", region=None, change=None, **parameters):
-        """A request as no SDK would send it, neither completed nor checked; `_` in a parameter's name stands for `.`.
-        Status and body of the answer."""
+    def send(
+        self, action, sign=SigV4Auth, method="POST", service="ec2", region=None, change=None, raw=None, **parameters
+    ):
+        """A request as no SDK would send it, neither completed nor checked; `_` in a parameter's name stands for `.`, and
+        `raw` for all of them. Status and body of the answer."""
         form = {"Action": action, "Version": "2016-11-15"} | {k.replace("_", "."): v for k, v in parameters.items()}
+        form = raw or form
         where_ = {"params": form} if method == "GET" else {"data": form}
         headers = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"} if method == "POST" else {}
         request = AWSRequest(method, self.ec2.meta.endpoint_url + "/", headers=headers, **where_)
@@ -219,6 +237,12 @@ class Cloud:
         code = re.search(r"<Response><Errors><Error><Code>([^<]+)</Code><Message>[^<]+</Message>", body)
         assert code and status >= 400, (status, body)
         return code[1]
+
+
+def drover_local(*words):
+    """The command that runs the cloud on trial, beside it; what it printed."""
+    command = [os.environ["DROVER_LOCAL"], "--dir", os.environ["DROVER_LOCAL_DIR"], *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
 
 
 def environment():

@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 from cloud import Cloud, unique
+from fleet import Fleet
 
 
 def pytest_addoption(parser):
@@ -129,14 +130,15 @@ class Yard:
             # It forgets everything when it ends, and trips over what a case that must fail there leaves behind.
             return
         ec2 = self.cloud.ec2
-        living = [it for it in dict.fromkeys(self.instances) if self.cloud.state(it) != "terminated"]
+        states = {it: self.cloud.state(it) for it in dict.fromkeys(self.instances)}
+        living = [it for it, state in states.items() if state not in ("shutting-down", "terminated")]
         for instance in living:
             for flag in ("DisableApiTermination", "DisableApiStop"):
                 ec2.modify_instance_attribute(InstanceId=instance, **{flag: {"Value": False}})
         if living:
             ec2.terminate_instances(InstanceIds=living)
-        if living and (self.volumes or self.groups):
-            self.cloud.wait("instance_terminated", *living)
+        if states and (self.volumes or self.groups):
+            self.cloud.wait("instance_terminated", *states)
         for volume in dict.fromkeys(self.volumes):
             self._delete_volume(volume)
         for group in self.groups:
@@ -169,3 +171,27 @@ def shared(cloud):
 def running(shared):
     """A running instance to look at, never to change."""
     return shared.run()
+
+
+@pytest.fixture
+def stopped(cloud, ec2, yard):
+    """A stopped instance of this case's own."""
+    instance = yard.run()
+    ec2.stop_instances(InstanceIds=[instance])
+    cloud.wait("instance_stopped", instance)
+    return instance
+
+
+@pytest.fixture(scope="module")
+def terminated(cloud, ec2, shared):
+    """A terminated instance to look at."""
+    instance = shared.run()
+    ec2.terminate_instances(InstanceIds=[instance])
+    cloud.wait("instance_terminated", instance)
+    return instance
+
+
+@pytest.fixture(scope="module")
+def fleet(cloud, shared):
+    """A fleet of this module's own."""
+    return Fleet(cloud, shared)

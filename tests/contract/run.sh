@@ -38,9 +38,9 @@ start() {
     server=$!
 }
 
-# Polls a command for half a minute; the server must not end meanwhile.
+# Polls a command for two minutes; the server must not end meanwhile.
 await() {
-    local end=$((SECONDS + 30))
+    local end=$((SECONDS + 120))
     until "$@" >"$work/await.log" 2>&1; do
         if ! kill -0 "$server" 2>/dev/null || ((SECONDS > end)); then
             echo "contract: the endpoint did not come up:" >&2

@@ -13,7 +13,7 @@ AWS = Path(sys.executable).parent / "aws"
 
 def aws(*words, fails=None):
     """Runs `aws` with these words; what it printed as JSON, or, where it must fail, asserts the error code."""
-    done = subprocess.run([AWS, *words], env=environment(), capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([AWS, *words], env=environment(), capture_output=True, text=True, timeout=180, check=False)
     if fails:
         assert done.returncode != 0 and f"({fails})" in done.stderr, done
         return None

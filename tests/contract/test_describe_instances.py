@@ -1,53 +1,12 @@
-"""DescribeInstances and DescribeInstanceStatus over a small fleet: fields, filters, pages."""
+"""DescribeInstances over a small fleet: fields, filters, pages; what DescribeInstanceStatus shares of it."""
 
 import pytest
-from cloud import BAD_PAGE_SIZE, BAD_PAGE_TOKEN, NO_INSTANCE, differs, refused, spec, unique, where, where_named
-
-# Name -> zone, instance type, tags. "blue" in one and "Blue" in another: values are compared case by case.
-FLEET = {
-    "n0": (0, 0, {"colour": "red", "size": "1"}),
-    "n1": (1, 0, {"colour": "green", "size": "2", "odd": ""}),
-    "n2": (2, 1, {"colour": "blue", "size": "1"}),
-    "n3": (0, 1, {"colour": "Blue", "size": "22", "odd": "a*b"}),
-    "n4": (1, 0, {"colour": "red", "size": "2"}),
-    "n5": (0, 0, {}),
-}
-STOPPED = "n5"
-
-
-class Fleet:
-    def __init__(self, cloud, shared):
-        self.cloud, self.run = cloud, unique()
-        self.ids = {}
-        for name, (zone, kind, tags) in FLEET.items():
-            own = spec("instance", {"run": self.run, "Name": name} | tags)
-            subnet = cloud.subnets[cloud.zones[zone]]["SubnetId"]
-            asked = {"InstanceType": cloud.types[kind], "ClientToken": f"{self.run}-{name}"}
-            asked |= {"SecurityGroupIds": [cloud.group]}
-            self.ids[name] = shared.launch(SubnetId=subnet, TagSpecifications=[own], **asked)["InstanceId"]
-        cloud.wait("instance_running", *self.ids.values())
-        cloud.ec2.stop_instances(InstanceIds=[self.ids[STOPPED]])
-        cloud.wait("instance_stopped", self.ids[STOPPED])
-
-    def names(self, *filters):
-        """The names of our instances that pass the filters."""
-        by_id = {instance: name for name, instance in self.ids.items()}
-        return sorted(by_id[each] for each in self.cloud.found(where_named("tag:run", self.run), *filters))
-
-    def __getitem__(self, name):
-        return self.cloud.instance(self.ids[name])
-
-
-@pytest.fixture(scope="module")
-def fleet(cloud, shared):
-    return Fleet(cloud, shared)
+from cloud import BAD_PAGE_SIZE, BAD_PAGE_TOKEN, NO_INSTANCE, differs, refused, where, where_named
+from fleet import ALL, FLEET, STOPPED
 
 
 def tag(key, *values):
     return where_named(f"tag:{key}", list(values))
-
-
-ALL = sorted(FLEET)
 
 
 @pytest.mark.parametrize(
@@ -125,17 +84,103 @@ SAME_AS_N1 = {
     "network-interface.addresses.private-ip-address": (lambda it: it["PrivateIpAddress"], ["n1"]),
     "network-interface.mac-address": (lambda it: it["NetworkInterfaces"][0]["MacAddress"], ["n1"]),
 }
-UNKNOWN_TO_MOTO = ("client-token", "block-device-mapping.", "network-interface.", "root-device-name")
+SAME_AS_N1 |= {
+    "owner-id": (lambda it: it["NetworkInterfaces"][0]["OwnerId"], ALL),
+    "source-dest-check": (lambda it: str(it["SourceDestCheck"]).lower(), ALL),
+    "network-interface.private-ip-address": (lambda it: it["PrivateIpAddress"], ["n1"]),
+    "network-interface.private-dns-name": (lambda it: it["PrivateDnsName"], ["n1"]),
+    "network-interface.addresses.private-dns-name": (lambda it: it["PrivateDnsName"], ["n1"]),
+    "network-interface.vpc-id": (lambda it: it["VpcId"], ALL),
+    "network-interface.owner-id": (lambda it: it["NetworkInterfaces"][0]["OwnerId"], ALL),
+    "network-interface.availability-zone": (lambda it: it["Placement"]["AvailabilityZone"], ["n1", "n4"]),
+    "network-interface.group-id": (lambda it: it["SecurityGroups"][0]["GroupId"], ALL),
+    "network-interface.group-name": (lambda it: it["SecurityGroups"][0]["GroupName"], ALL),
+    "network-interface.attachment.attachment-id": (
+        lambda it: it["NetworkInterfaces"][0]["Attachment"]["AttachmentId"],
+        ["n1"],
+    ),
+    "network-interface.attachment.instance-id": (lambda it: it["InstanceId"], ["n1"]),
+    "network-interface.attachment.instance-owner-id": (lambda it: it["NetworkInterfaces"][0]["OwnerId"], ALL),
+}
+KNOWN_TO_MOTO = [
+    *list(SAME_AS_N1)[:9],
+    "instance.group-id",
+    "instance.group-name",
+    "owner-id",
+    "source-dest-check",
+    "network-interface.private-dns-name",
+    "state-reason-code",
+]
+
+
+def unknown_to_moto(name):
+    return name not in KNOWN_TO_MOTO
+
 
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=[differs("filter not known")] if n.startswith(UNKNOWN_TO_MOTO) else []) for n in SAME_AS_N1],
+    [pytest.param(n, marks=[differs("filter not known")] if unknown_to_moto(n) else []) for n in SAME_AS_N1],
 )
 def test_filter_by_what_an_instance_has(fleet, name):
     read, expected = SAME_AS_N1[name]
     assert fleet.names(where_named(name, read(fleet["n1"]))) == expected
     assert fleet.names(where_named(name, "nothing-like-it")) == []
+
+
+# What nobody asked for, as it is by default; and the instances of which it is true.
+AS_IT_IS = [
+    ("hypervisor", "xen", ALL),
+    ("virtualization-type", "hvm", ALL),
+    ("tenancy", "default", ALL),
+    ("monitoring-state", "disabled", ALL),
+    ("ebs-optimized", "false", ALL),
+    ("launch-index", "0", ALL),
+    ("maintenance-options.auto-recovery", "default", ALL),
+    ("metadata-options.http-tokens", "optional", ALL),
+    ("metadata-options.http-put-response-hop-limit", "1", ALL),
+    ("metadata-options.instance-metadata-tags", "disabled", ALL),
+    ("block-device-mapping.delete-on-termination", "true", ALL),
+    ("block-device-mapping.status", "attached", ALL),
+    ("network-interface.addresses.primary", "true", ALL),
+    ("network-interface.addresses.primary", "false", []),
+    ("network-interface.attachment.delete-on-termination", "true", ALL),
+    ("network-interface.attachment.device-index", "0", ALL),
+    ("network-interface.attachment.status", "attached", ALL),
+    ("network-interface.description", "", ALL),
+    ("network-interface.requester-managed", "false", ALL),
+    ("network-interface.source-dest-check", "true", ALL),
+    ("network-interface.status", "in-use", ALL),
+    ("network-interface.tag-key", "wire-n1", ["n1"]),
+    ("network-interface.tag-value", "RUN", ALL),
+    ("reason", "User initiated*", [STOPPED]),
+    ("state-reason-code", "Client.UserInitiatedShutdown", [STOPPED]),
+    ("state-reason-message", "*User initiated shutdown", [STOPPED]),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [pytest.param(*case, marks=[differs("filter not known")] if unknown_to_moto(case[0]) else []) for case in AS_IT_IS],
+)
+def test_filter_by_what_is_so_by_default(fleet, name, value, expected):
+    assert fleet.names(where_named(name, value.replace("RUN", fleet.run))) == expected
+    assert fleet.names(where_named(name, "nothing-like-it")) == []
+
+
+@differs("filter not known")
+def test_filter_by_zone_id(cloud, fleet):
+    zone = cloud.subnets[cloud.zones[1]]["AvailabilityZoneId"]
+    assert fleet.names(*where(availability_zone_id=zone)) == ["n1", "n4"]
+
+
+@differs("filter not known")
+@pytest.mark.parametrize("name", ["block-device-mapping.attach-time", "network-interface.attachment.attach-time"])
+def test_filter_by_attach_time(fleet, name):
+    devices = fleet["n1"]["BlockDeviceMappings"][0]["Ebs"], fleet["n1"]["NetworkInterfaces"][0]["Attachment"]
+    attached = devices[name.startswith("network")]["AttachTime"]
+    assert "n1" in fleet.names(where_named(name, attached.strftime("%Y-%m-%dT%H:%M:%S.000Z")))
+    assert fleet.names(where_named(name, "1999-*")) == []
 
 
 @differs("filter not known")
@@ -151,6 +196,12 @@ def test_many_values_are_one_filter(fleet):
     assert fleet.names(where_named("client-token", [*values, fleet["n1"]["ClientToken"]])) == ["n1"]
     with refused("FilterLimitExceeded", "InvalidParameterValue"):
         fleet.names(where_named("client-token", [*values, "a", "b"]))
+
+
+@differs("a filter without values is accepted")
+def test_a_filter_has_a_value(ec2):
+    with refused("MissingParameter", "InvalidParameterValue"):
+        ec2.describe_instances(Filters=[{"Name": "tag-key", "Values": []}])
 
 
 @differs("a filter that is not known is a server error")
@@ -190,6 +241,35 @@ def test_pages_are_complete_and_bounded(ec2, fleet):
     assert not pages[-1].get("NextToken")
     with refused(*BAD_PAGE_SIZE):
         ec2.describe_instances(Filters=filters, MaxResults=4)
+
+
+@differs("pages are made of reservations, not bounded below, and a bad token is a server error")
+def test_a_token_is_good_for_its_own_request_only(ec2, fleet):
+    filters = [where_named("tag:run", fleet.run)]
+    token = ec2.describe_instances(Filters=filters, MaxResults=5)["NextToken"]
+    for call, asked in [
+        (ec2.describe_instances, {}),
+        (ec2.describe_instances, {"Filters": [*filters, tag("colour", "*")]}),
+        (ec2.describe_instance_status, {}),
+        (ec2.describe_volumes, {"Filters": filters}),
+    ]:
+        with refused(*BAD_PAGE_TOKEN):
+            call(**asked, NextToken=token)
+    # The size of the page is no part of it.
+    [rest] = ec2.describe_instances(Filters=filters, MaxResults=7, NextToken=token)["Reservations"]
+    assert len(rest["Instances"]) == 1
+
+
+@differs("pages are made of reservations, not bounded below, and a bad token is a server error")
+def test_a_page_ends_within_a_reservation_and_nothing_is_told_twice(cloud, ec2, yard):
+    launched = cloud.launch(MinCount=7, MaxCount=7)
+    yard.instances += [it["InstanceId"] for it in launched["Instances"]]
+    wanted = where(reservation_id=launched["ReservationId"])
+    pages = ec2.get_paginator("describe_instances").paginate(Filters=wanted, PaginationConfig={"PageSize": 5})
+    seen = [reservation for page in pages for reservation in page["Reservations"]]
+    assert [len(it["Instances"]) for it in seen] == [5, 2]
+    assert {it["ReservationId"] for it in seen} == {launched["ReservationId"]}
+    assert len({it["InstanceId"] for reservation in seen for it in reservation["Instances"]}) == 7
 
 
 def test_a_list_that_fits_has_no_next_page(ec2, fleet):
@@ -248,79 +328,3 @@ def test_describe_says_what_launch_said(cloud, yard):
 def test_dry_run(ec2, describe):
     with refused("DryRunOperation", status=412):
         getattr(ec2, describe)(DryRun=True)
-
-
-def statuses(ec2, **asked):
-    pages = ec2.get_paginator("describe_instance_status").paginate(**asked)
-    return {it["InstanceId"]: it for page in pages for it in page["InstanceStatuses"]}
-
-
-def test_status_tells_of_running_instances(ec2, cloud, fleet):
-    found = statuses(ec2)
-    assert fleet.ids[STOPPED] not in found
-    own = found[fleet.ids["n1"]]
-    assert own["AvailabilityZone"] == cloud.zones[1]
-    assert own["InstanceState"] == {"Code": 16, "Name": "running"}
-    for check in ("InstanceStatus", "SystemStatus"):
-        assert own[check]["Status"] in ("ok", "initializing")
-        [detail] = own[check]["Details"]
-        assert detail["Name"] == "reachability" and detail["Status"] in ("passed", "initializing")
-
-
-def test_status_of_all_when_asked(ec2, fleet):
-    found = statuses(ec2, IncludeAllInstances=True)
-    assert found.keys() >= set(fleet.ids.values())
-    assert found[fleet.ids[STOPPED]]["InstanceState"]["Name"] == "stopped"
-
-
-def test_status_of_a_stopped_instance_is_not_applicable(ec2, fleet):
-    own = statuses(ec2, IncludeAllInstances=True)[fleet.ids[STOPPED]]
-    assert (own["InstanceStatus"]["Status"], own["SystemStatus"]["Status"]) == ("not-applicable", "not-applicable")
-
-
-@pytest.mark.parametrize("all_", [False, True])
-def test_status_of_named_instances(ec2, fleet, all_):
-    ids = [fleet.ids["n1"], fleet.ids[STOPPED]]
-    found = ec2.describe_instance_status(InstanceIds=ids, IncludeAllInstances=all_)["InstanceStatuses"]
-    assert {it["InstanceId"] for it in found} == set(ids if all_ else ids[:1])
-
-
-STATUS_FILTERS_OF_MOTO = ("instance-state-name", "instance-state-code")
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "expected"),
-    [
-        pytest.param(*case, marks=[] if case[0] in STATUS_FILTERS_OF_MOTO else [differs("filters of status ignored")])
-        for case in [
-            ("instance-state-name", "stopped", ["n5"]),
-            ("instance-state-code", "16", ["n0", "n1", "n2", "n3", "n4"]),
-            ("system-status.status", "not-applicable", ["n5"]),
-            ("instance-status.status", ["ok", "initializing"], ["n0", "n1", "n2", "n3", "n4"]),
-            ("instance-status.reachability", ["passed", "initializing"], ["n0", "n1", "n2", "n3", "n4"]),
-        ]
-    ],
-)
-def test_status_filters(ec2, fleet, name, value, expected):
-    found = statuses(ec2, IncludeAllInstances=True, Filters=[where_named(name, value)])
-    assert sorted(each for each in FLEET if fleet.ids[each] in found) == expected
-
-
-@differs("filters of status ignored")
-def test_status_filter_by_zone(ec2, cloud, fleet):
-    found = statuses(ec2, Filters=where(availability_zone=cloud.zones[2]))
-    assert [each for each in FLEET if fleet.ids[each] in found] == ["n2"]
-    with refused("InvalidParameterValue"):
-        ec2.describe_instance_status(Filters=[where_named("no-such-filter", "x")])
-
-
-@differs("status is not paginated")
-def test_status_pages(ec2, fleet):
-    pages = list(
-        ec2.get_paginator("describe_instance_status").paginate(
-            IncludeAllInstances=True, PaginationConfig={"PageSize": 5}
-        )
-    )
-    seen = [it["InstanceId"] for page in pages for it in page["InstanceStatuses"]]
-    assert all(len(page["InstanceStatuses"]) <= 5 for page in pages)
-    assert len(seen) == len(set(seen)) and set(fleet.ids.values()) <= set(seen)

@@ -1,21 +1,13 @@
 """What `drover-local fault` does to a client: throttling, no capacity, late visibility, lost replies, a zone out."""
 
 import json
-import os
-import subprocess
 from contextlib import contextmanager
 
 import pytest
-from botocore.exceptions import ClientError, ConnectionClosedError
-from cloud import drover_only, refused, unique, where
+from botocore.exceptions import ConnectionClosedError
+from cloud import drover_local, drover_only, outcome, refused, tags, unique, where
 
 pytestmark = drover_only("faults cannot be injected")
-
-
-def drover_local(*words):
-    """The command that runs the cloud on trial, beside it; what it printed."""
-    command = [os.environ["DROVER_LOCAL"], "--dir", os.environ["DROVER_LOCAL_DIR"], *words]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
 
 
 @contextmanager
@@ -27,22 +19,17 @@ def fault(*words):
         drover_local("fault", "clear", *words)
 
 
-def outcome(call, **asked):
-    try:
-        call(**asked)
-    except ClientError as error:
-        return error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
-    return "ok", 200
-
-
 def test_throttling_lets_a_burst_of_five_launches_through(cloud, ec2):
+    def launch(**_):
+        return outcome(cloud.launch, DryRun=True)
+
     with fault("throttle"):
-        launches = [outcome(cloud.launch, DryRun=True) for _ in range(12)]
-        assert launches[:5] == [("DryRunOperation", 412)] * 5
-        assert ("RequestLimitExceeded", 503) in launches[5:]
+        assert [launch() for _ in range(5)] == [("DryRunOperation", 412)] * 5
+        # Two come back each second: a client that asks faster than that is refused soon.
+        assert ("RequestLimitExceeded", 503) in [launch() for _ in range(50)]
         assert outcome(ec2.describe_vpcs)[0] == "ok"
-        cloud.until(lambda: outcome(cloud.launch, DryRun=True)[0] == "DryRunOperation", "the bucket fills again")
-    assert {outcome(cloud.launch, DryRun=True)[0] for _ in range(12)} == {"DryRunOperation"}
+        cloud.until(lambda: launch()[0] == "DryRunOperation", "the bucket fills again")
+    assert {launch()[0] for _ in range(12)} == {"DryRunOperation"}
 
 
 @pytest.mark.parametrize("narrow", [False, True])
@@ -68,30 +55,47 @@ def test_a_zone_without_capacity(cloud, ec2, yard, narrow):
     assert cloud.found(*where(client_token=token)) == [launched]
 
 
-def test_what_is_new_is_seen_late(cloud, ec2, yard):
+def test_what_is_new_is_not_seen_yet(cloud, ec2, yard):
     token = unique()
     asked = {
         "ClientToken": token,
         "TagSpecifications": [{"ResourceType": "instance", "Tags": [{"Key": "a", "Value": "b"}]}],
     }
-    with fault("visibility", "2"):
-        instance = yard.new(**asked)
-        with refused("InvalidInstanceID.NotFound"):
-            ec2.describe_instances(InstanceIds=[instance])
-        with refused("InvalidInstanceID.NotFound"):
-            ec2.create_tags(Resources=[instance], Tags=[{"Key": "c", "Value": "d"}])
-        assert cloud.found(*where(client_token=token)) == []
-        # Tokens are not subject to it: sending again finds what was launched.
-        assert yard.new(**asked) == instance
-        cloud.until(lambda: cloud.found(*where(client_token=token)) == [instance], "the instance is seen")
-        assert cloud.tags_of(instance) == {"a": "b"}
+    with fault("visibility", "3600"):
+        told = yard.launch(**asked)
+        instance, interface = told["InstanceId"], told["NetworkInterfaces"][0]["NetworkInterfaceId"]
         volume = ec2.create_volume(AvailabilityZone=cloud.zones[0], Size=1)["VolumeId"]
         yard.volumes.append(volume)
-        with refused("InvalidVolume.NotFound"):
-            ec2.describe_volumes(VolumeIds=[volume])
         group = yard.group()
-        with refused("InvalidGroup.NotFound"):
-            ec2.describe_security_groups(GroupIds=[group])
+        for call, asks, code in [
+            (ec2.describe_instances, {"InstanceIds": [instance]}, "InvalidInstanceID.NotFound"),
+            (ec2.describe_instance_status, {"InstanceIds": [instance]}, "InvalidInstanceID.NotFound"),
+            (ec2.create_tags, {"Resources": [instance], "Tags": tags({"c": "d"})}, "InvalidInstanceID.NotFound"),
+            (ec2.terminate_instances, {"InstanceIds": [instance]}, "InvalidInstanceID.NotFound"),
+            (
+                ec2.describe_network_interfaces,
+                {"NetworkInterfaceIds": [interface]},
+                "InvalidNetworkInterfaceID.NotFound",
+            ),
+            (ec2.describe_volumes, {"VolumeIds": [volume]}, "InvalidVolume.NotFound"),
+            (ec2.delete_volume, {"VolumeId": volume}, "InvalidVolume.NotFound"),
+            (ec2.describe_security_groups, {"GroupIds": [group]}, "InvalidGroup.NotFound"),
+        ]:
+            assert outcome(call, **asks) == (code, 400), call
+        assert cloud.found(*where(client_token=token)) == []
+        assert ec2.describe_volumes(Filters=where(volume_id=volume))["Volumes"] == []
+        assert cloud.tags_of(instance) == {}
+        # Tokens are not subject to it: sending again finds what was launched.
+        assert yard.new(**asked) == instance
+    assert cloud.found(*where(client_token=token)) == [instance]
+    assert cloud.tags_of(instance) == {"a": "b"}
+
+
+def test_what_is_new_is_seen_after_a_while(cloud, yard):
+    token = unique()
+    with fault("visibility", "1"):
+        instance = yard.new(ClientToken=token)
+        cloud.until(lambda: cloud.found(*where(client_token=token)) == [instance], "the instance is seen")
 
 
 def test_tags_that_are_shown_late(cloud, ec2, yard):
@@ -135,16 +139,53 @@ def test_a_reply_that_is_lost_after_a_conditional_write(s3, bucket, key):
 def test_a_zone_that_is_out(cloud, ec2, yard):
     subnets = [cloud.subnets[cloud.zones[zone]]["SubnetId"] for zone in (0, 1)]
     inside, outside = (yard.run(SubnetId=subnet) for subnet in subnets)
+    volume = yard.volume()
+    out = ["Unavailable", "ServiceUnavailable", "InternalError"]
     with fault("zone-outage", cloud.zones[0]):
-        for asked in [{}, {"Filters": where(instance_state_name="running")}, {"InstanceIds": [inside]}]:
-            with refused("Unavailable", "ServiceUnavailable", "InternalError"):
-                ec2.describe_instances(**asked)
+        for call, asked in [
+            (ec2.describe_instances, {}),
+            (ec2.describe_instances, {"Filters": where(instance_state_name="running")}),
+            (ec2.describe_instances, {"InstanceIds": [inside]}),
+            (ec2.describe_instances, {"InstanceIds": [inside, outside]}),
+            (ec2.describe_instance_status, {}),
+            (ec2.describe_instance_attribute, {"InstanceId": inside, "Attribute": "userData"}),
+            (ec2.stop_instances, {"InstanceIds": [inside]}),
+            (ec2.describe_volumes, {}),
+            (ec2.describe_volumes, {"VolumeIds": [volume]}),
+            (ec2.delete_volume, {"VolumeId": volume}),
+            (ec2.describe_network_interfaces, {}),
+            (ec2.create_volume, {"AvailabilityZone": cloud.zones[0], "Size": 1}),
+            (yard.launch, {"SubnetId": subnets[0]}),
+            (yard.launch, {"Placement": {"AvailabilityZone": cloud.zones[0]}}),
+        ]:
+            assert outcome(call, **asked)[0] in out, (call, asked)
         [seen] = ec2.describe_instances(InstanceIds=[outside])["Reservations"]
         assert seen["Instances"][0]["InstanceId"] == outside
-        with refused("Unavailable", "ServiceUnavailable", "InternalError"):
-            yard.launch(SubnetId=subnets[0])
         yard.launch(SubnetId=subnets[1])
+        states = {it["ZoneName"]: it["State"] for it in ec2.describe_availability_zones()["AvailabilityZones"]}
+        assert states == {zone: "impaired" if zone == cloud.zones[0] else "available" for zone in cloud.zones}
     assert cloud.state(inside) == "running"
+    assert cloud.volume(volume)["State"] == "available"
+
+
+def test_a_host_that_dies(cloud, ec2, yard):
+    instance = yard.run()
+
+    def checks():
+        [status] = ec2.describe_instance_status(InstanceIds=[instance])["InstanceStatuses"]
+        told = [status[check] for check in ("InstanceStatus", "SystemStatus")]
+        return {(it["Status"], it["Details"][0]["Status"]) for it in told}
+
+    drover_local("fault", "kill", instance)
+    # EC2 notices nothing but that the checks fail.
+    assert cloud.state(instance) == "running" and checks() == {("impaired", "failed")}
+    impaired = where(system_status__status="impaired")
+    assert [it["InstanceId"] for it in ec2.describe_instance_status(Filters=impaired)["InstanceStatuses"]] == [instance]
+    ec2.stop_instances(InstanceIds=[instance])
+    cloud.wait("instance_stopped", instance)
+    ec2.start_instances(InstanceIds=[instance])
+    cloud.wait("instance_running", instance)
+    cloud.until(lambda: checks() == {("ok", "passed")}, "the checks pass")
 
 
 def test_credentials_that_were_revoked(ec2, s3, bucket, key):

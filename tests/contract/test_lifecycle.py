@@ -1,9 +1,9 @@
-"""From pending to terminated: Start, Stop, Reboot and TerminateInstances, protection, and ModifyInstanceAttribute."""
+"""From pending to terminated: Start, Stop, Reboot and TerminateInstances, and what protects from them."""
 
-import base64
+from datetime import UTC, datetime, timedelta
 
 import pytest
-from cloud import MISSING, NO_INSTANCE, differs, refused, spec, unique, where, where_named
+from cloud import MISSING, NO_INSTANCE, differs, outcome, refused, spec, unique, where, where_named
 
 ACTIONS = ["start_instances", "stop_instances", "reboot_instances", "terminate_instances"]
 
@@ -12,23 +12,6 @@ def change(answer):
     """The one state change that an answer tells of: from, to."""
     [changed] = answer.get("StoppingInstances") or answer.get("StartingInstances") or answer["TerminatingInstances"]
     return changed["PreviousState"]["Name"], changed["CurrentState"]["Name"]
-
-
-@pytest.fixture
-def stopped(cloud, ec2, yard):
-    """A stopped instance of this case's own."""
-    instance = yard.run()
-    ec2.stop_instances(InstanceIds=[instance])
-    cloud.wait("instance_stopped", instance)
-    return instance
-
-
-@pytest.fixture(scope="module")
-def terminated(cloud, ec2, shared):
-    instance = shared.run()
-    ec2.terminate_instances(InstanceIds=[instance])
-    cloud.wait("instance_terminated", instance)
-    return instance
 
 
 def test_stop_and_start(cloud, ec2, yard):
@@ -45,28 +28,64 @@ def test_stop_and_start(cloud, ec2, yard):
     assert after["LaunchTime"] >= before["LaunchTime"]
 
 
+@differs("the launch time of a restarted instance stays")
+def test_a_start_is_a_new_launch(cloud, ec2, stopped):
+    before = cloud.instance(stopped)
+    assert before["StateReason"]["Code"] == "Client.UserInitiatedShutdown"
+    assert before["StateTransitionReason"].startswith("User initiated")
+    # Launch times are whole seconds: the next one must have begun.
+    later = before["LaunchTime"] + timedelta(seconds=1)
+    cloud.until(lambda: datetime.now(UTC) > later, "another second")
+    ec2.start_instances(InstanceIds=[stopped])
+    cloud.wait("instance_running", stopped)
+    after = cloud.instance(stopped)
+    assert after["LaunchTime"] >= later
+    assert "StateReason" not in after and not after["StateTransitionReason"]
+
+
+@differs("an instance starts without a root volume")
+def test_nothing_starts_without_its_root_volume(cloud, ec2, stopped):
+    [root] = cloud.instance(stopped)["BlockDeviceMappings"]
+    ec2.detach_volume(VolumeId=root["Ebs"]["VolumeId"])
+    cloud.wait("volume_available", root["Ebs"]["VolumeId"])
+    with refused("IncorrectInstanceState"):
+        ec2.start_instances(InstanceIds=[stopped])
+    ec2.attach_volume(VolumeId=root["Ebs"]["VolumeId"], InstanceId=stopped, Device=root["DeviceName"])
+    ec2.start_instances(InstanceIds=[stopped])
+    cloud.wait("instance_running", stopped)
+    # Attached by hand, it is not to go with the instance any more.
+    ec2.terminate_instances(InstanceIds=[stopped])
+    cloud.wait("instance_terminated", stopped)
+    ec2.delete_volume(VolumeId=root["Ebs"]["VolumeId"])
+
+
 @differs("states change at once")
 def test_stopping_takes_its_time(cloud, ec2, yard):
-    instance = yard.run()
-    ec2.stop_instances(InstanceIds=[instance])
-    assert cloud.instance(instance)["State"] == {"Code": 64, "Name": "stopping"}
-    with refused("IncorrectInstanceState"):
-        ec2.start_instances(InstanceIds=[instance])
+    def stopping():
+        instance = yard.run()
+        ec2.stop_instances(InstanceIds=[instance])
+        seen = cloud.instance(instance)["State"] == {"Code": 64, "Name": "stopping"}
+        return seen and outcome(ec2.start_instances, InstanceIds=[instance])[0] == "IncorrectInstanceState"
+
+    cloud.catch(stopping, "an instance is stopping, and not to be started")
 
 
 @differs("states change at once")
 def test_terminating_takes_its_time(cloud, ec2, yard):
-    instance = yard.run()
-    assert change(ec2.terminate_instances(InstanceIds=[instance])) == ("running", "shutting-down")
-    assert cloud.instance(instance)["State"] == {"Code": 32, "Name": "shutting-down"}
-    cloud.wait("instance_terminated", instance)
+    def terminating():
+        instance = yard.run()
+        assert change(ec2.terminate_instances(InstanceIds=[instance])) == ("running", "shutting-down")
+        return cloud.instance(instance)["State"] == {"Code": 32, "Name": "shutting-down"}
+
+    cloud.catch(terminating, "an instance is shutting down")
 
 
 @differs("states change at once")
-def test_a_pending_instance_cannot_be_stopped(ec2, yard):
-    instance = yard.new()
-    with refused("IncorrectInstanceState"):
-        ec2.stop_instances(InstanceIds=[instance])
+def test_a_pending_instance_cannot_be_stopped(cloud, ec2, yard):
+    def refused_while_pending():
+        return outcome(ec2.stop_instances, InstanceIds=[yard.new()]) == ("IncorrectInstanceState", 400)
+
+    cloud.catch(refused_while_pending, "a pending instance is not to be stopped")
 
 
 def test_a_pending_instance_can_be_terminated(cloud, ec2, yard):
@@ -137,6 +156,35 @@ def test_rebooting_keeps_the_instance(cloud, ec2, yard):
     cloud.wait("instance_running", instance)
     after = cloud.instance(instance)
     assert before["LaunchTime"] == after["LaunchTime"] and before["PrivateIpAddress"] == after["PrivateIpAddress"]
+
+
+@differs("a stopped instance is rebooted")
+def test_a_stopped_instance_is_not_rebooted(cloud, ec2, stopped):
+    with refused("IncorrectInstanceState"):
+        ec2.reboot_instances(InstanceIds=[stopped])
+    assert cloud.state(stopped) == "stopped"
+
+
+def test_a_stopped_instance_is_terminated(cloud, ec2, stopped):
+    before, after = change(ec2.terminate_instances(InstanceIds=[stopped]))
+    assert before == "stopped" and after in ("shutting-down", "terminated")
+    cloud.wait("instance_terminated", stopped)
+
+
+@differs("hibernation is not configured, and no error")
+def test_hibernation_must_have_been_configured(cloud, ec2, yard):
+    instance = yard.run()
+    with refused("UnsupportedHibernationConfiguration", "UnsupportedOperation"):
+        ec2.stop_instances(InstanceIds=[instance], Hibernate=True)
+    assert cloud.state(instance) == "running"
+
+
+@differs("an id named twice is told twice")
+def test_an_id_named_twice_is_one_instance(ec2, yard):
+    instance = yard.run()
+    assert change(ec2.stop_instances(InstanceIds=[instance] * 2)) == ("running", "stopping")
+    [reservation] = ec2.describe_instances(InstanceIds=[instance] * 2)["Reservations"]
+    assert len(reservation["Instances"]) == 1
 
 
 @differs("a change that changes nothing is told as one")
@@ -232,176 +280,6 @@ def test_one_protected_instance_saves_its_zone_only(cloud, ec2, yard):
         ec2.terminate_instances(InstanceIds=[beside, protected, elsewhere])
     cloud.wait("instance_terminated", elsewhere)
     assert (cloud.state(beside), cloud.state(protected)) == ("running", "running")
-
-
-# Attributes
-
-
-ATTRIBUTES = [
-    ("disableApiTermination", "DisableApiTermination", {"Value": False}),
-    ("disableApiStop", "DisableApiStop", {"Value": False}),
-    ("instanceInitiatedShutdownBehavior", "InstanceInitiatedShutdownBehavior", {"Value": "stop"}),
-    ("sourceDestCheck", "SourceDestCheck", {"Value": True}),
-]
-
-
-@pytest.mark.parametrize(("attribute", "field", "value"), ATTRIBUTES)
-def test_an_attribute_as_it_is_by_default(ec2, running, attribute, field, value):
-    answer = ec2.describe_instance_attribute(InstanceId=running, Attribute=attribute)
-    assert answer["InstanceId"] == running
-    assert answer[field] == value
-
-
-@pytest.mark.parametrize(
-    ("attribute", "field", "value"),
-    [
-        ("disableApiTermination", "DisableApiTermination", {"Value": True}),
-        ("disableApiStop", "DisableApiStop", {"Value": True}),
-        ("sourceDestCheck", "SourceDestCheck", {"Value": False}),
-        pytest.param(
-            *("instanceInitiatedShutdownBehavior", "InstanceInitiatedShutdownBehavior", {"Value": "terminate"}),
-            marks=differs("the shutdown behaviour cannot be changed"),
-        ),
-    ],
-)
-def test_a_changed_attribute_is_read_back(ec2, yard, attribute, field, value):
-    instance = yard.new()
-    ec2.modify_instance_attribute(InstanceId=instance, **{field: value})
-    assert ec2.describe_instance_attribute(InstanceId=instance, Attribute=attribute)[field] == value
-
-
-def test_attributes_that_repeat_the_description(cloud, ec2, running):
-    seen = cloud.instance(running)
-    for attribute, field, value in [
-        ("instanceType", "InstanceType", {"Value": seen["InstanceType"]}),
-        ("rootDeviceName", "RootDeviceName", {"Value": seen["RootDeviceName"]}),
-    ]:
-        answer = ec2.describe_instance_attribute(InstanceId=running, Attribute=attribute)
-        assert answer[field] == value
-
-
-@differs("the attribute blockDeviceMapping is empty")
-def test_the_attribute_block_device_mapping(cloud, ec2, running):
-    [seen] = cloud.instance(running)["BlockDeviceMappings"]
-    answer = ec2.describe_instance_attribute(InstanceId=running, Attribute="blockDeviceMapping")
-    [told] = answer["BlockDeviceMappings"]
-    assert (told["DeviceName"], told["Ebs"]["VolumeId"]) == (seen["DeviceName"], seen["Ebs"]["VolumeId"])
-
-
-@pytest.mark.parametrize(
-    ("asked", "code"),
-    [
-        ({"InstanceId": NO_INSTANCE, "Attribute": "userData"}, "InvalidInstanceID.NotFound"),
-        ({"Attribute": "colour"}, "InvalidParameterValue"),
-        pytest.param({"Attribute": "userData", "DryRun": True}, "DryRunOperation", marks=differs("DryRun is ignored")),
-    ],
-    ids=str,
-)
-def test_reading_an_attribute_is_refused(ec2, running, asked, code):
-    with refused(code):
-        ec2.describe_instance_attribute(**{"InstanceId": running} | asked)
-
-
-def test_no_user_data_is_no_value(ec2, running):
-    assert not ec2.describe_instance_attribute(InstanceId=running, Attribute="userData")["UserData"].get("Value")
-
-
-def test_the_old_form_of_modify(ec2, yard):
-    instance = yard.new()
-    ec2.modify_instance_attribute(InstanceId=instance, Attribute="disableApiTermination", Value="true")
-    answer = ec2.describe_instance_attribute(InstanceId=instance, Attribute="disableApiTermination")
-    assert answer["DisableApiTermination"] == {"Value": True}
-
-
-def test_the_attribute_group_set(cloud, ec2, running):
-    answer = ec2.describe_instance_attribute(InstanceId=running, Attribute="groupSet")
-    seen = cloud.instance(running)["SecurityGroups"]
-    assert [it["GroupId"] for it in answer["Groups"]] == [it["GroupId"] for it in seen]
-
-
-def test_the_type_changes_while_stopped(cloud, ec2, stopped):
-    ec2.modify_instance_attribute(InstanceId=stopped, InstanceType={"Value": cloud.types[1]})
-    assert cloud.instance(stopped)["InstanceType"] == cloud.types[1]
-
-
-@differs("user data is decoded twice")
-def test_user_data_changes_while_stopped(ec2, stopped):
-    ec2.modify_instance_attribute(InstanceId=stopped, UserData={"Value": b"#!/bin/sh\n"})
-    answer = ec2.describe_instance_attribute(InstanceId=stopped, Attribute="userData")
-    assert base64.b64decode(answer["UserData"]["Value"]) == b"#!/bin/sh\n"
-
-
-@differs("type and user data change while the instance runs")
-@pytest.mark.parametrize("asked", [{"InstanceType": {"Value": None}}, {"UserData": {"Value": b"x"}}], ids=str)
-def test_type_and_user_data_do_not_change_while_running(cloud, ec2, running, asked):
-    if "InstanceType" in asked:
-        asked = {"InstanceType": {"Value": cloud.types[1]}}
-    with refused("IncorrectInstanceState"):
-        ec2.modify_instance_attribute(InstanceId=running, **asked)
-    assert cloud.instance(running)["InstanceType"] == cloud.types[0]
-
-
-def test_delete_on_termination_is_set_by_device(cloud, ec2, yard):
-    instance = yard.run()
-    [mapping] = cloud.instance(instance)["BlockDeviceMappings"]
-    yard.volumes.append(mapping["Ebs"]["VolumeId"])
-    asked = [{"DeviceName": mapping["DeviceName"], "Ebs": {"DeleteOnTermination": False}}]
-    ec2.modify_instance_attribute(InstanceId=instance, BlockDeviceMappings=asked)
-    [changed] = cloud.instance(instance)["BlockDeviceMappings"]
-    assert changed["Ebs"]["DeleteOnTermination"] is False
-    ec2.terminate_instances(InstanceIds=[instance])
-    cloud.wait("instance_terminated", instance)
-    cloud.wait("volume_available", mapping["Ebs"]["VolumeId"])
-
-
-@differs("groups of the interface are united, not replaced")
-def test_groups_are_replaced_not_united(cloud, ec2, yard):
-    instance, groups = yard.new(), [yard.group(), yard.group()]
-    for asked in (groups, groups[:1]):
-        ec2.modify_instance_attribute(InstanceId=instance, Groups=asked)
-        seen = [it["GroupId"] for it in cloud.instance(instance)["SecurityGroups"]]
-        assert sorted(seen) == sorted(asked)
-        assert sorted(it["GroupId"] for it in cloud.interface(instance)["Groups"]) == sorted(asked)
-
-
-@pytest.mark.parametrize(
-    ("asked", "codes"),
-    [
-        ({"InstanceId": NO_INSTANCE, "DisableApiStop": {"Value": True}}, ["InvalidInstanceID.NotFound"]),
-        pytest.param(
-            {"Groups": ["sg-0123456789abcdef0"]}, ["InvalidGroup.NotFound"], marks=differs("groups are not looked up")
-        ),
-        ({"DisableApiStop": {"Value": True}, "DryRun": True}, ["DryRunOperation"]),
-        pytest.param(
-            {"DisableApiStop": {"Value": True}, "DisableApiTermination": {"Value": True}},
-            ["InvalidParameterCombination"],
-            marks=differs("two attributes at once are accepted"),
-        ),
-        pytest.param({}, MISSING, marks=differs("no attribute at all is accepted")),
-        pytest.param(
-            {"InstanceInitiatedShutdownBehavior": {"Value": "explode"}},
-            ["InvalidParameterValue"],
-            marks=differs("values are unchecked"),
-        ),
-        pytest.param(
-            {"BlockDeviceMappings": [{"DeviceName": "/dev/sdz", "Ebs": {"DeleteOnTermination": True}}]},
-            ["InvalidInstanceAttributeValue", "InvalidParameterValue", "InvalidBlockDeviceMapping"],
-            marks=differs("devices are unchecked"),
-        ),
-    ],
-    ids=str,
-)
-def test_modify_is_refused(ec2, running, asked, codes):
-    with refused(*codes):
-        ec2.modify_instance_attribute(**{"InstanceId": running} | asked)
-    answer = ec2.describe_instance_attribute(InstanceId=running, Attribute="disableApiStop")
-    assert answer["DisableApiStop"] == {"Value": False}
-
-
-@differs("instance types are not looked up")
-def test_an_unknown_type_is_refused(ec2, stopped):
-    with refused("InvalidInstanceAttributeValue", "InvalidParameterValue"):
-        ec2.modify_instance_attribute(InstanceId=stopped, InstanceType={"Value": "t1.unheard"})
 
 
 def test_tags_survive_a_stop(cloud, ec2, yard):

@@ -43,6 +43,31 @@ def test_a_zone_by_its_id(cloud, ec2):
     assert [it["ZoneName"] for it in found] == [cloud.zones[2]]
 
 
+@differs("what all zones have in common is not told")
+@pytest.mark.parametrize(("name", "field"), [("opt-in-status", "OptInStatus"), ("group-name", "GroupName")])
+def test_zone_filters_of_all_zones(cloud, ec2, name, field):
+    [zone] = ec2.describe_availability_zones(ZoneNames=[cloud.zones[1]])["AvailabilityZones"]
+    assert zone["OptInStatus"] == "opt-in-not-required"
+    found = ec2.describe_availability_zones(Filters=[where_named(name, zone[field])])["AvailabilityZones"]
+    assert {it["ZoneName"] for it in found} >= set(cloud.zones)
+    assert ec2.describe_availability_zones(Filters=[where_named(name, "nothing-like-it")])["AvailabilityZones"] == []
+
+
+def test_zones_by_name_and_id_must_both_hold(cloud, ec2):
+    ids = {it["ZoneName"]: it["ZoneId"] for it in ec2.describe_availability_zones()["AvailabilityZones"]}
+    assert len(set(ids.values())) == len(ids)
+    found = ec2.describe_availability_zones(
+        ZoneNames=cloud.zones[:2], ZoneIds=[ids[cloud.zones[1]], ids[cloud.zones[2]]]
+    )["AvailabilityZones"]
+    assert [it["ZoneName"] for it in found] == [cloud.zones[1]]
+
+
+def test_named_subnets_only(cloud, ec2):
+    [subnet] = ec2.describe_subnets(SubnetIds=[cloud.subnet["SubnetId"]])["Subnets"]
+    assert subnet["SubnetId"] == cloud.subnet["SubnetId"] and subnet["DefaultForAz"] is True
+    assert subnet["MapPublicIpOnLaunch"] in (True, False)
+
+
 def test_the_vpc(cloud, ec2):
     [vpc] = ec2.describe_vpcs(VpcIds=[cloud.vpc])["Vpcs"]
     assert vpc["State"] == "available" and vpc["IsDefault"] is True
@@ -86,6 +111,8 @@ def test_free_addresses_are_counted(cloud, ec2, yard):
         [subnet] = ec2.describe_subnets(SubnetIds=[cloud.subnets[cloud.zones[2]]["SubnetId"]])["Subnets"]
         return subnet["AvailableIpAddressCount"]
 
+    leaving = where(availability_zone=cloud.zones[2], instance_state_name="shutting-down")
+    cloud.until(lambda: not cloud.found(*leaving), "the instances of earlier cases are gone")
     before = free()
     instance = yard.new(SubnetId=cloud.subnets[cloud.zones[2]]["SubnetId"])
     assert free() == before - 1
@@ -104,6 +131,11 @@ SUBNET_FILTERS = {
     "state": ("State", False),
     "availability-zone-id": ("AvailabilityZoneId", True),
     "subnet-arn": ("SubnetArn", True),
+    "cidr": ("CidrBlock", True),
+    "owner-id": ("OwnerId", False),
+    "default-for-az": ("DefaultForAz", False),
+    "defaultForAz": ("DefaultForAz", False),
+    "map-public-ip-on-launch": ("MapPublicIpOnLaunch", False),
 }
 UNKNOWN_TO_MOTO = {"subnet-arn"}
 
@@ -114,9 +146,21 @@ UNKNOWN_TO_MOTO = {"subnet-arn"}
 )
 def test_subnet_filters(cloud, ec2, name):
     field, only = SUBNET_FILTERS[name]
-    found = [it["SubnetId"] for it in ec2.describe_subnets(Filters=[where_named(name, cloud.subnet[field])])["Subnets"]]
+    value = cloud.subnet[field]
+    value = str(value).lower() if isinstance(value, bool) else value
+    found = [it["SubnetId"] for it in ec2.describe_subnets(Filters=[where_named(name, value)])["Subnets"]]
     assert found == [cloud.subnet["SubnetId"]] if only else cloud.subnet["SubnetId"] in found
     assert ec2.describe_subnets(Filters=[where_named(name, "nothing-like-it")])["Subnets"] == []
+
+
+def test_subnets_by_free_addresses(cloud, ec2):
+    def agrees():
+        [subnet] = ec2.describe_subnets(SubnetIds=[cloud.subnet["SubnetId"]])["Subnets"]
+        wanted = where(available_ip_address_count=str(subnet["AvailableIpAddressCount"]))
+        return cloud.subnet["SubnetId"] in [it["SubnetId"] for it in ec2.describe_subnets(Filters=wanted)["Subnets"]]
+
+    cloud.until(agrees, "the filter finds what the description shows")
+    assert ec2.describe_subnets(Filters=where(available_ip_address_count="100000"))["Subnets"] == []
 
 
 def test_subnets_and_vpcs_are_found_by_tag(cloud, ec2):
@@ -180,6 +224,18 @@ def test_a_new_group(cloud, ec2, yard):
     assert (out["IpProtocol"], [it["CidrIp"] for it in out["IpRanges"]]) == ("-1", ["0.0.0.0/0"])
 
 
+@differs("the members of the default group are kept apart")
+def test_the_default_group_lets_its_own_members_in(cloud, ec2):
+    [group] = ec2.describe_security_groups(GroupIds=[cloud.group])["SecurityGroups"]
+    [within] = group["IpPermissions"]
+    assert (within["IpProtocol"], within["IpRanges"]) == ("-1", [])
+    assert within["UserIdGroupPairs"] == [{"UserId": group["OwnerId"], "GroupId": cloud.group}]
+    assert "FromPort" not in within and "ToPort" not in within
+    for name, value in [("ip-permission.group-id", cloud.group), ("ip-permission.protocol", "-1")]:
+        found = ec2.describe_security_groups(Filters=[where_named(name, value), *where(group_id=cloud.group)])
+        assert len(found["SecurityGroups"]) == 1
+
+
 @differs("the answer does not show the tags")
 def test_the_answer_shows_the_tags(cloud, ec2, yard):
     asked = {"GroupName": unique(), "Description": "contract", "VpcId": cloud.vpc}
@@ -197,6 +253,14 @@ def test_a_name_is_taken_once_in_a_vpc(yard):
 
 GROUP_REFUSED = [
     ({"VpcId": "vpc-0123456789abcdef0"}, ["InvalidVpcID.NotFound"], "VPCs are not looked up"),
+    ({"GroupName": ""}, ["MissingParameter", "InvalidParameterValue"], "names are unchecked"),
+    ({"Description": ""}, ["MissingParameter", "InvalidParameterValue"], None),
+    ({"GroupName": "nämé"}, ["InvalidParameterValue"], "names are unchecked"),
+    (
+        {"TagSpecifications": [spec("instance", {"a": "b"})]},
+        ["InvalidParameterValue"],
+        "any resource type in TagSpecifications is accepted",
+    ),
     ({"GroupName": "n" * 256}, ["InvalidParameterValue"], "names are unchecked"),
     ({"GroupName": "sg-mine"}, ["InvalidParameterValue"], "names are unchecked"),
     ({"GroupName": "default"}, ["InvalidGroup.Duplicate", "InvalidGroup.Reserved", "InvalidParameterValue"], None),
@@ -224,6 +288,37 @@ def test_deleting_a_group(ec2, yard):
     for call in (ec2.delete_security_group, lambda GroupId: ec2.describe_security_groups(GroupIds=[GroupId])):
         with refused("InvalidGroup.NotFound"):
             call(GroupId=group)
+
+
+def test_deleting_a_group_by_name(ec2, yard):
+    name = unique()
+    group = yard.group(GroupName=name)
+    ec2.delete_security_group(GroupName=name)
+    yard.groups.remove(group)
+    with refused("InvalidGroup.NotFound"):
+        ec2.delete_security_group(GroupName=name)
+
+
+@differs("a group to be deleted is not checked")
+@pytest.mark.parametrize("asked", ["both", "neither"])
+def test_a_group_to_be_deleted_has_one_name(cloud, ec2, yard, asked):
+    name = unique()
+    group = yard.group(GroupName=name)
+    with refused("InvalidParameterCombination", "MissingParameter"):
+        ec2.delete_security_group(**({"GroupId": group, "GroupName": name} if asked == "both" else {}))
+    assert len(ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"]) == 1
+
+
+def test_groups_by_id_and_name(cloud, ec2, yard):
+    name = unique()
+    group, other = yard.group(GroupName=name), yard.group()
+    for asked, expected in [
+        ({"GroupIds": [group]}, {group}),
+        ({"GroupNames": [name]}, {group}),
+        ({"GroupNames": [name, "default"]}, {group, cloud.group}),
+        ({"GroupIds": [group, other]}, {group, other}),
+    ]:
+        assert {it["GroupId"] for it in ec2.describe_security_groups(**asked)["SecurityGroups"]} == expected
 
 
 @differs("a group in use is deleted")
@@ -254,6 +349,12 @@ def test_the_default_group_is_not_deleted(cloud, ec2):
         ("vpc-id", "VPC", True),
         ("tag:contract", "NAME", True),
         ("tag-key", "contract", True),
+        ("owner-id", "OWNER", True),
+        ("egress.ip-permission.cidr", "0.0.0.0/0", True),
+        ("egress.ip-permission.protocol", "-1", True),
+        ("ip-permission.group-id", "*", False),
+        ("ip-permission.cidr", "*", False),
+        ("egress.ip-permission.cidr", "10.0.0.0/8", False),
         ("group-name", "default", False),
         ("description", "unlike", False),
     ],
@@ -262,7 +363,7 @@ def test_group_filters(cloud, ec2, yard, name, value, mine):
     unlike = unique()
     specification = [spec("security-group", {"contract": unlike})]
     group = yard.group(GroupName=unlike, Description="unlike any", TagSpecifications=specification)
-    value = {"ID": group, "NAME": unlike, "VPC": cloud.vpc}.get(value, value)
+    value = {"ID": group, "NAME": unlike, "VPC": cloud.vpc, "OWNER": cloud.subnet["OwnerId"]}.get(value, value)
     found = [it["GroupId"] for it in ec2.describe_security_groups(Filters=[where_named(name, value)])["SecurityGroups"]]
     assert (group in found) is mine
 

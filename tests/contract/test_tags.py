@@ -33,6 +33,19 @@ def test_tags_of_several_resources_are_set_at_once(cloud, ec2, yard, volume):
     assert [cloud.tags_of(each) for each in resources] == [{"a": "1", "empty": ""}] * 4
 
 
+def test_what_an_account_begins_with_is_tagged_too(cloud, ec2):
+    image, subnet, vpc = cloud.image["ImageId"], cloud.subnet["SubnetId"], cloud.vpc
+    before = {each: cloud.tags_of(each) for each in (image, subnet, vpc)}
+    kinds = {image: "image", subnet: "subnet", vpc: "vpc"}
+    ec2.create_tags(Resources=[*kinds], Tags=tags({"contract": "1"}))
+    for each, kind in kinds.items():
+        assert cloud.tags_of(each) == before[each] | {"contract": "1"}
+        wanted = where(resource_type=kind, resource_id=each, key="contract")
+        assert len(ec2.describe_tags(Filters=wanted)["Tags"]) == 1
+    ec2.delete_tags(Resources=[*kinds], Tags=[{"Key": "contract"}])
+    assert {each: cloud.tags_of(each) for each in kinds} == before
+
+
 def test_setting_a_tag_again_overwrites_it_and_no_other(cloud, ec2, volume):
     ec2.create_tags(Resources=[volume], Tags=tags({"a": "1", "b": "1"}))
     ec2.create_tags(Resources=[volume], Tags=tags({"a": "2", "A": "3"}))
@@ -186,9 +199,38 @@ def test_describe_tags_dry_run(ec2):
 
 
 @differs("missing parameters are server errors or accepted")
-@pytest.mark.parametrize("asked", [{}, {"Tag_1_Key": "a"}, {"ResourceId_1": NO_VOLUME}], ids=str)
-def test_resources_and_tags_are_required(cloud, asked):
-    assert cloud.code("CreateTags", **asked) in MISSING
+@pytest.mark.parametrize(
+    ("action", "asked"),
+    [
+        ("CreateTags", {}),
+        ("CreateTags", {"Tag_1_Key": "a"}),
+        ("CreateTags", {"ResourceId_1": "VOLUME"}),
+        ("DeleteTags", {"Tag_1_Key": "a"}),
+        ("DeleteTags", {"ResourceId_1": "VOLUME", "Tag_1_Value": "a"}),
+    ],
+    ids=str,
+)
+def test_resources_and_tags_are_required(cloud, tagged, action, asked):
+    asked = {key: tagged.volume if value == "VOLUME" else value for key, value in asked.items()}
+    assert cloud.code(action, **asked) in MISSING
+    assert len(cloud.tags_of(tagged.volume)) == 7
+
+
+@differs("tags are unchecked")
+@pytest.mark.parametrize("key_", ["aws:mine", "Aws:cloudformation:stack"])
+def test_reserved_tags_are_not_deleted(ec2, tagged, key_):
+    with refused("InvalidParameterValue"):
+        ec2.delete_tags(Resources=[tagged.volume], Tags=[{"Key": key_}])
+
+
+@differs("any number of resources is accepted")
+@pytest.mark.parametrize("action", ["CreateTags", "DeleteTags"])
+def test_a_thousand_resources_and_no_more(cloud, tagged, action):
+    many = {f"ResourceId_{n}": tagged.volume for n in range(1, 1002)}
+    assert cloud.code(action, Tag_1_Key="new", **many) in ("RequestResourceCountExceeded", "InvalidParameterValue")
+    assert "new" not in cloud.tags_of(tagged.volume)
+    status, _ = cloud.send(action, **{f"ResourceId_{n}": tagged.volume for n in range(1, 1001)}, Tag_1_Key="never")
+    assert status == 200
 
 
 class Tagged:

@@ -1,10 +1,7 @@
-"""Volumes: CreateVolume and its token, AttachVolume and DetachVolume and their rules, DeleteVolume, DescribeVolumes."""
-
-import re
-from datetime import UTC, datetime
+"""Volumes: AttachVolume and DetachVolume and their rules, what becomes of a volume at its instance's end, DescribeVolumes."""
 
 import pytest
-from cloud import BAD_PAGE_SIZE, BAD_PAGE_TOKEN, MISSING, NO_INSTANCE, NO_VOLUME, differs, refused, spec, tags, unique
+from cloud import BAD_PAGE_SIZE, BAD_PAGE_TOKEN, MISSING, NO_INSTANCE, NO_VOLUME, differs, outcome, refused, spec, unique
 from cloud import where, where_named
 
 DEVICE = "/dev/sdf"
@@ -18,102 +15,6 @@ def attached(cloud, ec2, yard):
     cloud.wait("volume_in_use", volume)
     cloud.until(lambda: cloud.volume(volume)["Attachments"][0]["State"] == "attached", "the volume is attached")
     return instance, volume
-
-
-def test_the_answer_describes_the_volume(cloud, ec2, yard):
-    asked = {"AvailabilityZone": cloud.zones[1], "Size": 3, "VolumeType": "gp3"}
-    volume = ec2.create_volume(**asked, TagSpecifications=[spec("volume", {"drover:volume": "data"})])
-    yard.volumes.append(volume["VolumeId"])
-    assert re.fullmatch(r"vol-[0-9a-f]{17}", volume["VolumeId"])
-    assert asked.items() <= volume.items()
-    assert volume["State"] in ("creating", "available")
-    assert volume["Encrypted"] is False
-    assert not volume.get("SnapshotId")
-    assert volume["Tags"] == tags({"drover:volume": "data"})
-    assert abs((datetime.now(UTC) - volume["CreateTime"]).total_seconds()) < 60
-    cloud.wait("volume_available", volume["VolumeId"])
-    seen = cloud.volume(volume["VolumeId"])
-    assert asked.items() <= seen.items()
-    assert (seen["State"], seen["Attachments"], seen["CreateTime"]) == ("available", [], volume["CreateTime"])
-
-
-@differs("volumes are available at once")
-def test_a_new_volume_is_creating_first(cloud, ec2, yard):
-    volume = ec2.create_volume(AvailabilityZone=cloud.zones[0], Size=1)
-    yard.volumes.append(volume["VolumeId"])
-    assert volume["State"] == "creating"
-    cloud.wait("volume_available", volume["VolumeId"])
-
-
-@pytest.mark.parametrize(
-    ("asked", "kept"),
-    [
-        pytest.param({"VolumeType": "gp3"}, {"Iops": 3000, "Throughput": 125}, marks=differs("gp3 has no baseline")),
-        ({"VolumeType": "gp3", "Size": 100, "Iops": 4000, "Throughput": 250}, {"Iops": 4000, "Throughput": 250}),
-        ({"VolumeType": "io2", "Size": 10, "Iops": 500}, {"Iops": 500, "VolumeType": "io2"}),
-        ({"VolumeType": "gp2"}, {"VolumeType": "gp2"}),
-    ],
-    ids=str,
-)
-def test_performance(cloud, yard, asked, kept):
-    seen = cloud.volume(yard.volume(**asked))
-    assert kept.items() <= seen.items()
-
-
-def test_the_default_type(cloud, ec2, yard):
-    volume = ec2.create_volume(AvailabilityZone=cloud.zones[0], Size=1)["VolumeId"]
-    yard.volumes.append(volume)
-    assert cloud.volume(volume)["VolumeType"] == "gp2"
-
-
-CREATE_REFUSED = [
-    ({"AvailabilityZone": "nowhere-1a"}, ["InvalidZone.NotFound", "InvalidParameterValue"], "zones are not looked up"),
-    ({"Size": 0}, ["InvalidParameterValue"], "sizes are unchecked"),
-    ({"Size": None}, MISSING, None),
-    ({"AvailabilityZone": None}, MISSING, "a zone is not required"),
-    ({"VolumeType": "gp9"}, ["UnknownVolumeType", "InvalidParameterValue"], "types are unchecked"),
-    (
-        {"VolumeType": "gp2", "Throughput": 200},
-        ["InvalidParameterCombination", "InvalidParameterValue"],
-        "no rules by type",
-    ),
-    ({"VolumeType": "gp2", "Iops": 3000}, ["InvalidParameterCombination", "InvalidParameterDependency"], None),
-    ({"VolumeType": "gp3", "Iops": 2999}, ["InvalidParameterValue", "InvalidParameterCombination"], "no rules by type"),
-    ({"VolumeType": "gp3", "Iops": 4000}, ["InvalidParameterValue", "InvalidParameterCombination"], "no rules by type"),
-    ({"VolumeType": "io2", "Size": 10}, [*MISSING, "InvalidParameterDependency"], None),
-    (
-        {"TagSpecifications": [spec("instance", {"a": "b"})]},
-        ["InvalidParameterValue"],
-        "any resource type in TagSpecifications is accepted",
-    ),
-    ({"ClientToken": "x" * 65}, ["InvalidParameterValue", "InvalidClientToken"], "tokens have no effect"),
-    ({"DryRun": True}, ["DryRunOperation"], None),
-]
-
-
-@pytest.mark.parametrize(
-    ("asked", "codes"),
-    [
-        pytest.param(asked, codes, marks=[differs(why)] if why else [], id=str(asked))
-        for asked, codes, why in CREATE_REFUSED
-    ],
-)
-def test_create_is_refused(cloud, ec2, yard, asked, codes):
-    whole = {"AvailabilityZone": cloud.zones[0], "Size": 1, "VolumeType": "gp3"} | asked
-    with refused(*codes):
-        made = ec2.create_volume(**{key: value for key, value in whole.items() if value is not None})
-        yard.volumes.append(made["VolumeId"])
-
-
-@differs("tokens have no effect")
-def test_a_token_sent_again_answers_with_the_same_volume(ec2, yard):
-    name = unique()
-    asked = {"ClientToken": unique(), "TagSpecifications": [spec("volume", {"contract": name})]}
-    assert yard.volume(**asked) == yard.volume(**asked)
-    found = ec2.describe_volumes(Filters=[where_named("tag:contract", name)])["Volumes"]
-    assert len(found) == 1
-    with refused("IdempotentParameterMismatch"):
-        yard.volume(**asked | {"Size": 2})
 
 
 def test_attaching(cloud, ec2, yard):
@@ -174,6 +75,23 @@ def test_a_device_is_taken_once(ec2, yard, attached):
         ec2.attach_volume(VolumeId=other, InstanceId=instance, Device=DEVICE)
 
 
+@differs("volumes are available at once")
+def test_a_volume_is_not_attached_before_it_is_available(cloud, ec2, yard):
+    instance = yard.run()
+
+    def too_early():
+        volume = ec2.create_volume(AvailabilityZone=cloud.zones[0], Size=1)["VolumeId"]
+        yard.volumes.append(volume)
+        told = outcome(ec2.attach_volume, VolumeId=volume, InstanceId=instance, Device=DEVICE)
+        if told[0] == "ok":
+            cloud.wait("volume_in_use", volume)
+            ec2.detach_volume(VolumeId=volume)
+        cloud.wait("volume_available", volume)
+        return told == ("IncorrectState", 400)
+
+    cloud.catch(too_early, "a volume that is being created is not attached")
+
+
 @differs("volumes are attached to terminated instances")
 def test_nothing_is_attached_to_a_terminated_instance(cloud, ec2, yard):
     instance, volume = yard.run(), yard.volume()
@@ -229,6 +147,8 @@ def test_detaching_what_is_not_attached(cloud, ec2, yard, attached):
     other, unattached = yard.run(), yard.volume()
     with refused("InvalidAttachment.NotFound"):
         ec2.detach_volume(VolumeId=volume, InstanceId=other)
+    with refused("InvalidAttachment.NotFound"):
+        ec2.detach_volume(VolumeId=volume, Device="/dev/sdz")
     with refused("IncorrectState", "InvalidAttachment.NotFound"):
         ec2.detach_volume(VolumeId=unattached)
     assert cloud.volume(volume)["State"] == "in-use"
@@ -241,6 +161,15 @@ def test_the_root_volume_stays_while_the_instance_runs(cloud, ec2, yard):
     with refused("OperationNotPermitted"):
         ec2.detach_volume(VolumeId=root)
     assert cloud.volume(root)["State"] == "in-use"
+
+
+def test_the_root_volume_of_a_stopped_instance_can_be_detached(cloud, ec2, stopped):
+    [mapping] = cloud.instance(stopped)["BlockDeviceMappings"]
+    root = mapping["Ebs"]["VolumeId"]
+    ec2.detach_volume(VolumeId=root, InstanceId=stopped, Device=mapping["DeviceName"])
+    cloud.wait("volume_available", root)
+    assert cloud.instance(stopped)["BlockDeviceMappings"] == []
+    ec2.delete_volume(VolumeId=root)
 
 
 def test_a_volume_attached_later_outlives_its_instance(cloud, ec2, attached):
@@ -268,16 +197,6 @@ def test_an_attached_volume_is_not_deleted(cloud, ec2, attached):
     with refused("VolumeInUse"):
         ec2.delete_volume(VolumeId=volume)
     assert cloud.volume(volume)["State"] == "in-use"
-
-
-def test_deleting(cloud, ec2, yard):
-    volume = yard.volume()
-    with refused("DryRunOperation", status=412):
-        ec2.delete_volume(VolumeId=volume, DryRun=True)
-    ec2.delete_volume(VolumeId=volume)
-    cloud.wait("volume_deleted", volume)
-    with refused("InvalidVolume.NotFound"):
-        ec2.delete_volume(VolumeId=volume)
 
 
 @pytest.mark.parametrize(
@@ -329,6 +248,29 @@ def shelf(cloud, shared):
     return Shelf(cloud, shared)
 
 
+def test_named_volumes_only(ec2, shelf):
+    ids = [shelf.ids["v0"], shelf.ids["v4"]]
+    assert sorted(it["VolumeId"] for it in ec2.describe_volumes(VolumeIds=ids)["Volumes"]) == sorted(ids)
+
+
+@differs("filter not known, or another value than the one shown")
+@pytest.mark.parametrize("name", ["create-time", "attachment.attach-time", "availability-zone-id", "snapshot-id"])
+def test_filters_of_what_is_shown(cloud, ec2, shelf, name):
+    [mapping] = [it for it in cloud.instance(shelf.instance)["BlockDeviceMappings"] if it["DeviceName"] != DEVICE]
+    root = cloud.volume(mapping["Ebs"]["VolumeId"])
+    form = "%Y-%m-%dT%H:%M:%S.000Z"
+    value = {
+        "create-time": root["CreateTime"].strftime(form),
+        "attachment.attach-time": root["Attachments"][0]["AttachTime"].strftime(form),
+        "availability-zone-id": cloud.subnet["AvailabilityZoneId"],
+        "snapshot-id": root["SnapshotId"],
+    }[name]
+    assert value
+    wanted = where(volume_id=root["VolumeId"])
+    for asked, count in [(value, 1), ("nothing-like-it", 0)]:
+        assert len(ec2.describe_volumes(Filters=[where_named(name, asked), *wanted])["Volumes"]) == count
+
+
 VOLUMES = [f"v{n}" for n in range(6)]
 
 
@@ -353,6 +295,8 @@ VOLUMES = [f"v{n}" for n in range(6)]
         ({"volume-id": "V2"}, ["v2"]),
         ({"encrypted": "false"}, VOLUMES),
         ({"encrypted": "true"}, []),
+        pytest.param({"multi-attach-enabled": "false"}, VOLUMES, marks=differs("filter not known")),
+        pytest.param({"multi-attach-enabled": "true"}, [], marks=differs("filter not known")),
         ({"tag-key": "odd"}, ["v1", "v3", "v5"]),
         ({"tag:Name": ["v1", "v2"]}, ["v1", "v2"]),
         ({"tag:Name": "v*", "tag:odd": "", "size": "1"}, ["v1"]),

@@ -117,6 +117,8 @@ def test_an_error_has_the_shape_of_ec2s(cloud):
         ("DescribeInstances", {"MaxResults": "many"}, ["InvalidParameterValue", "MalformedQueryString"]),
         ("StopInstances", {"InstanceId_1": "i-0123456789abcdef0", "Force": "maybe"}, ["InvalidParameterValue"]),
         ("TerminateInstances", {"InstanceId_1": "i-0123456789abcdef0", "Colour": "red"}, ["UnknownParameter"]),
+        ("DescribeInstances", {"InstanceId_x": "i-0123456789abcdef0"}, ["UnknownParameter"]),
+        ("DescribeVpcs", {"Version": "2006-06-26"}, ["InvalidParameterValue", "NoSuchVersion", "InvalidAction"]),
     ],
 )
 def test_what_is_not_understood_is_refused(cloud, action, parameters, codes):
@@ -126,6 +128,21 @@ def test_what_is_not_understood_is_refused(cloud, action, parameters, codes):
 @differs("a request without an action is a server error")
 def test_an_action_is_required(cloud):
     assert cloud.code("") in ("MissingAction", "InvalidAction", "MissingParameter")
+
+
+@differs("of a parameter that occurs twice one counts")
+def test_a_parameter_occurs_once(cloud):
+    request = "Action=DescribeVpcs&Version=2016-11-15&DryRun=false&DryRun=true"
+    status, body = cloud.send("DescribeVpcs", raw=request)
+    assert status == 400 and "<Code>MalformedQueryString</Code>" in body
+
+
+@differs("the order of a list is not that of its numbers")
+def test_a_list_is_read_by_its_numbers(cloud, yard):
+    group = yard.group()
+    sent = [(f"Tag_{n}_{part}", value) for n in (10, 2, 1) for part, value in [("Key", f"k{n}"), ("Value", "a b+c")]]
+    status, _ = cloud.send("CreateTags", ResourceId_7=group, **dict(sent))
+    assert status == 200 and cloud.tags_of(group) == {f"k{n}": "a b+c" for n in (1, 2, 10)}
 
 
 def test_a_request_may_be_a_get(cloud):

@@ -244,9 +244,11 @@ impl Story {
         }
     }
 
-    /// A member that does not lead, whose data is gone for good.
+    /// A member whose data is gone for good, and never was what the set led with.
     fn lost_its_volume(&self, records: &SetRecords, slot: Slot) -> bool {
-        let leads = records.register.as_ref().is_none_or(|register| register.leader == slot);
+        let leads = records.register.as_ref().is_none_or(|register| {
+            register.leader == slot && (register.state == RegisterState::Active || register.last_active.is_some())
+        });
         let volume = records.slots.get(&slot).and_then(|record| record.volume.as_ref());
         let volume = volume.and_then(|id| self.world.observed.fleet.volumes.get(id));
         !leads && volume.is_some_and(|volume| volume.phase == VolumePhase::Deleted)

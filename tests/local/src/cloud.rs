@@ -1,7 +1,6 @@
 //! The account while it is up: one model behind one lock, saved after every change, and what it orders of the machines.
 
 use std::{
-    collections::HashMap,
     fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -15,7 +14,7 @@ use tokio::sync::Notify;
 use crate::{
     clock,
     query::{self, Answer, Request},
-    session::Session,
+    session::Sessions,
 };
 
 /// The account's state cannot be kept.
@@ -46,7 +45,7 @@ struct Inner {
     /// What the machines have not been told yet. Bounded by the changes since the host last took it.
     orders: Vec<HostEvent>,
     /// The role credentials of each instance, as its metadata service hands them out.
-    sessions: HashMap<String, Session>,
+    sessions: Sessions,
 }
 
 /// What the host waits for.
@@ -67,7 +66,7 @@ impl Cloud {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ec2::new(account, seed),
             Err(source) => return Err(StateError::Read { path: path.into(), source }),
         };
-        let inner = Inner { ec2, orders: Vec::new(), sessions: HashMap::new() };
+        let inner = Inner { ec2, orders: Vec::new(), sessions: Sessions::new() };
         let shared = Shared { inner: Mutex::new(inner), changed: Notify::new(), path: path.into() };
         let cloud = Self(Arc::new(shared));
         cloud.change(|_, _| ())?;
@@ -91,7 +90,7 @@ impl Cloud {
     }
 
     /// Reads the account and the sessions of its machines.
-    pub fn look<T>(&self, look: impl FnOnce(&Ec2, &mut HashMap<String, Session>) -> T) -> T {
+    pub fn look<T>(&self, look: impl FnOnce(&Ec2, &mut Sessions) -> T) -> T {
         let mut inner = self.lock();
         let Inner { ec2, sessions, .. } = &mut *inner;
         look(ec2, sessions)

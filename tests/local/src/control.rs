@@ -10,7 +10,9 @@ use tokio::{
     sync::Semaphore,
 };
 
-use crate::{calls::Since, fault::Fault, home::Endpoints, serve::pause_before_accepting_again};
+use crate::{
+    calls::Since, fault::Fault, home::Endpoints, machine::RoleCredentials, serve::pause_before_accepting_again,
+};
 
 /// What can be asked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -21,6 +23,11 @@ pub enum Ask {
     Machines,
     /// Where a client finds the cloud, and as whom.
     Endpoints,
+    /// A session of a machine's role; with a duration one of its own.
+    RoleCredentials {
+        instance: String,
+        seconds: Option<u32>,
+    },
     Set(Fault),
     Clear(Fault),
     ClearAll,
@@ -37,6 +44,7 @@ pub enum Told {
     Machines(Vec<MachineLine>),
     Endpoints(Endpoints),
     Faults(Vec<Fault>),
+    RoleCredentials(RoleCredentials),
     /// A whole sentence for people.
     Refused(String),
 }

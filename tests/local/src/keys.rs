@@ -6,6 +6,8 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
+use jiff::Timestamp;
+
 use crate::policy::SetScope;
 
 /// Who signed a request.
@@ -17,13 +19,21 @@ pub enum Principal {
     Machine { instance: String, set: Option<SetScope> },
 }
 
-/// An access key, what it is signed with, and whose it is. Session credentials have a token besides.
+/// An access key, what it is signed with, and whose it is.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Key {
     pub access_key: String,
     pub secret: String,
-    pub token: Option<String>,
+    /// Of temporary credentials only.
+    pub session: Option<SessionToken>,
     pub principal: Principal,
+}
+
+/// What temporary credentials have besides: a token that every request must carry, and an end.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SessionToken {
+    pub token: String,
+    pub expires: Timestamp,
 }
 
 /// Every key that is valid now. Cheap to clone; all clones are one.
@@ -43,15 +53,24 @@ impl Keys {
         keys.add(Key {
             access_key: access_key.into(),
             secret: secret.into(),
-            token: None,
+            session: None,
             principal: Principal::Operator,
         });
         keys
     }
 
-    /// Makes a key valid.
+    /// Makes a key known.
     pub fn add(&self, key: Key) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).keys.insert(key.access_key.clone(), key);
+    }
+
+    /// Forgets the sessions of a machine that have expired: known until then, so that they are refused as expired and not as
+    /// made up, and no longer, so that a machine that lives for months has few.
+    pub fn forget_expired(&self, machine: &str, now: Timestamp) {
+        let ends = |key: &Key| {
+            matches!(&key.principal, Principal::Machine { instance, .. } if instance == machine) && key.has_expired(now)
+        };
+        self.0.write().unwrap_or_else(PoisonError::into_inner).keys.retain(|_, key| !ends(key));
     }
 
     /// Ends the sessions of a machine that is no more.
@@ -65,11 +84,29 @@ impl Keys {
         self.0.write().unwrap_or_else(PoisonError::into_inner).operator_revoked = revoked;
     }
 
-    /// The key of this id, if it is valid now.
+    /// The key of this id, if it is known; a session may have expired.
     pub fn find(&self, access_key: &str) -> Option<Key> {
         let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let key = inner.keys.get(access_key)?;
         (key.principal != Principal::Operator || !inner.operator_revoked).then(|| key.clone())
+    }
+}
+
+impl Key {
+    /// The session token that a request must carry.
+    pub fn token(&self) -> Option<&str> {
+        self.session.as_ref().map(|session| session.token.as_str())
+    }
+
+    /// Whether this is a session that is over.
+    pub fn has_expired(&self, now: Timestamp) -> bool {
+        self.session.as_ref().is_some_and(|session| session.expires <= now)
+    }
+}
+
+impl fmt::Debug for SessionToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionToken").field("expires", &self.expires).finish_non_exhaustive()
     }
 }
 
@@ -84,12 +121,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_valid_until_they_are_revoked() {
+    fn keys_are_known_until_they_are_revoked() {
         let keys = Keys::new("AKIA", "secret");
         let session = |access_key: &str, instance: &str| Key {
             access_key: access_key.into(),
             secret: "s".into(),
-            token: Some("t".into()),
+            session: Some(SessionToken { token: "t".into(), expires: Timestamp::MAX }),
             principal: Principal::Machine { instance: instance.into(), set: None },
         };
         keys.add(session("ASIA1", "i-1"));

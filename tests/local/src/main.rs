@@ -14,7 +14,7 @@ use drover_local::{
     calls::{Call, Since},
     control::{self, Ask, MachineLine, Told},
     fault::Fault,
-    home::Home,
+    home::{Endpoints, Home},
     machine,
     up::{self, Options, Up},
 };
@@ -57,6 +57,16 @@ enum Commands {
         instance: String,
         #[arg(last = true, required = true)]
         argv: Vec<String>,
+    },
+    /// Prints the exports of a session of a machine's role: those credentials that its metadata service hands out.
+    ///
+    /// In a subshell, they make every AWS tool and SDK what that machine is: (eval "$(drover-local role-credentials i-...)";
+    /// aws s3 cp ...).
+    RoleCredentials {
+        instance: String,
+        /// A session of its own that expires after so many seconds, 0 for at once: to see what happens then.
+        #[arg(long, value_name = "N")]
+        duration_seconds: Option<u32>,
     },
     /// Lists the machines.
     Machines {
@@ -128,6 +138,9 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Commands::Fault { fault } => faults(&home, fault).await,
         Commands::Calls(options) => calls(&home, &options).await,
         Commands::Exec { instance, argv } => exec(&home, &instance, &argv),
+        Commands::RoleCredentials { instance, duration_seconds } => {
+            role_credentials(&home, instance, duration_seconds).await
+        }
         Commands::Machines { json } => machines(&home, json).await,
     }
 }
@@ -152,24 +165,46 @@ async fn stay_up(home: Home, options: &Options) -> anyhow::Result<()> {
 }
 
 async fn env(home: &Home) -> anyhow::Result<()> {
-    let Told::Endpoints(at) = ask(home, &Ask::Endpoints).await? else {
+    let at = endpoints(home).await?;
+    let own = [("AWS_ACCESS_KEY_ID", at.access_key.as_str()), ("AWS_SECRET_ACCESS_KEY", &at.secret_key)];
+    print_exports(home, &at, &own)
+}
+
+async fn role_credentials(home: &Home, instance: String, seconds: Option<u32>) -> anyhow::Result<()> {
+    let at = endpoints(home).await?;
+    let Told::RoleCredentials(session) = ask(home, &Ask::RoleCredentials { instance, seconds }).await? else {
         bail!("the running drover-local answered something else");
     };
+    let own = [
+        ("AWS_ACCESS_KEY_ID", session.access_key_id.as_str()),
+        ("AWS_SECRET_ACCESS_KEY", &session.secret_access_key),
+        ("AWS_SESSION_TOKEN", &session.token),
+        ("AWS_CREDENTIAL_EXPIRATION", &session.expiration),
+    ];
+    print_exports(home, &at, &own)
+}
+
+async fn endpoints(home: &Home) -> anyhow::Result<Endpoints> {
+    match ask(home, &Ask::Endpoints).await? {
+        Told::Endpoints(at) => Ok(at),
+        _ => bail!("the running drover-local answered something else"),
+    }
+}
+
+fn print_exports(home: &Home, at: &Endpoints, credentials: &[(&str, &str)]) -> anyhow::Result<()> {
     let dir = home.dir().canonicalize().with_context(|| format!("cannot find {}", home.dir().display()))?;
-    let dir = dir.to_str().context("the directory's name is not text")?.to_owned();
-    let exports = [
-        ("DROVER_LOCAL_DIR", &dir),
+    let place = [
+        ("DROVER_LOCAL_DIR", dir.to_str().context("the directory's name is not text")?),
         ("AWS_ENDPOINT_URL_EC2", &at.ec2),
         ("AWS_ENDPOINT_URL_S3", &at.s3),
         ("AWS_REGION", &at.region),
         ("AWS_DEFAULT_REGION", &at.region),
-        ("AWS_ACCESS_KEY_ID", &at.access_key),
-        ("AWS_SECRET_ACCESS_KEY", &at.secret_key),
         ("DROVER_BUCKET", &at.bucket),
     ];
     // A session token or a profile of the surrounding shell would be used instead of these, or beside them.
-    let unset = "unset AWS_SESSION_TOKEN AWS_PROFILE AWS_ENDPOINT_URL\n".to_owned();
-    print(&exports.iter().fold(unset, |text, (name, value)| format!("{text}export {name}={}\n", quoted(value))))
+    let unset = "unset AWS_SESSION_TOKEN AWS_CREDENTIAL_EXPIRATION AWS_PROFILE AWS_ENDPOINT_URL\n".to_owned();
+    let exports = place.iter().chain(credentials);
+    print(&exports.fold(unset, |text, (name, value)| format!("{text}export {name}={}\n", quoted(value))))
 }
 
 /// One word of a shell, whatever is in it.
@@ -186,13 +221,8 @@ async fn faults(home: &Home, command: FaultCommand) -> anyhow::Result<()> {
     };
     match ask(home, &question).await? {
         Told::Done => Ok(()),
-        Told::Faults(faults) => faults.iter().try_for_each(|fault| {
-            print(&format!(
-                "{fault}
-"
-            ))
-        }),
-        other => bail!("the running drover-local answered something else: {other:?}"),
+        Told::Faults(faults) => faults.iter().try_for_each(|fault| print(&format!("{fault}\n"))),
+        _ => bail!("the running drover-local answered something else"),
     }
 }
 

@@ -1,17 +1,17 @@
 //! What a machine may read about itself: the model's record of it, joined for the metadata service.
 
-use std::{collections::HashMap, net::Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use drover_api::InstanceId;
 use drover_cloud::ec2::{Ec2, HttpTokens, Instance, InstanceStateName, Switch, private_dns_name};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     clock,
     cloud::Cloud,
     keys::Keys,
     machine::{Metadata, MetadataView, RoleCredentials, RoleView},
-    session::Session,
+    session::{self, Session},
 };
 
 /// Answers the metadata services of all machines.
@@ -19,6 +19,42 @@ use crate::{
 pub struct Identity {
     pub cloud: Cloud,
     pub keys: Keys,
+}
+
+/// Why there are no role credentials for an instance.
+#[derive(Debug, thiserror::Error)]
+pub enum NoCredentials {
+    #[error("there is no instance {0}")]
+    NoSuchInstance(String),
+    #[error("{0} is {1}: no machine is there that could have credentials")]
+    NotOn(String, InstanceStateName),
+    #[error("the metadata service of {0} is disabled (MetadataOptions.HttpEndpoint)")]
+    Hidden(String),
+    #[error("{0} was launched without an instance profile")]
+    NoProfile(String),
+}
+
+impl Identity {
+    /// What a machine's metadata service would hand out now; or, with a duration, a session of its own that ends after it.
+    pub fn role_credentials(&self, id: &str, valid: Option<SignedDuration>) -> Result<RoleCredentials, NoCredentials> {
+        self.cloud.look(|ec2, sessions| {
+            let instance = ec2.instance(id).ok_or_else(|| NoCredentials::NoSuchInstance(id.into()))?;
+            if matches!(instance.state, InstanceStateName::Stopped | InstanceStateName::Terminated) {
+                return Err(NoCredentials::NotOn(id.into(), instance.state));
+            }
+            if instance.metadata_options.http_endpoint == Switch::Disabled {
+                return Err(NoCredentials::Hidden(id.into()));
+            }
+            if instance.instance_profile.is_none() {
+                return Err(NoCredentials::NoProfile(id.into()));
+            }
+            let now = clock::now();
+            Ok(printed(match valid {
+                Some(valid) => session::mint(instance, &self.keys, now, valid),
+                None => session::current(instance, sessions, &self.keys, now),
+            }))
+        })
+    }
 }
 
 impl Metadata for Identity {
@@ -33,7 +69,7 @@ impl Metadata for Identity {
                 profile_arn: profile.arn.clone(),
                 profile_id: profile.id.clone(),
                 role_name: profile.name.clone(),
-                credentials: credentials(instance, sessions, &self.keys),
+                credentials: printed(session::current(instance, sessions, &self.keys, clock::now())),
             });
             view(ec2, instance, role)
         })
@@ -79,20 +115,11 @@ fn view(ec2: &Ec2, instance: &Instance, role: Option<RoleView>) -> Option<Metada
     })
 }
 
-fn credentials(instance: &Instance, sessions: &mut HashMap<String, Session>, keys: &Keys) -> RoleCredentials {
-    let now = clock::now();
-    let session = match sessions.get(&instance.instance_id).filter(|session| session.is_fresh(now)) {
-        Some(session) => session.clone(),
-        None => {
-            let session = Session::mint(instance, keys, now);
-            sessions.insert(instance.instance_id.clone(), session.clone());
-            session
-        }
-    };
+fn printed(session: Session) -> RoleCredentials {
     RoleCredentials {
-        access_key_id: session.key.access_key,
-        secret_access_key: session.key.secret,
-        token: session.key.token.unwrap_or_default(),
+        access_key_id: session.access_key,
+        secret_access_key: session.secret,
+        token: session.token,
         last_updated: seconds(session.minted),
         expiration: seconds(session.expires),
     }

@@ -66,8 +66,11 @@ pub fn verify(request: Signed<'_>, keys: &Keys, region: &str, service: &str, now
     if is_skewed(at, now) {
         return Err(Refused::RequestExpired);
     }
-    if header("x-amz-security-token") != key.token.as_deref() {
+    if header("x-amz-security-token") != key.token() {
         return Err(Refused::AuthFailure);
+    }
+    if key.has_expired(now) {
+        return Err(Refused::RequestExpired);
     }
     match key.principal {
         Principal::Operator => Ok(key),
@@ -159,7 +162,7 @@ pub fn parse_date(text: &str) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::signed;
+    use crate::{keys::SessionToken, testing::signed};
 
     fn check(
         change: impl FnOnce(&mut http::Request<Vec<u8>>),
@@ -180,7 +183,7 @@ mod tests {
         keys.add(Key {
             access_key: "ASIA".into(),
             secret: "session".into(),
-            token: Some("token".into()),
+            session: Some(SessionToken { token: "token".into(), expires: "2026-01-02T03:15:00Z".parse().unwrap() }),
             principal: Principal::Machine { instance: "i-1".into(), set: None },
         });
         let (parts, body) = request.into_parts();
@@ -200,6 +203,14 @@ mod tests {
         assert_eq!(check(same, ("AKIA", "wrong", None), soon), Some(Refused::AuthFailure));
         assert_eq!(check(same, ("AKIB", "secret", None), soon), Some(Refused::AuthFailure));
         assert_eq!(check(same, ("ASIA", "session", Some("token")), soon), Some(Refused::UnauthorizedOperation));
+        assert_eq!(
+            check(same, ("ASIA", "session", Some("token")), "2026-01-02T03:14:59Z"),
+            Some(Refused::UnauthorizedOperation)
+        );
+        assert_eq!(
+            check(same, ("ASIA", "session", Some("token")), "2026-01-02T03:15:00Z"),
+            Some(Refused::RequestExpired)
+        );
         assert_eq!(check(same, ("ASIA", "session", Some("other")), soon), Some(Refused::AuthFailure));
         assert_eq!(check(same, ("ASIA", "session", None), soon), Some(Refused::AuthFailure));
         assert_eq!(check(|request| request.body_mut().push(b'x'), operator, soon), Some(Refused::AuthFailure));

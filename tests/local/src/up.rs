@@ -9,6 +9,7 @@ use std::{
 };
 
 use drover_cloud::ec2::{Account, BlockDevice, Cidr, Hosting, Instance, Timings};
+use jiff::SignedDuration;
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::watch,
@@ -216,11 +217,13 @@ impl Up {
             async move { s3.answer(request).await }
         }));
 
-        let breaker = Breaker { cloud: cloud.clone(), lost, keys, clock, host };
+        let identity = Identity { cloud: cloud.clone(), keys: keys.clone() };
+        let breaker = Breaker { cloud, lost, keys, clock, host };
         breaker.restore().await?;
         let at_home = |source| UpError::Io { what: format!("cannot listen in {}", self.home.dir().display()), source };
         let listener = UnixListener::bind(self.home.socket()).map_err(at_home)?;
-        let answering = Answering { cloud, calls, breaker, endpoints: self.endpoints.clone(), stop: self.stop.clone() };
+        let answering =
+            Answering { identity, calls, breaker, endpoints: self.endpoints.clone(), stop: self.stop.clone() };
         self.tasks.spawn(control::listen(listener, move |ask| {
             let answering = answering.clone();
             async move { answering.answer(ask).await }
@@ -346,7 +349,7 @@ fn account(options: &Options, network: Cidr) -> Account {
 /// Answers what the other commands ask.
 #[derive(Debug, Clone)]
 struct Answering {
-    cloud: Cloud,
+    identity: Identity,
     calls: Calls,
     breaker: Breaker,
     endpoints: Endpoints,
@@ -363,6 +366,13 @@ impl Answering {
             Ask::Calls { since } => Told::Calls(self.calls.since(since)),
             Ask::Machines => Told::Machines(self.machines()),
             Ask::Endpoints => Told::Endpoints(self.endpoints.clone()),
+            Ask::RoleCredentials { instance, seconds } => {
+                let valid = seconds.map(|seconds| SignedDuration::from_secs(seconds.into()));
+                match self.identity.role_credentials(&instance, valid) {
+                    Ok(credentials) => Told::RoleCredentials(credentials),
+                    Err(error) => Told::Refused(error.to_string()),
+                }
+            }
             Ask::Set(fault) => done(self.breaker.set(&fault).await),
             Ask::Clear(fault) => done(self.breaker.clear(&fault).await),
             Ask::ClearAll => done(self.breaker.clear_all().await),
@@ -378,7 +388,7 @@ impl Answering {
     }
 
     fn machines(&self) -> Vec<MachineLine> {
-        self.cloud.look(|ec2, _| {
+        self.identity.cloud.look(|ec2, _| {
             let data = |instance: &Instance| {
                 let is_data = |device: &&BlockDevice| device.device_name != instance.root_device_name;
                 instance.block_devices.iter().filter(is_data).map(|device| device.volume_id.clone()).collect()

@@ -1,5 +1,8 @@
-//! Security groups: made, deleted, described. Their rules are the two that every group begins with; the actions that change
+//! Security groups: made, deleted, described, and what they keep apart. A group's rules are those it begins with: everything out;
+//! in, nothing, or all that comes from its own members in the two groups that an account begins with. The actions that change
 //! rules are not modelled.
+
+use std::collections::BTreeSet;
 
 use super::{
     ApiError, CreateSecurityGroup, CreatedSecurityGroup, DeleteSecurityGroup, DescribeSecurityGroups, Ec2,
@@ -152,6 +155,29 @@ impl Ec2 {
             };
             group.ingress.push(rule);
         }
+    }
+
+    /// Which instances no rule lets through to which others, from and to. Everything goes out and every rule for what comes in is
+    /// about all protocols and ports, so groups are all that counts.
+    pub fn kept_apart(&self) -> BTreeSet<(String, String)> {
+        let attached: Vec<(&String, &Vec<String>)> = self
+            .interfaces
+            .values()
+            .filter_map(|it| Some((&it.attachment.as_ref()?.instance_id, &it.groups)))
+            .collect();
+        let lets_in = |to: &[String], from: &[String]| {
+            let rules = to.iter().filter_map(|id| self.groups.get(id)).flat_map(|group| &group.ingress);
+            rules.flat_map(|rule| &rule.groups).any(|group| from.contains(group))
+        };
+        let mut apart = BTreeSet::new();
+        for (to, its_groups) in &attached {
+            for (from, groups) in attached.iter().filter(|(from, _)| from != to) {
+                if !lets_in(its_groups, groups) {
+                    apart.insert(((*from).clone(), (*to).clone()));
+                }
+            }
+        }
+        apart
     }
 
     /// What a network interface may be given: one to five visible groups of its VPC, each once.

@@ -63,10 +63,15 @@ impl Lanes {
                 self.senders.remove(instance_id);
                 self.host.keys.remove_machine(instance_id);
                 self.host.cloud.look(|_, sessions| sessions.remove(instance_id));
+                self.host.keep_apart().await;
                 return;
             }
-            // Security groups are kept and shown, and not enforced: machines of one account reach each other.
-            Order::StateChanged { .. } | Order::GroupsReplaced { .. } => return,
+            // Before the order to boot, which follows.
+            Order::StateChanged { state: InstanceStateName::Pending, .. } | Order::GroupsReplaced { .. } => {
+                self.host.keep_apart().await;
+                return;
+            }
+            Order::StateChanged { .. } => return,
         };
         if self.host.hypervisor.is_none() {
             return;

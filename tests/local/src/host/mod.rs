@@ -82,6 +82,7 @@ impl Host {
     /// Does what the model orders until the future is dropped. `resumed` comes first.
     pub async fn run(self, resumed: Vec<Order>, mut events: Option<mpsc::Receiver<machine::HostEvent>>) {
         let mut lanes = Lanes::new(self.clone());
+        self.keep_apart().await;
         for order in resumed {
             lanes.dispatch(order).await;
         }

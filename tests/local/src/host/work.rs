@@ -55,6 +55,16 @@ impl Host {
         }
     }
 
+    /// Puts the account's security groups in force between its machines.
+    pub(super) async fn keep_apart(&self) {
+        let Some(hypervisor) = &self.hypervisor else { return };
+        let ids = |(from, to): (String, String)| Some((InstanceId::new(from).ok()?, InstanceId::new(to).ok()?));
+        let pairs = self.cloud.look(|ec2, _| ec2.kept_apart().into_iter().filter_map(ids).collect());
+        if let Err(error) = hypervisor.keep_apart(pairs).await {
+            tracing::error!(%error, "security groups are not in force");
+        }
+    }
+
     /// Whether the model still waits for what this order is to bring about.
     pub(super) fn awaits(&self, order: &Order) -> bool {
         self.cloud.look(|ec2, _| {

@@ -1,5 +1,6 @@
 //! What stands for EC2's hosts: starts, stops and ends machines, and tells what they do by themselves.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -54,6 +55,7 @@ impl Hypervisor {
             volumes: Volumes::new(names.clone(), limits.command),
             stalls: Stalls::default(),
             cuts: tokio::sync::Mutex::default(),
+            apart: tokio::sync::Mutex::default(),
             machines: Mutex::default(),
             names,
             limits,
@@ -186,6 +188,17 @@ impl Hypervisor {
             self.site.network.take(id, address, &self.site.running()).await?;
         }
         bay.secondary.remove(&address);
+        Ok(())
+    }
+
+    /// Lets a machine open no connections to another where the pair, from and to, is among these; every other pair may. Machines that do
+    /// not run yet may be named, so that none is reached before its groups are known.
+    pub async fn keep_apart(&self, pairs: BTreeSet<(InstanceId, InstanceId)>) -> Result<()> {
+        let mut apart = self.site.apart.lock().await;
+        if pairs != *apart {
+            self.site.network.keep_apart(&pairs).await?;
+            *apart = pairs;
+        }
         Ok(())
     }
 

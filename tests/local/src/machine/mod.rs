@@ -6,7 +6,7 @@
 //! Everything made in the kernel carries a name derived from the instance's directory, so [`sweep`] finds all of it, and nothing
 //! else, after a crash too. Machines die with the process that started them: a parent-death signal kills each one's PID 1.
 //!
-//! Needs root, and from the host: iproute2, util-linux, nftables (for network faults), e2fsprogs in the image, overlayfs, loop devices.
+//! Needs root, and from the host: iproute2, util-linux, nftables (for network faults and security groups), e2fsprogs in the image, overlayfs, loop devices.
 
 mod boot;
 mod cgroups;
@@ -21,6 +21,7 @@ mod imds;
 mod names;
 mod network;
 mod pace;
+mod rules;
 mod site;
 mod spec;
 mod stall;

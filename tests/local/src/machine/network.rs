@@ -1,8 +1,7 @@
 //! The machines' network: one bridge, a namespace for each machine, one cable between them, and cuts.
 //!
 //! The bridge has a namespace of its own, the switch. No firewall of the host (a container engine's, for example) sees the traffic there,
-//! nothing is forwarded by the host, and a cut is a rule of nftables' bridge family in that namespace: by the port a packet comes from or
-//! leaves by, so it can be truly one way.
+//! nothing is forwarded by the host, and cuts and security groups are rules of nftables' bridge family in that namespace (`rules`).
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -14,13 +13,11 @@ use serde::Deserialize;
 
 use super::command;
 use super::names::{INTERFACE, Names, port};
-use super::spec::{Cut, Direction, Error, Limits, MachineSpec, Result, Subnet};
+use super::rules;
+use super::spec::{Cut, Error, Limits, MachineSpec, Result, Subnet};
 
 /// Where the metadata service answers, inside each machine: on its loopback interface, so that no cut reaches it.
 pub(super) const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
-
-/// The table in the switch's namespace.
-const TABLE: &str = "cuts";
 
 #[derive(Debug)]
 pub(super) struct Network {
@@ -124,15 +121,23 @@ impl Network {
 
     /// Makes the cuts in force exactly these, in one transaction.
     pub(super) async fn cut(&self, cuts: &BTreeSet<Cut>) -> Result<()> {
+        self.enforce(&rules::cuts(cuts)).await
+    }
+
+    /// Makes these pairs, from and to, and no others those that security groups keep apart, in one transaction.
+    pub(super) async fn keep_apart(&self, pairs: &BTreeSet<(InstanceId, InstanceId)>) -> Result<()> {
+        self.enforce(&rules::groups(pairs)).await
+    }
+
+    async fn enforce(&self, ruleset: &str) -> Result<()> {
         let namespace = format!("--net=/run/netns/{}", self.names.switch());
         let missing = |error| match error {
             Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => missing_nft(),
             Error::Command { stderr, .. } if stderr.contains("failed to execute nft") => missing_nft(),
             error => error,
         };
-        command::run_with(&["nsenter", &namespace, "nft", "-f", "-"], &ruleset(cuts), self.limit)
-            .await
-            .map_err(missing)?;
+        let nft = ["nsenter", &namespace, "nft", "-f", "-"];
+        command::run_with(&nft, ruleset, self.limit).await.map_err(missing)?;
         Ok(())
     }
 }
@@ -161,30 +166,7 @@ async fn routes(limit: Duration) -> Result<String> {
 }
 
 fn missing_nft() -> Error {
-    Error::Unfit("a cut of the network needs nft (apt-get install nftables)".into())
-}
-
-/// IPv4 and IPv6 are dropped and ARP is not. `forward` sees traffic between ports, `output` and `input` that of the bridge itself; the
-/// host is behind a port of its own, so `forward` sees all of it.
-fn ruleset(cuts: &BTreeSet<Cut>) -> String {
-    let mut rules = String::new();
-    for cut in cuts {
-        let own = port(&cut.machine);
-        let from_peer = cut.peer.as_ref().map(|peer| format!("iifname \"{}\" ", port(peer))).unwrap_or_default();
-        let to_peer = cut.peer.as_ref().map(|peer| format!("oifname \"{}\" ", port(peer))).unwrap_or_default();
-        if cut.direction != Direction::Receive {
-            writeln!(rules, "    iifname \"{own}\" {to_peer}ether type {{ ip, ip6 }} drop")
-                .expect("a String takes every write");
-        }
-        if cut.direction != Direction::Send {
-            writeln!(rules, "    oifname \"{own}\" {from_peer}ether type {{ ip, ip6 }} drop")
-                .expect("a String takes every write");
-        }
-    }
-    format!(
-        "table bridge {TABLE} {{}}\ndelete table bridge {TABLE}\ntable bridge {TABLE} {{\n  chain forward {{\n    type filter hook forward \
-         priority 0; policy accept;\n{rules}  }}\n}}\n"
-    )
+    Error::Unfit("cutting the network and keeping security groups apart need nft (apt-get install nftables)".into())
 }
 
 #[derive(Deserialize)]
@@ -217,10 +199,6 @@ fn refuse_collision(range: &Subnet, routes: &str) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn instance(id: &str) -> InstanceId {
-        InstanceId::new(id).unwrap()
-    }
-
     #[test]
     fn a_range_that_the_host_routes_elsewhere_is_refused_by_name() {
         let range = Subnet { address: Ipv4Addr::new(10, 77, 0, 0), prefix: 16 };
@@ -241,21 +219,5 @@ mod tests {
         assert_eq!(first_without_collision(&[a, b, c], routes).unwrap(), b);
         let error = first_without_collision(&[a, c], routes).unwrap_err().to_string();
         assert!(error.contains("10.3.0.1") && error.contains("--network"), "{error}");
-    }
-
-    #[test]
-    fn a_cut_names_the_port_and_the_direction_and_spares_arp() {
-        let (a, b) = (instance("i-0a"), instance("i-0b"));
-        let rules = |direction, peer: Option<&InstanceId>| {
-            let text = ruleset(&BTreeSet::from([Cut { machine: a.clone(), direction, peer: peer.cloned() }]));
-            text.lines().filter(|line| line.contains("drop")).map(|line| line.trim().to_owned()).collect::<Vec<_>>()
-        };
-        let (pa, pb) = (port(&a), port(&b));
-        assert_eq!(rules(Direction::Send, None), [format!("iifname \"{pa}\" ether type {{ ip, ip6 }} drop")]);
-        assert_eq!(
-            rules(Direction::Receive, Some(&b)),
-            [format!("oifname \"{pa}\" iifname \"{pb}\" ether type {{ ip, ip6 }} drop")]
-        );
-        assert_eq!(rules(Direction::Both, None).len(), 2);
     }
 }

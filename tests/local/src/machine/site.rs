@@ -31,6 +31,8 @@ pub(super) struct Site {
     pub volumes: Volumes,
     pub stalls: Stalls,
     pub cuts: tokio::sync::Mutex<BTreeSet<Cut>>,
+    /// What security groups keep apart: from and to.
+    pub apart: tokio::sync::Mutex<BTreeSet<(InstanceId, InstanceId)>>,
     pub machines: Mutex<BTreeMap<InstanceId, Arc<Machine>>>,
     pub metadata: Arc<dyn Metadata>,
     pub events: mpsc::Sender<HostEvent>,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use drover_api::{InstanceId, VolumeId};
+use serde::{Deserialize, Serialize};
 
 /// Where the machines of one drover-local live.
 #[derive(Clone, Debug)]
@@ -184,7 +185,7 @@ pub struct RoleView {
 }
 
 /// The role's temporary credentials; the times are RFC 3339 in UTC with seconds, as the metadata service prints them.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct RoleCredentials {
     pub access_key_id: String,
     pub secret_access_key: String,

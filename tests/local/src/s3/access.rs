@@ -1,6 +1,6 @@
 //! Who may do what in the bucket. The operator's keys may do everything; a machine's role reads what `policy` says.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use s3s::{
     S3Result,
@@ -23,14 +23,29 @@ pub struct Access {
     pub bucket: Arc<str>,
 }
 
-/// What a request turned out to be, for the log of calls. Put into the request's extensions before it is served.
+/// What a request turned out to be. Put into the request's extensions before it is served, and filled while it is.
 #[derive(Debug, Clone, Default)]
-pub struct Called(pub Arc<Mutex<Option<(String, String)>>>);
+pub struct Called(Arc<Mutex<Option<Operation>>>);
+
+/// What was asked, and who asked it.
+#[derive(Debug)]
+pub struct Operation {
+    /// As S3 names it.
+    pub name: String,
+    /// `bucket/key`.
+    pub target: String,
+    /// `None` for a request that nobody signed.
+    pub principal: Option<Principal>,
+}
 
 impl Called {
-    /// The operation, as S3 names it, and `bucket/key`.
-    pub fn take(&self) -> Option<(String, String)> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
+    /// `None` where the request was refused before it was known what it is.
+    pub fn take(&self) -> Option<Operation> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn put(&self, operation: Operation) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(operation);
     }
 }
 
@@ -52,11 +67,13 @@ impl S3Access for Access {
         let operation = cx.s3_op().name().to_owned();
         let bucket = cx.s3_path().get_bucket_name().unwrap_or_default().to_owned();
         let object = cx.s3_path().get_object_key().unwrap_or_default().to_owned();
-        if let Some(Called(called)) = cx.extensions_mut().get() {
+        let key = cx.credentials().map(|credentials| self.keys.find(&credentials.access_key));
+        if let Some(called) = cx.extensions_mut().get::<Called>() {
             let target = if object.is_empty() { bucket.clone() } else { format!("{bucket}/{object}") };
-            *called.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some((operation.clone(), target));
+            let principal = key.clone().flatten().map(|key| key.principal);
+            called.put(Operation { name: operation.clone(), target, principal });
         }
-        let Some(credentials) = cx.credentials() else {
+        let Some(key) = key else {
             return Err(s3_error!(AccessDenied, "Access Denied"));
         };
         // `s3s` compared the date with the host's clock; ours may be wrong on purpose.
@@ -67,12 +84,15 @@ impl S3Access for Access {
                 "The difference between the request time and the current time is too large."
             ));
         }
-        let Some(key) = self.keys.find(&credentials.access_key) else {
+        let Some(key) = key else {
             return Err(s3_error!(InvalidAccessKeyId));
         };
         let token = cx.headers().get("x-amz-security-token").map(|value| value.as_bytes());
-        if token != key.token.as_deref().map(str::as_bytes) {
+        if token != key.token().map(str::as_bytes) {
             return Err(s3_error!(InvalidToken, "The provided token is malformed or otherwise not valid."));
+        }
+        if key.has_expired(self.clock.now()) {
+            return Err(s3_error!(ExpiredToken, "The provided token has expired."));
         }
         match key.principal {
             Principal::Operator => Ok(()),

@@ -3,18 +3,18 @@
 use std::sync::Arc;
 
 use http::{
-    HeaderValue, Method, Request, Response,
+    HeaderValue, Method, Request, Response, StatusCode,
     header::{CONNECTION, DATE},
 };
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use s3s::service::{S3Service, S3ServiceBuilder};
 
-use super::{Access, Called, Objects, body::RequestBody};
+use super::{Access, Called, Objects, access::Operation, body::RequestBody};
 use crate::{
     calls::{Call, Calls, is_mutating},
     clock::{self, ServiceClock},
-    keys::Keys,
+    keys::{Keys, Principal},
     lost::LostReplies,
     serve::{Body, ReplyLost, text},
 };
@@ -56,12 +56,14 @@ impl Endpoint {
         let access_key = signing_key(request.headers());
         let method_and_path = format!("{} {}", request.method(), request.uri().path());
         let only_reads = [Method::GET, Method::HEAD].contains(request.method());
-        let mut response = match self.service.call(request).await {
-            Ok(response) => with_message(response).await,
+        let served = self.service.call(request).await;
+        let called = called.take();
+        let mut response = match served {
+            Ok(response) => with_message(as_told_to(called.as_ref(), response)).await,
             Err(error) => {
                 tracing::error!(?error, "s3s could not answer");
                 let mut response = Response::new(text(String::new()));
-                *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+                *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
                 response
             }
         };
@@ -71,15 +73,15 @@ impl Endpoint {
         response.headers_mut().insert(DATE, self.clock.date());
         let status = response.status();
         // A request that s3s refused before it knew the operation is logged by its method and path.
-        let (action, target, mutating) = match called.take() {
-            Some((action, target)) => {
-                let mutating = is_mutating(&action);
-                (action, target, mutating)
+        let (action, target, mutating) = match called {
+            Some(operation) => {
+                let mutating = is_mutating(&operation.name);
+                (operation.name, operation.target, mutating)
             }
             None => ("Refused".to_owned(), method_and_path, !only_reads),
         };
         let reply_lost = self.lost.takes_reply(&action);
-        let failed = !(status.is_success() || status == http::StatusCode::NOT_MODIFIED);
+        let failed = !(status.is_success() || status == StatusCode::NOT_MODIFIED);
         self.calls.record(Call {
             seq: 0,
             at_ms,
@@ -100,6 +102,19 @@ impl Endpoint {
         }
         Ok(response)
     }
+}
+
+/// Nobody may list without `s3:ListBucket`, which a machine's role lacks, and so nobody hears without it that an object is not
+/// there: S3 denies access instead (API Reference of GetObject, "Permissions").
+fn as_told_to(operation: Option<&Operation>, response: s3s::HttpResponse) -> s3s::HttpResponse {
+    let by_machine = operation.is_some_and(|it| matches!(it.principal, Some(Principal::Machine { .. })));
+    if response.status() != StatusCode::NOT_FOUND || !by_machine {
+        return response;
+    }
+    let body = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>AccessDenied</Code></Error>";
+    let mut denied = response.map(|_| s3s::Body::from(body.to_owned()));
+    *denied.status_mut() = StatusCode::FORBIDDEN;
+    denied
 }
 
 /// An error of S3 has a message, which `s3s` leaves out of its own; clients print nothing else.
@@ -131,7 +146,9 @@ async fn with_message(response: s3s::HttpResponse) -> Response<Body> {
 /// The words of S3's list of error responses, for those that people meet.
 fn message(code: &str) -> &str {
     match code {
+        "AccessDenied" => "Access Denied",
         "NoSuchKey" => "The specified key does not exist.",
+        "ExpiredToken" => "The provided token has expired.",
         "NoSuchBucket" => "The specified bucket does not exist.",
         "NoSuchUpload" => "The specified multipart upload does not exist.",
         "SignatureDoesNotMatch" => {
@@ -150,9 +167,11 @@ pub fn signing_key(headers: &http::HeaderMap) -> String {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
     use crate::{
-        keys::{Key, Principal},
+        keys::{Key, SessionToken},
         lost::LostReply,
         policy::SetScope,
         testing::{client, send},
@@ -358,7 +377,7 @@ mod tests {
         server.keys.add(Key {
             access_key: MACHINE.0.into(),
             secret: MACHINE.1.into(),
-            token: MACHINE.2.map(Into::into),
+            session: Some(SessionToken { token: "token".into(), expires: Timestamp::MAX }),
             principal: Principal::Machine { instance: "i-1".into(), set },
         });
         let own = "/bucket/realms/r/mysqlreplicaset/default/orders/abc12345";
@@ -374,12 +393,35 @@ mod tests {
             (MACHINE, "DELETE", "/bucket/realms/r/bin/current", 403),
             ((MACHINE.0, MACHINE.1, Some("stolen")), "GET", "/bucket/realms/r/bin/current", 400),
             ((MACHINE.0, MACHINE.1, None), "GET", "/bucket/realms/r/bin/current", 400),
+            // What is not there is 404 to those who may list, and to nobody else.
+            (OPERATOR, "GET", "/bucket/realms/r/bin/none", 404),
+            (MACHINE, "GET", "/bucket/realms/r/bin/none", 403),
+            (MACHINE, "HEAD", "/bucket/realms/r/bin/none", 403),
         ] {
             let (status, _, body) = server.call(key, method, path, &[], "").await.unwrap();
             assert_eq!(status, expected, "{method} {path}: {body}");
         }
+        let (_, _, body) = server.call(MACHINE, "GET", "/bucket/realms/r/bin/none", &[], "").await.unwrap();
+        assert!(body.contains("<Code>AccessDenied</Code><Message>Access Denied</Message>"), "{body}");
         server.keys.remove_machine("i-1");
         assert_eq!(server.call(MACHINE, "GET", "/bucket/realms/r/bin/current", &[], "").await.unwrap().0, 403);
+    }
+
+    #[tokio::test]
+    async fn a_session_that_has_expired_is_refused_as_such() {
+        let server = Server::start().await;
+        let path = "/bucket/realms/r/bin/current";
+        for (expires, refusal) in [(Timestamp::MAX, "AccessDenied"), (Timestamp::MIN, "ExpiredToken")] {
+            server.keys.add(Key {
+                access_key: MACHINE.0.into(),
+                secret: MACHINE.1.into(),
+                session: Some(SessionToken { token: "token".into(), expires }),
+                principal: Principal::Machine { instance: "i-1".into(), set: None },
+            });
+            let (status, _, body) = server.call(MACHINE, "GET", path, &[], "").await.unwrap();
+            assert!(body.contains(&format!("<Code>{refusal}</Code>")), "{expires}: {body}");
+            assert_eq!(status, if refusal == "ExpiredToken" { 400 } else { 403 }, "{expires}");
+        }
     }
 
     #[tokio::test]

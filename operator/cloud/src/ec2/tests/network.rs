@@ -191,6 +191,31 @@ fn a_group_that_another_groups_rule_names_is_not_deleted() {
     assert_eq!(cloud.code(&delete(&named)), "ok");
 }
 
+#[test]
+fn groups_keep_apart_what_no_rule_lets_through() {
+    let mut cloud = Cloud::new();
+    let (default, machines) = (cloud.group("default"), cloud.group("machines"));
+    let closed = cloud.ok(&group_named("closed")).group_id;
+    let mut launch = |groups: &[&String]| {
+        let security_group_ids = groups.iter().map(|id| (*id).clone()).collect();
+        let request = RunInstances { security_group_ids, ..cloud.request() };
+        cloud.launch(&request).remove(0)
+    };
+    let (a, b, c) = (launch(&[&machines]), launch(&[&machines, &closed]), launch(&[&default, &closed]));
+    let pair = |from: &String, to: &String| [(from.clone(), to.clone()), (to.clone(), from.clone())];
+    let pairs = |pairs: &[[(String, String); 2]]| pairs.iter().flatten().cloned().collect();
+    // A group without rules lets in nobody, its own members neither.
+    assert_eq!(cloud.ec2.kept_apart(), pairs(&[pair(&a, &c), pair(&b, &c)]));
+    let groups = InstanceChange::Groups(vec![default, machines]);
+    cloud.ok(&ModifyInstanceAttribute { instance_id: c.clone(), changes: vec![groups] });
+    assert_eq!(cloud.ec2.kept_apart(), pairs(&[]));
+    cloud.ok(&ModifyInstanceAttribute { instance_id: b.clone(), changes: vec![InstanceChange::Groups(one(&closed))] });
+    assert_eq!(cloud.ec2.kept_apart(), pairs(&[pair(&a, &b), pair(&b, &c)]));
+    cloud.ok(&TerminateInstances { instance_ids: one(&b), ..TerminateInstances::default() });
+    cloud.pass(60);
+    assert_eq!(cloud.ec2.kept_apart(), pairs(&[]), "what is terminated has no interface");
+}
+
 fn machine(cloud: &mut Cloud, zone: usize) -> (String, String) {
     let id = cloud.running_in(zone);
     let eni = cloud.describe(&id).network_interfaces[0].interface.network_interface_id.clone();

@@ -81,6 +81,44 @@ async fn a_cut_between_two_leaves_a_third_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_groups_keep_apart_is_not_reached_and_an_open_connection_stays() {
+    let world = World::new().await;
+    let (a, b, c) = (listening(&world, 1).await, listening(&world, 2).await, listening(&world, 3).await);
+    world.sh(&b, "systemd-run -q --unit=server sh -c 'exec nc -l -k 7001 >/root/got'").await;
+    world.until(&b, "ss -Hltn 'sport = 7001' | grep -q 7001").await;
+    let to_b = address(world.range, &b);
+    let open = format!("systemd-run -q --unit=client sh -c 'tail -f -n +1 /root/words | exec nc {to_b} 7001'");
+    world.sh(&a, &format!("echo before >/root/words; {open}")).await;
+    world.until(&b, "grep -qx before /root/got").await;
+    is_heard(&world, &a, &b, "before").await;
+
+    let apart = |x: &InstanceId, y: &InstanceId| BTreeSet::from([(x.clone(), y.clone()), (y.clone(), x.clone())]);
+    world.host.keep_apart(apart(&a, &b)).await.unwrap();
+    let connect = format!("exec timeout 2 bash -c '</dev/tcp/{to_b}/7001'");
+    assert!(!world.succeeds(&a, &connect).await, "a new connection");
+    assert!(world.succeeds(&c, &connect).await, "from another machine");
+    for _ in 0..3 {
+        say(&world, &a, &b, "during").await;
+    }
+    is_heard(&world, &c, &b, "from-c").await;
+    world.sh(&a, "echo during >>/root/words").await;
+    world.until(&b, "grep -qx during /root/got").await;
+    assert!(world.succeeds(&a, &gateway_answers(&world)).await, "the host is in no group");
+    world.host.reboot(&b).await.unwrap();
+    world.until(&b, "systemctl is-active -q multi-user.target").await;
+    assert!(!world.succeeds(&a, &format!("exec ping -c 1 -W 2 {to_b}")).await, "it stays through a reboot");
+
+    world.host.keep_apart(BTreeSet::new()).await.unwrap();
+    assert!(world.succeeds(&a, &format!("exec ping -c 1 -W 2 {to_b}")).await);
+    assert!(!heard(&world, &b, "during").await, "a datagram arrived");
+    world.close().await;
+}
+
+fn gateway_answers(world: &World) -> String {
+    format!("exec ping -c 1 -W 2 {}", world.host.gateway())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn endpoints_of_the_host_are_reached_and_cut_and_metadata_never_is() {
     let world = World::new().await;
     let id = world.boot(1).await;
