@@ -19,8 +19,10 @@ use question::Question;
 
 /// How long a resolution is used. A new image with the same tags is launched from within this time.
 const FRESH: Duration = Duration::from_secs(300);
-/// How soon after a failed look it is tried again; doubled after each further one, up to [`FRESH`].
+/// How soon after a failed look it is tried again; doubled after each further one, up to the second. A look is four calls, and
+/// one that is throttled fails all of it: with one call of five throttled, a launch waits for minutes and not for hours.
 const RETRY: Duration = Duration::from_secs(15);
+const RETRY_MAX: Duration = Duration::from_secs(60);
 /// Questions that are asked at the same time, each with four calls: a realm has a handful of different ones.
 const ASKED_MAX: usize = 4;
 
@@ -130,7 +132,7 @@ impl Answer {
 
 impl Tries {
     fn may_again(&self, now: Duration) -> bool {
-        let pause = |failed: u32| RETRY.saturating_mul(1 << (failed - 1).min(10)).min(FRESH);
+        let pause = |failed: u32| RETRY.saturating_mul(1 << (failed - 1).min(10)).min(RETRY_MAX);
         self.failed == 0 || now.saturating_sub(self.at) >= pause(self.failed)
     }
 
@@ -192,8 +194,8 @@ spec:
             let sets = &sets;
             calls(async move |catalogs, cloud, now| drop(catalogs.resolve(cloud, sets, &launching, now).await))
         };
-        // After 0, 15, 45, 105, 225 and 465 s, four calls each.
-        assert_eq!(look(BTreeSet::from(["orders"])), 6 * 4);
+        // After 0, 15 and 45 s, and then every minute; four calls each.
+        assert_eq!(look(BTreeSet::from(["orders"])), 12 * 4);
         assert_eq!(look(BTreeSet::new()), 0);
         let machine = Machine {
             id: InstanceId::new("i-1").expect("an instance"),
@@ -211,6 +213,6 @@ spec:
         };
         let machines = BTreeMap::from([(machine.id.clone(), machine)]);
         let types = calls(async |catalogs, cloud, now| catalogs.learn_types(cloud, &machines, now).await);
-        assert_eq!(types, 6);
+        assert_eq!(types, 12);
     }
 }
