@@ -55,7 +55,6 @@ pub enum Reason {
     LeaderDied,
     /// It is to lead, but its data says that it follows a source.
     FollowsAnother,
-    SemiSyncDiffers,
     SemiSyncFailed,
     MarkerWaits,
     MarkerFailed,
@@ -111,7 +110,6 @@ impl Reason {
             | Reason::CloseHangs
             | Reason::AccountsFailed
             | Reason::LeaderDied
-            | Reason::SemiSyncDiffers
             | Reason::SemiSyncFailed
             | Reason::MarkerWaits
             | Reason::MarkerFailed
