@@ -29,6 +29,9 @@ pub fn traces(home: &Path) -> anyhow::Result<Traces> {
     }
     for pid in pids() {
         let text = |file: &str| text(&format!("/proc/{pid}/{file}"));
+        if has_ended(&text("stat")) {
+            continue;
+        }
         let arguments = text("cmdline");
         if [&arguments, &text("environ")].iter().any(|text| text.contains(&path)) || text("cgroup").contains(&mark) {
             found("process", format!("{pid} {arguments}"));
@@ -57,6 +60,13 @@ pub(crate) fn pids() -> impl Iterator<Item = u32> {
 /// A file of /proc, its zero bytes as spaces; empty where the process has ended.
 pub(crate) fn text(path: &str) -> String {
     String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).replace('\0', " ")
+}
+
+/// It runs nothing and holds nothing any more; only its parent, which may be a slow init, has not asked for its end yet
+/// (proc_pid_stat(5), states Z and X).
+fn has_ended(stat: &str) -> bool {
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    matches!(state, Some('Z' | 'X' | 'x') | None)
 }
 
 /// What drover-local marks the things with that it makes in the kernel for this directory.
