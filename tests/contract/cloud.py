@@ -204,9 +204,9 @@ class Cloud:
         return answer
 
     def catch(self, attempt, what):
-        """For what passes by itself: a slow host may look too late, so up to eight fresh ones are looked at. `attempt` makes one
+        """For what passes by itself: a slow host may look too late, so up to forty fresh ones are looked at. `attempt` makes one
         and answers whether it was seen."""
-        assert any(attempt() for _ in range(8)), f"not once: {what}"
+        assert any(attempt() for _ in range(40)), f"not once: {what}"
 
     def address(self, zone=0):
         """An address of a zone's subnet that no case had before, from its end: far from those that are handed out."""
