@@ -146,17 +146,6 @@ fn begin(view: &View<'_>, set: &ResolvedSet, slot: Slot, out: &mut Out) {
 }
 
 fn launch_anew(view: &View<'_>, set: &ResolvedSet, slot: Slot, record: &SlotRecord, out: &mut Out) {
-    let changed = if differs(&record.spec, &spec_hash(set)) { Changed::Yes } else { Changed::No };
-    if pace::holds_back(view, slot, record, changed, out) {
-        return;
-    }
-    let catalog: &Catalog = match view.observed.catalogs.get(view.key) {
-        Some(Seen::Known(catalog)) => catalog,
-        Some(Seen::Unknown { why }) => return out.wait(slot, "CatalogUnknown", why.clone()),
-        None => {
-            return out.wait(slot, "CatalogUnknown", "the image, subnets and security groups are being looked up");
-        }
-    };
     let bound = match &record.volume {
         Some(id) => match view.volume(id) {
             Standing::Listed(volume) if volume.phase == VolumePhase::Error => {
@@ -174,6 +163,17 @@ fn launch_anew(view: &View<'_>, set: &ResolvedSet, slot: Slot, record: &SlotReco
             Standing::Unknown => return out.wait(slot, "VolumeUnknown", format!("{id} is not shown by EC2")),
         },
         None => record.volume_request.as_ref().map(|request| request.zone.clone()),
+    };
+    let changed = if differs(&record.spec, &spec_hash(set)) { Changed::Yes } else { Changed::No };
+    if pace::holds_back(view, slot, record, changed, out) {
+        return;
+    }
+    let catalog: &Catalog = match view.observed.catalogs.get(view.key) {
+        Some(Seen::Known(catalog)) => catalog,
+        Some(Seen::Unknown { why }) => return out.wait(slot, "CatalogUnknown", why.clone()),
+        None => {
+            return out.wait(slot, "CatalogUnknown", "the image, subnets and security groups are being looked up");
+        }
     };
     let place = match placement::choose(view, catalog, set.zone_spread, slot, bound.as_ref(), &out.placed) {
         Ok(place) => place,

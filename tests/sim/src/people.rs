@@ -1,6 +1,9 @@
 //! What people and hardware do to machines, past every operator.
 
-use drover_api::{InstanceId, records::Register};
+use drover_api::{
+    InstanceId,
+    records::{Register, RegisterState},
+};
 use drover_cloud::ec2::{
     Action, Caller, InstanceChange, InstanceStateName, Mode, ModifyInstanceAttribute, RebootInstances, StartInstances,
     StateReason, StopInstances, TerminateInstances,
@@ -52,14 +55,16 @@ impl World {
         stopped
     }
 
-    /// Whether its set goes on without what this machine's mysqld holds in memory: it does not lead, or nobody was let in
-    /// yet, or the set is a set of one.
+    /// Whether its set goes on without what this machine's mysqld holds in memory: it does not lead an active epoch, or the set is
+    /// a set of one.
     pub fn may_lose(&self, id: &InstanceId) -> bool {
         let identity = &self.machines[id].identity;
         let records = keys().set(&identity.key).of(&identity.incarnation);
         let register: Option<Register> = self.object(&records.register());
-        register
-            .is_none_or(|register| register.leader != identity.slot || !register.opened || register.voters.len() == 1)
+        register.is_none_or(|register| {
+            let leads = register.leader == identity.slot && register.state == RegisterState::Active;
+            !leads || register.voters.len() == 1
+        })
     }
 
     pub fn reboot(&mut self, id: &InstanceId) {
