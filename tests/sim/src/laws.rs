@@ -77,16 +77,25 @@ impl World {
         }
     }
 
-    /// Whether a voter's volume holds a row, in its relay log too; `None` where no such voter in this life is there to answer.
-    fn holds(&self, voter: &Voter, row: u64) -> Option<bool> {
-        let same = |disk: &&Disk| {
+    /// The volume of a voter in the life that the register names.
+    fn disk_of(&self, voter: &Voter) -> Option<&Disk> {
+        self.disks.values().find(|disk| {
             disk.record.as_ref().is_some_and(|record| {
                 record.voting.voter_id == voter.voter_id
                     && record.voting.generation == voter.generation
                     && record.voting.life == voter.life
             })
-        };
-        let data = self.disks.values().find(same)?.data.as_ref()?;
+        })
+    }
+
+    /// Whether a voter is there in the life that the register names.
+    pub(crate) fn is_there(&self, voter: &Voter) -> bool {
+        self.disk_of(voter).is_some_and(|disk| disk.data.is_some())
+    }
+
+    /// Whether a voter's volume holds a row, in its relay log too; `None` where no such voter in this life is there to answer.
+    fn holds(&self, voter: &Voter, row: u64) -> Option<bool> {
+        let data = self.disk_of(voter)?.data.as_ref()?;
         let relay = data.channel.iter().flat_map(|channel| &channel.relay);
         Some(data.rows.contains(&row) || relay.into_iter().any(|transaction| transaction.what == What::Row(row)))
     }

@@ -56,15 +56,18 @@ impl World {
     }
 
     /// Whether its set goes on without what this machine's mysqld holds in memory: it does not lead an active epoch, or the set is
-    /// a set of one.
+    /// a set of one; and one that may acknowledge is lost only while all the others are there in their registered lives. Of five
+    /// that lose three at a time too few are left to acknowledge anything, for ever.
     pub fn may_lose(&self, id: &InstanceId) -> bool {
         let identity = &self.machines[id].identity;
         let records = keys().set(&identity.key).of(&identity.incarnation);
         let register: Option<Register> = self.object(&records.register());
-        register.is_none_or(|register| {
-            let leads = register.leader == identity.slot && register.state == RegisterState::Active;
-            !leads || register.voters.len() == 1
-        })
+        let Some(register) = register.filter(|register| register.state == RegisterState::Active) else { return true };
+        if register.voters.len() == 1 || !identity.slot.is_member() {
+            return true;
+        }
+        let mut others = register.voters.iter().filter(|voter| voter.slot != identity.slot);
+        register.leader != identity.slot && register.joining.is_none() && others.all(|voter| self.is_there(voter))
     }
 
     pub fn reboot(&mut self, id: &InstanceId) {
