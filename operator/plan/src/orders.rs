@@ -128,9 +128,9 @@ fn replica(view: &View<'_>, register: &Register, secret: &SetSecret, slot: Slot)
     })
 }
 
-/// A member whose present life the register names, in the set that is or the set that will be, and who is not being shut out. A member that is not heard
-/// is still who it was when it was last heard: its account harms nobody while it is away, and changing it for every silence
-/// would.
+/// A member whose present life the register names, in the set that is or the set that will be, and who is not being
+/// shut out. A member that is not heard is still who it was when it was last heard: its account harms nobody while it
+/// is away, and changing it for every silence would.
 pub fn may_vote(view: &View<'_>, register: &Register, slot: Slot) -> bool {
     let voters: &[Voter] = register.joining.as_ref().unwrap_or(&register.voters);
     let Some(registered) = voters.iter().find(|voter| voter.slot == slot) else {
