@@ -40,11 +40,9 @@ test-unit: setup image
 test-contract: build
 	tests/contract/run.sh
 
-# The binaries on real machines, one scenario after another: they share this box's kernel. Named one by one within the
-# workspace, for `-p drover-e2e` alone would select other features of the dependencies and build them all again.
-SCENARIOS = $(basename $(notdir $(wildcard tests/e2e/tests/*.rs)))
+# The binaries on real machines, a few scenarios side by side.
 test-e2e: build image
-	$(CARGO) test --locked --workspace $(addprefix --test ,$(SCENARIOS)) -- --test-threads=1
+	tests/e2e/run.sh
 
 bench: setup
 	tests/bench.sh

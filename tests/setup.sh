@@ -29,7 +29,7 @@ for need in "${needs[@]}"; do
     *) command -v "$what" >/dev/null || missing+=("$package") ;;
   esac
 done
-command -v cargo >/dev/null || { echo "setup: Rust is missing: install it from https://rustup.rs, then try again" >&2; exit 1; }
+command -v cargo >/dev/null || { echo "setup: there is no cargo on the PATH of $(id -un): install Rust from https://rustup.rs, or put it on the PATH, then try again" >&2; exit 1; }
 [ ${#missing[@]} -eq 0 ] && exit 0
 if [ "${1:-}" = --check ]; then
   echo "setup: missing Debian packages: ${missing[*]}" >&2

@@ -2,7 +2,8 @@
 # shellcheck shell=bash
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-bin=${CARGO_TARGET_DIR:-$root/target}/debug
+target=${CARGO_TARGET_DIR:-$root/target}
+bin=$target/debug
 home=${DROVER_DEMO_DIR:-/var/lib/drover-demo}
 local_dir=$home/cloud
 state=$home/operator

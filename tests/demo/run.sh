@@ -19,24 +19,41 @@ free_mib() { df --output=avail -m "$1" | tail -n 1 | tr -d ' '; }
 # The nearest directory above that is there: its file system is the one that will be used.
 there() { local path=$1; until [ -d "$path" ]; do path=$(dirname "$path"); done; echo "$path"; }
 
+# What is there already from an earlier run need not fit again.
+left_of() { # MiB that it takes in all, where it is
+  local here
+  here=$(du -sm "$2" 2>/dev/null | cut -f1)
+  echo $(($1 > ${here:-0} ? $1 - ${here:-0} : 0))
+}
+
 needs() {
-  local cores memory build=$root machines
+  local cores memory build=$root machines for_build for_machines path
   machines=$(there "$home")
-  [ "$(uname -s)" = Linux ] || die "it needs Linux: machines are namespaces"
-  [ "$(id -u)" = 0 ] || die "it needs root: machines are namespaces, mounts and loop devices (try: sudo make demo)"
+  for_build=$((1024 + $(left_of 6656 "$target")))
+  for_machines=$((6144 + $(left_of 1536 "$DROVER_IMAGE_CACHE")))
   cores=$(nproc)
   memory=$(awk '/^MemAvailable/ { print int($2 / 1024) }' /proc/meminfo)
-  echo "The demo needs 2 cores, 6144 MiB of free memory, and 7680 MiB of free disk each for the build and for the machines."
+  echo "The demo needs 2 cores, 6144 MiB of free memory, and free disk: $for_build MiB for the build and $for_machines MiB for the machines."
   echo "Here are $cores cores, $memory MiB of memory, $(free_mib "$build") MiB of disk in $build and $(free_mib "$machines") MiB in $machines."
   [ "$cores" -ge 2 ] || die "it needs 2 cores, and this machine has $cores"
   [ "$memory" -ge 6144 ] || die "it needs 6144 MiB of free memory, and $memory MiB are available: stop something, or take a larger machine"
   if [ "$(stat -c %d "$build")" = "$(stat -c %d "$machines")" ]; then
-    [ "$(free_mib "$build")" -ge 15360 ] || die "it needs 15360 MiB of free disk, as $build and $machines are on one, and $(free_mib "$build") MiB are left: free some"
+    has_disk "$build" $((for_build + for_machines))
   else
-    for path in "$build" "$machines"; do
-      [ "$(free_mib "$path")" -ge 7680 ] || die "it needs 7680 MiB of free disk in $path, and $(free_mib "$path") MiB are left: free some"
-    done
+    has_disk "$build" "$for_build"
+    has_disk "$machines" "$for_machines"
   fi
+}
+
+has_disk() { # where, MiB
+  [ "$(free_mib "$1")" -ge "$2" ] || die "it needs $2 MiB of free disk in $1, and $(free_mib "$1") MiB are left: free some"
+}
+
+# What an earlier demo left takes memory, disk and a network.
+sweep() {
+  [ -d "$home" ] || return 0
+  note "sweeping what an earlier demo left"
+  demo_down
 }
 
 # --- Starting ---
@@ -121,6 +138,8 @@ facts() {
     drover_local exec "$instance" -- sh -c 'echo "$(cat /proc/sys/kernel/random/boot_id) mysqld $(systemctl show -P MainPID drover-mysqld)"'
   done
 }
+# Machines that run or are about to.
+alive() { drover_local machines --json | grep -c -E '"state":"(pending|running)"'; }
 mutations() {
   local calls
   calls=$(drover_local calls --mutating --json) || die "drover-local does not tell its calls"
@@ -178,12 +197,13 @@ scale() {
 crash() {
   heading "The operator is killed in the middle of a launch, and started again"
   sed -i 's/readReplicas: .*/readReplicas: 2/' "$DROVER_MANIFESTS/quickstart.yaml"
-  await 60 "the launch is on its way" eval '[ "$(drover_local machines --json | grep -c -E "\"state\":\"(pending|running)\"")" -ge 5 ]'
+  await 60 "the launch is on its way" eval '[ "$(alive)" -ge 5 ]'
   end "$home/operator.pid" drover KILL
-  note "SIGKILL; machines now: $(drover_local machines --json | grep -c -E '"state":"(pending|running)"')"
+  note "SIGKILL; machines now: $(alive)"
   start_operator
   watch_until 240 "the launch is done" has_ready 5
-  echo "machines that run: $(drover_local machines --json | grep -c '"state":"running"') for 5 slots"
+  [ "$(alive)" = 5 ] || die "there are $(alive) machines for 5 slots: drover-local --dir $local_dir machines"
+  echo "machines: $(alive), one for each of 5 slots"
 }
 
 adopt() {
@@ -206,7 +226,8 @@ connect() {
   . $home/env                      points drover, aws, boto3 and any SDK at this demo; then
   drover mysql quickstart                      a MySQL prompt on the primary; --replica for a replica
   drover status -w                             how it is
-  drover-local fault --help                    what can be broken: kill, freeze, cut, fill, stall, throttle ...
+  drover-local fault --help                    what can be broken: freeze, cut, kill, fill, stall, throttle ...
+  aws ec2 terminate-instances ...              any EC2 client acts on the same machines (unprotect one first: modify-instance-attribute)
   manifests: $DROVER_MANIFESTS   logs: $log
 TEXT
 }
@@ -223,14 +244,15 @@ take_away() {
   exit "$code"
 }
 
+[ "$(uname -s)" = Linux ] || die "it needs Linux: machines are namespaces"
+[ "$(id -u)" = 0 ] || die "it needs root: machines are namespaces, mounts and loop devices (become root, with Rust on the PATH: sudo -E env PATH=\"\$PATH\" make demo)"
+# Only the program of an earlier build can sweep; where it is gone, the build comes first.
+[ ! -x "$bin/drover-local" ] || sweep
 needs
 "$root/tests/setup.sh"
 heading "Building"
 (cd "$root" && cargo build --locked --workspace --bins)
-if [ -d "$home" ]; then
-  note "sweeping what an earlier demo left"
-  demo_down
-fi
+sweep
 mkdir -p "$log" "$DROVER_MANIFESTS"
 : >"$mark"
 trap take_away EXIT

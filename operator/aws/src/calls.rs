@@ -60,23 +60,17 @@ pub(crate) const RUN_INSTANCES: Call =
     write("RunInstances", &["ec2:RunInstances", "ec2:CreateTags", "iam:PassRole"], rate(2, 1_000));
 pub(crate) const MODIFY_INSTANCE_ATTRIBUTE: Call =
     write("ModifyInstanceAttribute", &["ec2:ModifyInstanceAttribute"], MUTATING);
-/// StopInstances has 50 and 5 per second; half of it is shared out so that powering off, which fences, has a lane.
-pub(crate) const STOP_INSTANCES: Call = write("StopInstances", &["ec2:StopInstances"], rate(15, 800));
-pub(crate) const POWER_OFF: Call =
-    Call { lane: "StopInstances power off", ..write("StopInstances", &["ec2:StopInstances"], rate(10, 800)) };
 pub(crate) const TERMINATE_INSTANCES: Call = write("TerminateInstances", &["ec2:TerminateInstances"], LARGE);
 /// 100 and 10 per second.
 pub(crate) const CREATE_TAGS: Call = write("CreateTags", &["ec2:CreateTags"], rate(50, 200));
 pub(crate) const CREATE_VOLUME: Call = write("CreateVolume", &["ec2:CreateVolume", "ec2:CreateTags"], LARGE);
 pub(crate) const ATTACH_VOLUME: Call = write("AttachVolume", &["ec2:AttachVolume"], MUTATING);
-pub(crate) const DETACH_VOLUME: Call = write("DetachVolume", &["ec2:DetachVolume"], MUTATING);
 pub(crate) const DELETE_VOLUME: Call = write("DeleteVolume", &["ec2:DeleteVolume"], LARGE);
 
 /// Without `s3:ListBucket` S3 answers AccessDenied, not NoSuchKey, for what is not there.
 pub(crate) const GET_OBJECT: Call = object("GetObject", &["s3:GetObject", "s3:ListBucket"]);
 pub(crate) const PUT_OBJECT: Call = object("PutObject", &["s3:PutObject"]);
 pub(crate) const LIST_OBJECTS: Call = object("ListObjectsV2", &["s3:ListBucket"]);
-pub(crate) const DELETE_OBJECT: Call = object("DeleteObject", &["s3:DeleteObject"]);
 
 /// Every call, EC2 first. A volume with a customer's KMS key needs `kms:CreateGrant`, `kms:Decrypt` and
 /// `kms:GenerateDataKeyWithoutPlaintext` on that key besides (EBS documentation, "Permissions to use KMS keys").
@@ -92,18 +86,14 @@ pub fn calls() -> &'static [Call] {
         DESCRIBE_INSTANCE_TYPES,
         RUN_INSTANCES,
         MODIFY_INSTANCE_ATTRIBUTE,
-        STOP_INSTANCES,
-        POWER_OFF,
         TERMINATE_INSTANCES,
         CREATE_TAGS,
         CREATE_VOLUME,
         ATTACH_VOLUME,
-        DETACH_VOLUME,
         DELETE_VOLUME,
         GET_OBJECT,
         PUT_OBJECT,
         LIST_OBJECTS,
-        DELETE_OBJECT,
     ]
 }
 
@@ -139,21 +129,17 @@ mod tests {
         ("DescribeInstanceTypes", 100.0, 20.0),
         ("RunInstances", 5.0, 2.0),
         ("ModifyInstanceAttribute", 50.0, 5.0),
-        ("StopInstances", 50.0, 5.0),
         ("TerminateInstances", 100.0, 5.0),
         ("CreateTags", 100.0, 10.0),
         ("CreateVolume", 100.0, 5.0),
         ("AttachVolume", 50.0, 5.0),
-        ("DetachVolume", 50.0, 5.0),
         ("DeleteVolume", 100.0, 5.0),
     ];
 
     #[test]
     fn no_lane_takes_more_than_half_of_the_accounts_bucket() {
         for (bucket, capacity, refill) in EC2_BUCKETS {
-            // The lanes of StopInstances share one bucket of EC2.
-            let lanes =
-                calls().iter().filter(|c| c.lane == *bucket || (*bucket == "StopInstances" && c.action == *bucket));
+            let lanes = calls().iter().filter(|c| c.lane == *bucket);
             let (burst, per_second) = lanes.filter_map(|c| c.rate).fold((0.0, 0.0), |(burst, per_second), rate| {
                 (burst + f64::from(rate.burst), per_second + 1.0 / rate.every.as_secs_f64())
             });
@@ -161,7 +147,7 @@ mod tests {
             assert!(burst <= capacity / 2.0 && per_second <= refill / 2.0, "{bucket}: {burst} and {per_second}/s");
         }
         let known: Vec<_> = EC2_BUCKETS.iter().map(|(bucket, ..)| *bucket).collect();
-        for call in calls().iter().filter(|c| c.rate.is_some() && c.lane != POWER_OFF.lane) {
+        for call in calls().iter().filter(|c| c.rate.is_some()) {
             assert!(known.contains(&call.lane), "{} is in no bucket of the table above", call.lane);
         }
     }

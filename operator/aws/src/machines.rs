@@ -15,12 +15,12 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use drover_api::{ClientToken, InstanceId, Realm, SecurityGroupId, launch::LaunchRequest, tags};
 use drover_cloud::{
     Class, Machines, Result,
-    machines::{Image, InstanceType, Machine, Protection, Selector, StopMode, Subnet},
+    machines::{Image, InstanceType, Machine, Protection, Selector, Subnet},
 };
 
 use crate::{
     calls::{
-        self, CREATE_TAGS, DESCRIBE_IMAGES, DESCRIBE_INSTANCE_TYPES, DESCRIBE_INSTANCES, DESCRIBE_INSTANCES_BY_ID,
+        CREATE_TAGS, DESCRIBE_IMAGES, DESCRIBE_INSTANCE_TYPES, DESCRIBE_INSTANCES, DESCRIBE_INSTANCES_BY_ID,
         DESCRIBE_SECURITY_GROUPS, DESCRIBE_SUBNETS, MODIFY_INSTANCE_ATTRIBUTE, RUN_INSTANCES, TERMINATE_INSTANCES,
     },
     classify::failed,
@@ -69,15 +69,6 @@ impl Machines for Ec2 {
         let on = AttributeBooleanValue::builder().value(protection == Protection::On).build();
         let request = self.client.modify_instance_attribute().instance_id(id.as_str()).disable_api_termination(on);
         self.sender.send(&MODIFY_INSTANCE_ATTRIBUTE, request.send()).await.map(drop)
-    }
-
-    async fn stop(&self, id: &InstanceId, mode: StopMode) -> Result<()> {
-        let request = self.client.stop_instances().instance_ids(id.as_str());
-        let (call, request) = match mode {
-            StopMode::Graceful => (&calls::STOP_INSTANCES, request),
-            StopMode::PowerOff => (&calls::POWER_OFF, request.force(true).skip_os_shutdown(true)),
-        };
-        self.sender.send(call, request.send()).await.map(drop)
     }
 
     async fn terminate(&self, id: &InstanceId) -> Result<()> {

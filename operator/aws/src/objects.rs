@@ -10,7 +10,7 @@ use drover_cloud::{
 };
 
 use crate::{
-    calls::{Call, DELETE_OBJECT, GET_OBJECT, LIST_OBJECTS, PUT_OBJECT},
+    calls::{Call, GET_OBJECT, LIST_OBJECTS, PUT_OBJECT},
     classify::failed,
     send::{Sender, pages, unreadable, within},
 };
@@ -87,11 +87,6 @@ impl Objects for Bucket {
         // S3 lists in this order already; other endpoints need not.
         keys.sort_unstable();
         Ok(keys)
-    }
-
-    async fn delete(&self, key: &ObjectKey) -> Result<()> {
-        let request = self.client.delete_object().bucket(&self.name).key(key.as_str());
-        self.sender.send(&DELETE_OBJECT, request.send()).await.map(drop).map_err(|error| self.named(error))
     }
 }
 

@@ -8,7 +8,7 @@ use drover_cloud::{Class, CloudError, Result, Volumes, volumes::Volume};
 
 use crate::{
     calls::{
-        ATTACH_VOLUME, CREATE_VOLUME, Call, DELETE_VOLUME, DESCRIBE_VOLUMES, DESCRIBE_VOLUMES_BY_ID, DETACH_VOLUME,
+        ATTACH_VOLUME, CREATE_VOLUME, Call, DELETE_VOLUME, DESCRIBE_VOLUMES, DESCRIBE_VOLUMES_BY_ID,
         MODIFY_INSTANCE_ATTRIBUTE,
     },
     classify::failed,
@@ -70,11 +70,6 @@ impl Volumes for Ec2 {
         let mapping = InstanceBlockDeviceMappingSpecification::builder().device_name(device).ebs(kept).build();
         let request = self.client.modify_instance_attribute().instance_id(instance.as_str());
         self.sender.send(&MODIFY_INSTANCE_ATTRIBUTE, request.block_device_mappings(mapping).send()).await.map(drop)
-    }
-
-    async fn detach(&self, volume: &VolumeId) -> Result<()> {
-        let request = self.client.detach_volume().volume_id(volume.as_str());
-        self.sender.send(&DETACH_VOLUME, request.send()).await.map(drop)
     }
 
     async fn delete(&self, volume: &VolumeId) -> Result<()> {

@@ -10,7 +10,7 @@ use drover_api::{
 use drover_aws::{Aws, Bucket, Ec2, Options};
 use drover_cloud::{
     Machines, Objects, Result, Volumes,
-    machines::{Image, InstanceType, Machine, Protection, Selector, StopMode, Subnet},
+    machines::{Image, InstanceType, Machine, Protection, Selector, Subnet},
     objects::{Condition, ETag, Object},
     volumes::Volume,
 };
@@ -53,10 +53,6 @@ impl Machines for Cloud {
 
     fn protect(&self, id: &InstanceId, protection: Protection) -> impl Future<Output = Result<()>> + Send {
         self.ec2.protect(id, protection)
-    }
-
-    fn stop(&self, id: &InstanceId, mode: StopMode) -> impl Future<Output = Result<()>> + Send {
-        self.ec2.stop(id, mode)
     }
 
     fn terminate(&self, id: &InstanceId) -> impl Future<Output = Result<()>> + Send {
@@ -114,10 +110,6 @@ impl Volumes for Cloud {
         self.ec2.keep_on_termination(instance, device)
     }
 
-    fn detach(&self, volume: &VolumeId) -> impl Future<Output = Result<()>> + Send {
-        self.ec2.detach(volume)
-    }
-
     fn delete(&self, volume: &VolumeId) -> impl Future<Output = Result<()>> + Send {
         Volumes::delete(&self.ec2, volume)
     }
@@ -134,9 +126,5 @@ impl Objects for Cloud {
 
     fn list(&self, prefix: &str) -> impl Future<Output = Result<Vec<ObjectKey>>> + Send {
         self.bucket.list(prefix)
-    }
-
-    fn delete(&self, key: &ObjectKey) -> impl Future<Output = Result<()>> + Send {
-        self.bucket.delete(key)
     }
 }

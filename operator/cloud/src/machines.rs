@@ -47,15 +47,6 @@ pub enum MachineState {
     Terminated,
 }
 
-/// How a machine is stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StopMode {
-    /// The operating system shuts down.
-    Graceful,
-    /// Force and SkipOsShutdown: power off. Force alone still tries a graceful stop first (EC2 documentation, "Force stop").
-    PowerOff,
-}
-
 /// What a selector by tags found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
@@ -111,8 +102,6 @@ pub trait Machines: Send + Sync {
 
     /// Sets or clears termination protection.
     fn protect(&self, id: &InstanceId, protection: Protection) -> impl Future<Output = Result<()>> + Send;
-
-    fn stop(&self, id: &InstanceId, mode: StopMode) -> impl Future<Output = Result<()>> + Send;
 
     fn terminate(&self, id: &InstanceId) -> impl Future<Output = Result<()>> + Send;
 

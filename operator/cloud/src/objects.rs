@@ -38,9 +38,6 @@ pub trait Objects: Send + Sync {
 
     /// Every key under the prefix, all pages, in order.
     fn list(&self, prefix: &str) -> impl Future<Output = Result<Vec<ObjectKey>>> + Send;
-
-    /// Deleting what is not there succeeds.
-    fn delete(&self, key: &ObjectKey) -> impl Future<Output = Result<()>> + Send;
 }
 
 impl fmt::Debug for ETag {

@@ -62,8 +62,5 @@ pub trait Volumes: Send + Sync {
     /// Clears DeleteOnTermination of the volume that the instance has under this device name (ModifyInstanceAttribute).
     fn keep_on_termination(&self, instance: &InstanceId, device: &str) -> impl Future<Output = Result<()>> + Send;
 
-    /// The instance must be stopped or terminated, or the device not in use: detaching a mounted volume hangs.
-    fn detach(&self, volume: &VolumeId) -> impl Future<Output = Result<()>> + Send;
-
     fn delete(&self, volume: &VolumeId) -> impl Future<Output = Result<()>> + Send;
 }

@@ -3,7 +3,7 @@
 
 use std::{sync::Mutex, time::Duration};
 
-use drover_api::{Claim, Incarnation, Millis, WriteId};
+use drover_api::{Incarnation, Millis, WriteId};
 use nix::time::{ClockId, clock_gettime};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
@@ -44,10 +44,6 @@ impl dyn Entropy + '_ {
         Incarnation::new(self.hex(8)).expect("16 hex digits are an incarnation")
     }
 
-    pub fn claim(&self) -> Claim {
-        Claim::new(self.hex(8)).expect("16 hex digits are a claim")
-    }
-
     pub fn hex(&self, count: usize) -> String {
         let mut bytes = vec![0; count];
         self.fill(&mut bytes);
@@ -74,6 +70,7 @@ impl Clock for SystemClock {
 // === impl SystemEntropy ===
 
 impl Default for SystemEntropy {
+    #[expect(clippy::disallowed_methods, reason = "the operator's one source of it")]
     fn default() -> Self {
         Self { generator: Mutex::new(StdRng::from_rng(&mut rand::rng())) }
     }

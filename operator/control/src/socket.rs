@@ -1,8 +1,8 @@
-//! The operator's own door: a unix socket that serves JSON to `drover status`, `drover plan` and `drover delete`. Whoever may
+//! The operator's own door: a unix socket that serves JSON to `drover status` and `drover delete`. Whoever may
 //! open the socket may ask; its directory is the owner's alone.
 //!
-//! `GET /v1/status` answers a [`Snapshot`], `GET /v1/plan` its plan, `POST /v1/delete` takes a [`DeleteRequest`] and answers
-//! once the end of the set is written down.
+//! `GET /v1/status` answers a [`Snapshot`]; `POST /v1/delete` takes a [`DeleteRequest`] and answers once the end of the set is
+//! written down.
 
 use std::{
     io,
@@ -104,7 +104,6 @@ pub async fn serve(
 ) -> io::Result<()> {
     let routes = Router::new()
         .route("/v1/status", get(status))
-        .route("/v1/plan", get(plan))
         .route("/v1/delete", post(delete))
         .with_state(Door { snapshots, commands });
     axum::serve(listener, routes).await
@@ -112,10 +111,6 @@ pub async fn serve(
 
 async fn status(State(door): State<Door>) -> Json<Snapshot> {
     Json(door.snapshots.borrow().as_ref().clone())
-}
-
-async fn plan(State(door): State<Door>) -> Json<Vec<crate::snapshot::Line>> {
-    Json(door.snapshots.borrow().plan.clone())
 }
 
 async fn delete(State(door): State<Door>, Json(request): Json<DeleteRequest>) -> Response {

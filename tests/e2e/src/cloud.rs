@@ -278,7 +278,8 @@ fn sql_command(statement: &str) -> [&str; 7] {
     ["mysql", "--socket", MYSQL, "--batch", "--skip-column-names", "-e", statement]
 }
 
+/// Where the machine images are.
 #[expect(clippy::disallowed_methods, reason = "the edge: the Makefile says where the image is kept")]
-pub(crate) fn image_cache() -> String {
+pub fn image_cache() -> String {
     std::env::var("DROVER_IMAGE_CACHE").unwrap_or_else(|_| "/var/cache/drover-local".into())
 }

@@ -32,7 +32,8 @@ pub struct Demo {
     script: Child,
 }
 
-/// One for all, as on a person's machine: each run begins where the last one ended, or broke off.
+/// A scenario's name makes it whole. One for all runs of a scenario, as on a person's machine: each begins where the last one
+/// ended, or broke off.
 const HOME: &str = "/var/tmp/drover-e2e-demo";
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/demo");
 /// All machines are killed and unmade.
@@ -41,8 +42,9 @@ const COMMAND: Duration = Duration::from_secs(30);
 
 impl Demo {
     /// Starts it, with what `make demo NAME=VALUE` would put into its environment.
-    pub fn start(variables: &[(&str, &str)]) -> anyhow::Result<Self> {
-        let (home, output) = (PathBuf::from(HOME), PathBuf::from(format!("{HOME}.log")));
+    pub fn start(scenario: &str, variables: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let home = format!("{HOME}-{scenario}");
+        let (home, output) = (PathBuf::from(&home), PathBuf::from(format!("{home}.log")));
         let printed = File::create(&output)?;
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "TERM"]).arg(format!("{ROOT}/run.sh")).envs(variables.iter().copied());

@@ -1,7 +1,7 @@
 //! Scenarios with the real binaries: `drover-local` boots machines on this host, `drover` runs the operator, machines run the
 //! agent and mysqld. Here is what the scenarios stand on; the scenarios themselves are in `tests/`.
 //!
-//! Needs root and what `make build image` leaves. One cloud at a time fits on a host.
+//! Needs root and what `make build image` leaves. `run.sh` says how many at a time.
 
 mod cloud;
 mod demo;
@@ -19,7 +19,7 @@ mod said;
 mod scenario;
 mod secrets;
 
-pub use cloud::{Cloud, Waiter};
+pub use cloud::{Cloud, Waiter, image_cache};
 pub use demo::Demo;
 pub use disks::device;
 pub use ec2::Xml;

@@ -31,7 +31,7 @@ pub struct Seen {
 #[derive(Debug)]
 pub struct Watch {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<Seen>,
+    thread: JoinHandle<anyhow::Result<Seen>>,
 }
 
 impl Watch {
@@ -41,34 +41,37 @@ impl Watch {
         let thread = thread::spawn(move || {
             let mut seen = Seen::default();
             while !stopped.load(Ordering::SeqCst) {
-                seen.look();
+                seen.look()?;
                 pace::pause();
             }
-            seen
+            Ok(seen)
         });
         Self { stop, thread }
     }
 
     pub fn stop(self) -> anyhow::Result<Seen> {
         self.stop.store(true, Ordering::SeqCst);
-        self.thread.join().map_err(|_| anyhow!("the watch over processes panicked"))
+        self.thread.join().map_err(|_| anyhow!("the watch over processes panicked"))?
     }
 }
 
 impl Seen {
     /// One look. An environment is read once for each program that a process becomes.
-    pub fn look(&mut self) {
-        let own = fs::read_link("/proc/self/ns/pid").ok();
+    pub fn look(&mut self) -> anyhow::Result<()> {
+        let own = fs::read_link("/proc/self/ns/pid")?;
         for pid in pids() {
             let arguments = text(&format!("/proc/{pid}/cmdline"));
             if arguments.is_empty() || !self.known.insert((pid, arguments.clone())) {
                 continue;
             }
+            // Where it runs comes first: one that ended between the two looks would have an environment of nowhere.
+            let Ok(namespace) = fs::read_link(format!("/proc/{pid}/ns/pid")) else { continue };
             let environment = text(&format!("/proc/{pid}/environ"));
-            let is_host = fs::read_link(format!("/proc/{pid}/ns/pid")).ok() == own;
-            let environments = if is_host { &mut self.host_environments } else { &mut self.machine_environments };
+            let environments =
+                if namespace == own { &mut self.host_environments } else { &mut self.machine_environments };
             environments.insert(environment);
             self.arguments.insert(arguments);
         }
+        Ok(())
     }
 }

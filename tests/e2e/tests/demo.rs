@@ -45,7 +45,7 @@ struct Place {
 fn the_whole_demo_shows_no_secret_and_ends_with_nothing_left() -> anyhow::Result<()> {
     let clock = Clock::start();
     let watch = Watch::start();
-    let mut demo = Demo::start(&[("DETACH", "1")])?;
+    let mut demo = Demo::start("whole", &[("DETACH", "1")])?;
     let code = demo.end(WHOLE)?;
     let output = demo.output();
     assert_eq!(code, Some(0), "{output}");
@@ -158,7 +158,7 @@ fn plant(cloud: &Cloud, demo: &Demo, canary: &str, seen: &mut Seen) -> anyhow::R
     let _inside = cloud.begin_inside(instance, &["env", &format!("PLANTED={canary}"), "sleep", "60"])?;
     let _outside = Planted::start(canary)?;
     within(SOON, "what is planted is seen", || {
-        seen.look();
+        seen.look()?;
         let all = [&seen.arguments, &seen.host_environments, &seen.machine_environments];
         Ok(all.iter().all(|texts| texts.iter().any(|text| text.contains(canary))).then_some(()))
     })

@@ -1,10 +1,10 @@
 //! A set's good days on real machines: it comes up, is found again by another operator, is updated, and ends.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use drover_api::conditions::ConditionType;
-use drover_e2e::{Call, Clock, Cloud, Facts, Operator, heading, manifest, scenario, within};
+use drover_e2e::{Call, Clock, Cloud, Facts, Operator, heading, image_cache, manifest, scenario, within};
 
 /// Four machines boot on two cores while mysqld is initialised and copied.
 const LAUNCH: Duration = Duration::from_secs(180);
@@ -72,6 +72,15 @@ fn launch(cloud: &Cloud, operator: &mut Operator) -> anyhow::Result<()> {
     }
     let replica = operator.ask(cloud, &["mysql", SET, "--replica", "--", "-e", "INSERT INTO shop.t VALUES (2)"])?;
     assert!(!replica.status.success() && replica.error.contains("read-only"), "{replica:?}");
+
+    heading("a client that is installed here is told whom to trust, and reaches the same");
+    let client = client_of_image(&cloud.dir)?;
+    let here = |statement| operator.ask(cloud, &["mysql", SET, "--client", &client, "--", "-Ne", statement]);
+    let asked = here("SELECT n, USER() FROM shop.t; SHOW STATUS LIKE 'Ssl_cipher'")?;
+    let host = cloud.endpoints.ec2.trim_start_matches("http://").split(':').next().context("an address")?;
+    let said: Vec<&str> = asked.out.split_whitespace().collect();
+    let [n, user, _, cipher] = said[..] else { bail!("{asked:?}") };
+    assert!(n == "1" && user == format!("drover_admin@{host}") && cipher.starts_with("TLS_"), "{asked:?}");
 
     heading("people may do everything but take the set's protection away");
     for statement in [
@@ -296,4 +305,17 @@ fn sha256(path: &Path) -> anyhow::Result<String> {
     let output = std::process::Command::new("sha256sum").arg(path).output()?;
     let text = String::from_utf8(output.stdout)?;
     Ok(text.split(' ').next().context("sha256sum answers a hash")?.to_owned())
+}
+
+/// MySQL's own client as a program of this host: the one in the machine image, with the libraries that are beside it there.
+fn client_of_image(dir: &Path) -> anyhow::Result<String> {
+    let images = fs::read_dir(image_cache())?.filter_map(|entry| Some(entry.ok()?.path().join("base")));
+    let image = images.filter(|base| base.join("usr/bin/mysql").exists()).last().context("an image")?;
+    let (image, client) = (image.display(), dir.join("mysql-client"));
+    let script = format!(
+        "#!/bin/sh\nexec {image}/lib64/ld-linux-x86-64.so.2 --library-path {image}/usr/lib/x86_64-linux-gnu {image}/usr/bin/mysql \"$@\"\n"
+    );
+    fs::write(&client, script)?;
+    fs::set_permissions(&client, fs::Permissions::from_mode(0o755))?;
+    Ok(client.display().to_string())
 }

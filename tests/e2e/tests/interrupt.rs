@@ -13,14 +13,14 @@ const INTERRUPTED: Option<i32> = Some(130);
 fn a_demo_that_is_broken_off_leaves_nothing() -> anyhow::Result<()> {
     let clock = Clock::start();
     heading("a crash of everything in the middle of a launch");
-    let mut crashed = Demo::start(&[])?;
+    let mut crashed = Demo::start("interrupt", &[])?;
     let before = crashed.await_machine(SOON, |_| true)?;
     crashed.kill_everything()?;
     assert!(traces(&crashed.home)?.contains_key("network namespace"), "there is nothing to sweep");
 
     heading("the next start sweeps; Ctrl-C in the middle of its launch, twice, ends everything");
     let old: BTreeSet<String> = before.into_iter().map(|machine| machine.id).collect();
-    let mut interrupted = Demo::start(&[])?;
+    let mut interrupted = Demo::start("interrupt", &[])?;
     interrupted.await_machine(SOON, |machine| !old.contains(&machine.id))?;
     assert!(interrupted.output().contains("sweeping what an earlier demo left"), "{}", interrupted.output());
     interrupted.interrupt()?;
@@ -30,14 +30,14 @@ fn a_demo_that_is_broken_off_leaves_nothing() -> anyhow::Result<()> {
     assert_eq!(traces(&interrupted.home)?, Traces::new());
 
     heading("Ctrl-C while the cloud is only starting ends everything");
-    let mut early = Demo::start(&[])?;
+    let mut early = Demo::start("interrupt", &[])?;
     early.await_server("cloud", SOON)?;
     early.interrupt()?;
     assert_eq!(early.end(SOON)?, INTERRUPTED, "{}", early.output());
     assert_eq!(traces(&early.home)?, Traces::new());
 
     heading("a crash of everything, and demo-down");
-    let mut crashed = Demo::start(&[])?;
+    let mut crashed = Demo::start("interrupt", &[])?;
     crashed.await_machine(SOON, |_| true)?;
     crashed.kill_everything()?;
     crashed.down()?;

@@ -72,6 +72,7 @@ impl std::fmt::Debug for Session {
 }
 
 /// Letters and digits that nobody can guess.
+#[expect(clippy::disallowed_methods, reason = "the edge: what nobody may guess cannot come from a seed")]
 pub fn random(length: usize) -> String {
     use rand::RngExt;
     let mut rng = rand::rng();

@@ -126,18 +126,18 @@ impl Up {
         home.withdraw().map_err(at_home("remove what a crash left"))?;
         let operator = home.operator_key().map_err(at_home("keep the operator's key"))?;
         let keys = Keys::new(&operator.access_key, &operator.secret_key);
-        let network = network(&home, options).await?;
-        let cloud = Cloud::open(&home.state(), account(options, network), rand::random())?;
-        let kept = cloud.look(|ec2, _| ec2.account().vpc_cidr);
-        if options.network.is_some_and(|wanted| wanted != kept) {
-            return Err(UpError::OtherNetwork { dir: home.dir().into(), kept });
-        }
         let images = if options.no_machines {
             Images::in_name_only()
         } else {
             tracing::info!(cache = %options.image_cache.display(), "looking for the machine image; the first build takes minutes");
             Images::of_machines(machine::Images::build(&options.image_cache).await?)
         };
+        let (network, turn) = network(&home, options).await?;
+        let cloud = Cloud::open(&home.state(), account(options, network), seed())?;
+        let kept = cloud.look(|ec2, _| ec2.account().vpc_cidr);
+        if options.network.is_some_and(|wanted| wanted != kept) {
+            return Err(UpError::OtherNetwork { dir: home.dir().into(), kept });
+        }
         cloud.change(|ec2, now| {
             for spec in images.specs() {
                 ec2.register_image(now, spec.clone());
@@ -153,6 +153,7 @@ impl Up {
             let (hypervisor, events) = Hypervisor::open(config, Arc::new(identity)).await?;
             (Some(hypervisor), Some(events))
         };
+        drop(turn);
         let (stop, stopped) = watch::channel(false);
         let mut up = Self {
             endpoints: Endpoints {
@@ -303,22 +304,28 @@ async fn listen(address: IpAddr, port: u16) -> Result<(TcpListener, String), UpE
     Ok((listener, url))
 }
 
+/// Of the ids that EC2 gives: no two clouds' are alike.
+#[expect(clippy::disallowed_methods, reason = "the edge")]
+fn seed() -> u64 {
+    rand::random()
+}
+
 /// `--network`: subnets are cut from it as /24s, so it is a /16.
 fn network_of(text: &str) -> Result<Cidr, String> {
     let cidr = Cidr::try_from(text.to_owned()).map_err(|error| error.to_string())?;
     if cidr.prefix == 16 { Ok(cidr) } else { Err(format!("{cidr} is not a /16")) }
 }
 
-/// The network of an account that is not there yet; one that is there has its own.
-async fn network(home: &Home, options: &Options) -> Result<Cidr, UpError> {
+/// The network of an account that is not there yet; one that is there has its own. With a turn where there was a choice.
+async fn network(home: &Home, options: &Options) -> Result<(Cidr, Option<machine::Turn>), UpError> {
     if let Some(network) = options.network {
-        return Ok(network);
+        return Ok((network, None));
     }
     if options.no_machines || home.state().exists() {
-        return Ok(Cidr { base: NETWORKS[0], prefix: 16 });
+        return Ok((Cidr { base: NETWORKS[0], prefix: 16 }, None));
     }
-    let free = machine::first_free(&NETWORKS.map(|address| Subnet { address, prefix: 16 })).await?;
-    Ok(Cidr { base: free.address, prefix: free.prefix })
+    let (free, turn) = machine::first_free(&NETWORKS.map(|address| Subnet { address, prefix: 16 })).await?;
+    Ok((Cidr { base: free.address, prefix: free.prefix }, Some(turn)))
 }
 
 fn account(options: &Options, network: Cidr) -> Account {

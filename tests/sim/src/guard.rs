@@ -15,7 +15,7 @@ use drover_cloud::{
     ec2::Caller,
     error::Result,
     fake::Fake,
-    machines::{Image, InstanceType, Machine, Protection, Selector, StopMode, Subnet},
+    machines::{Image, InstanceType, Machine, Protection, Selector, Subnet},
     objects::{Condition, ETag, Object},
     volumes::Volume,
 };
@@ -122,10 +122,6 @@ impl Machines for Guarded {
         self.changes(format!("Unprotect {id}"), self.fake.protect(id, protection)).await
     }
 
-    async fn stop(&self, id: &InstanceId, _: StopMode) -> Result<()> {
-        panic!("{id} is stopped, and no plan asks for that yet")
-    }
-
     async fn terminate(&self, id: &InstanceId) -> Result<()> {
         self.witness("TerminateInstances");
         self.may_end(id, "Terminate");
@@ -190,10 +186,6 @@ impl Volumes for Guarded {
         self.changes(format!("Keep {device} of {instance}"), answer).await
     }
 
-    async fn detach(&self, volume: &VolumeId) -> Result<()> {
-        panic!("{volume} is detached, and no plan asks for that yet")
-    }
-
     async fn delete(&self, volume: &VolumeId) -> Result<()> {
         self.witness("DeleteVolume");
         let tags = self.fake.look(|world| world.ec2.volume(volume.as_str()).map(|volume| volume.tags.clone()));
@@ -236,9 +228,5 @@ impl Objects for Guarded {
 
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectKey>> {
         Objects::list(&self.fake, prefix).await
-    }
-
-    async fn delete(&self, key: &ObjectKey) -> Result<()> {
-        panic!("{key} is deleted, and nothing is ever deleted from the bucket")
     }
 }

@@ -111,24 +111,6 @@ async fn a_volume_is_kept_by_the_device_name_that_its_instance_has_it_under() {
 }
 
 #[tokio::test]
-async fn powering_off_skips_the_operating_system() {
-    let server = serve(vec![ok("<StopInstancesResponse/>")]).await;
-    let ec2 = server.connect().ec2();
-    ec2.stop(&machine(), StopMode::PowerOff).await.expect("stopped");
-    ec2.stop(&machine(), StopMode::Graceful).await.expect("stopped");
-    let sent: Vec<_> = server.requests().iter().map(fields).collect();
-    expect![[r#"
-        Action = StopInstances
-        Force = true
-        InstanceId.1 = i-1
-        SkipOsShutdown = true
-        Action = StopInstances
-        InstanceId.1 = i-1
-    "#]]
-    .assert_eq(&sent.concat());
-}
-
-#[tokio::test]
 async fn protection_names_only_the_one_attribute() {
     let server =
         serve(vec![ok("<ModifyInstanceAttributeResponse><return>true</return></ModifyInstanceAttributeResponse>")])

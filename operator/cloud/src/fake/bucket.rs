@@ -98,13 +98,6 @@ impl Objects for Fake {
             Ok(bucket.objects.keys().filter(|key| key.as_str().starts_with(prefix)).cloned().collect())
         })
     }
-
-    async fn delete(&self, key: &ObjectKey) -> Result<()> {
-        self.object_call("DeleteObject", true, |bucket| {
-            bucket.objects.remove(key);
-            Ok(())
-        })
-    }
 }
 
 impl Fake {

@@ -22,7 +22,7 @@ pub(super) fn error(call: &'static str, error: ApiError) -> CloudError {
         "InsufficientInstanceCapacity" | "InsufficientFreeAddressesInSubnet" => Class::Capacity,
         "IdempotentParameterMismatch" => Class::TokenMismatch,
         "IdempotentInstanceTerminated" => Class::TokenSpent,
-        "OperationNotPermitted" if matches!(call, "TerminateInstances" | "StopInstances") => Class::Protected,
+        "OperationNotPermitted" if call == "TerminateInstances" => Class::Protected,
         "UnauthorizedOperation" | "AuthFailure" => Class::Denied,
         "InvalidAMIID.NotFound" | "InvalidZone.NotFound" | "FilterLimitExceeded" => Class::Invalid,
         "InvalidParameterValue" if error.message.contains("Invalid IAM Instance Profile") => Class::NotVisibleYet,

@@ -9,11 +9,11 @@ use crate::{
     ec2::{
         CreateTags, DescribeImages, DescribeInstanceTypes, DescribeInstances, DescribeSecurityGroups, DescribeSubnets,
         HttpTokens, InstanceChange, InstanceProfileSpecification, MetadataOptionsRequest, Mode,
-        ModifyInstanceAttribute, Page, Paged, RunInstances, ShutdownBehavior, StopInstances, Switch, TagSpecification,
+        ModifyInstanceAttribute, Page, Paged, RunInstances, ShutdownBehavior, Switch, TagSpecification,
         TerminateInstances,
     },
     error::{Class, CloudError, Result},
-    machines::{Image, InstanceType, Machine, Machines, Protection, Selector, StopMode, Subnet},
+    machines::{Image, InstanceType, Machine, Machines, Protection, Selector, Subnet},
 };
 
 /// The largest page that DescribeInstances allows.
@@ -48,14 +48,6 @@ impl Machines for Fake {
     async fn protect(&self, id: &InstanceId, protection: Protection) -> Result<()> {
         let change = InstanceChange::DisableApiTermination(protection == Protection::On);
         self.call(&ModifyInstanceAttribute { instance_id: id.to_string(), changes: vec![change] })
-    }
-
-    async fn stop(&self, id: &InstanceId, mode: StopMode) -> Result<()> {
-        let power_off = mode == StopMode::PowerOff;
-        let instance_ids = vec![id.to_string()];
-        let request =
-            StopInstances { instance_ids, force: power_off, skip_os_shutdown: power_off, ..StopInstances::default() };
-        self.call(&request).map(drop)
     }
 
     async fn terminate(&self, id: &InstanceId) -> Result<()> {

@@ -5,8 +5,8 @@ use drover_api::{InstanceId, Realm, VolumeId, launch::VolumeRequest, tags};
 use super::{Fake, convert};
 use crate::{
     ec2::{
-        AttachVolume, CreateVolume, DeleteVolume, DescribeVolumes, DetachVolume, Filter, InstanceChange,
-        ModifyInstanceAttribute, Paged, TagSpecification,
+        AttachVolume, CreateVolume, DeleteVolume, DescribeVolumes, Filter, InstanceChange, ModifyInstanceAttribute,
+        Paged, TagSpecification,
     },
     error::{Class, CloudError, Result},
     volumes::{Volume, Volumes},
@@ -65,10 +65,6 @@ impl Volumes for Fake {
     async fn keep_on_termination(&self, instance: &InstanceId, device: &str) -> Result<()> {
         let change = InstanceChange::DeleteOnTermination(vec![(device.to_owned(), false)]);
         self.call(&ModifyInstanceAttribute { instance_id: instance.to_string(), changes: vec![change] })
-    }
-
-    async fn detach(&self, volume: &VolumeId) -> Result<()> {
-        self.call(&DetachVolume { volume_id: volume.to_string(), ..DetachVolume::default() }).map(drop)
     }
 
     async fn delete(&self, volume: &VolumeId) -> Result<()> {

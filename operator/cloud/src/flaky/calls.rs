@@ -11,7 +11,7 @@ use drover_api::{
 use super::{Effect, Flaky};
 use crate::{
     error::Result,
-    machines::{Image, InstanceType, Machine, Machines, Protection, Selector, StopMode, Subnet},
+    machines::{Image, InstanceType, Machine, Machines, Protection, Selector, Subnet},
     objects::{Condition, ETag, Object, Objects},
     volumes::{Volume, Volumes},
 };
@@ -37,10 +37,6 @@ impl<C: Machines> Machines for Flaky<C> {
 
     async fn protect(&self, id: &InstanceId, protection: Protection) -> Result<()> {
         self.plan.pass("ModifyInstanceAttribute", Mutates, self.inner.protect(id, protection)).await
-    }
-
-    async fn stop(&self, id: &InstanceId, mode: StopMode) -> Result<()> {
-        self.plan.pass("StopInstances", Mutates, self.inner.stop(id, mode)).await
     }
 
     async fn terminate(&self, id: &InstanceId) -> Result<()> {
@@ -93,10 +89,6 @@ impl<C: Volumes> Volumes for Flaky<C> {
         self.plan.pass("ModifyInstanceAttribute", Mutates, self.inner.keep_on_termination(instance, device)).await
     }
 
-    async fn detach(&self, volume: &VolumeId) -> Result<()> {
-        self.plan.pass("DetachVolume", Mutates, self.inner.detach(volume)).await
-    }
-
     async fn delete(&self, volume: &VolumeId) -> Result<()> {
         self.plan.pass("DeleteVolume", Mutates, self.inner.delete(volume)).await
     }
@@ -113,9 +105,5 @@ impl<C: Objects> Objects for Flaky<C> {
 
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectKey>> {
         self.plan.pass("ListObjectsV2", Reads, self.inner.list(prefix)).await
-    }
-
-    async fn delete(&self, key: &ObjectKey) -> Result<()> {
-        self.plan.pass("DeleteObject", Mutates, self.inner.delete(key)).await
     }
 }

@@ -34,7 +34,7 @@ mod volumes;
 pub use enter::entrance_to;
 pub use hypervisor::Hypervisor;
 pub use image::Images;
-pub use network::first_free;
+pub use network::{Turn, first_free};
 pub use spec::{
     Config, Cut, Detach, Direction, Error, HostEvent, Image, Limits, MachineSpec, Metadata, MetadataView, Output,
     Result, RoleCredentials, RoleView, Stop, Subnet, Swept,

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::fs::{File, OpenOptions, TryLockError};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -142,11 +143,36 @@ impl Network {
     }
 }
 
-/// The first of these ranges that the host routes nowhere yet.
+/// While it is held, no other process chooses a range: what is chosen shows in the host's routes only once the network is made.
+#[derive(Debug)]
+pub struct Turn(#[expect(dead_code, reason = "it is locked as long as it is open")] File);
+
+/// One for the host.
+const TURN: &str = "/run/drover-local.lock";
+/// Whoever is before this one makes a network, which takes a second.
+const TURN_WAIT: Duration = Duration::from_secs(60);
+
+/// The first of these ranges that the host routes nowhere yet, and no one else chooses until the turn is dropped.
 ///
-/// Errors: [`Error::Unfit`] that names the last one's collision.
-pub async fn first_free(ranges: &[Subnet]) -> Result<Subnet> {
-    first_without_collision(ranges, &routes(Limits::default().command).await?)
+/// Errors: [`Error::Unfit`] that names the last one's collision, or that others have had their turn for a minute.
+pub async fn first_free(ranges: &[Subnet]) -> Result<(Subnet, Turn)> {
+    let failed = |source| Error::Io { what: format!("cannot lock {TURN}"), source };
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(TURN).map_err(failed)?;
+    let mut pause = tokio::time::interval(Duration::from_millis(20));
+    let locked = async {
+        loop {
+            pause.tick().await;
+            match file.try_lock() {
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(source)) => return Err(failed(source)),
+                Ok(()) => return Ok(()),
+            }
+        }
+    };
+    let late = |_| Error::Unfit(format!("another drover-local has held {TURN} for {TURN_WAIT:?}"));
+    tokio::time::timeout(TURN_WAIT, locked).await.map_err(late)??;
+    let range = first_without_collision(ranges, &routes(Limits::default().command).await?)?;
+    Ok((range, Turn(file)))
 }
 
 fn first_without_collision(ranges: &[Subnet], routes: &str) -> Result<Subnet> {

@@ -127,6 +127,7 @@ fn refusal(error: &Refused) -> ApiError {
 }
 
 /// A UUID, as EC2 writes them.
+#[expect(clippy::disallowed_methods, reason = "the edge: a request's id is in no decision")]
 fn request_id() -> String {
     let hex = format!("{:032x}", rand::random::<u128>());
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])

@@ -168,9 +168,19 @@ async fn a_secondary_address_moves() {
 async fn a_range_in_use_is_refused_and_leaves_nothing() {
     let world = World::new().await;
     let (dir, free) = (Home::new(), free_range().await);
-    assert_eq!(first_free(&[world.range, free]).await.unwrap(), free);
+    assert_eq!(first_free(&[world.range, free]).await.unwrap().0, free);
     let refused = Hypervisor::open(config(dir.path(), world.range), TestMetadata::new(world.range)).await;
     assert!(matches!(&refused, Err(Error::Unfit(sentence)) if sentence.contains("collides")), "{refused:?}");
     assert_eq!(sweep(dir.path()).await.unwrap(), Swept::default());
     world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_chooses_a_range_is_alone_until_the_network_is_made() {
+    let range = free_range().await;
+    let (_, turn) = first_free(&[range]).await.unwrap();
+    let mut other = tokio::spawn(async move { first_free(&[range]).await.map(|(range, _)| range) });
+    assert!(tokio::time::timeout(Duration::from_millis(200), &mut other).await.is_err(), "two choose at a time");
+    drop(turn);
+    assert_eq!(other.await.unwrap().unwrap(), range);
 }
