@@ -3,7 +3,8 @@
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
-bin=$target/debug
+# DROVER_BIN: where both programs are already, and nothing is built.
+bin=${DROVER_BIN:-$target/debug}
 home=${DROVER_DEMO_DIR:-/var/lib/drover-demo}
 local_dir=$home/cloud
 state=$home/operator

@@ -3,16 +3,24 @@
 #
 #   tests/e2e/run.sh [SCENARIO ...]      without names: all of them
 #
-# DROVER_SIDE_BY_SIDE says how many at a time: 3 unless said otherwise, and at most 4, for drover-local has that many networks to
-# choose from. What each prints is shown when it ends, and kept in target/e2e.
+# DROVER_SIDE_BY_SIDE says how many at a time: 3 unless said otherwise or there is memory for fewer, and at most 4, for drover-local has
+# that many networks to choose from. What each prints is shown when it ends, and kept in target/e2e.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
-export logs=${CARGO_TARGET_DIR:-$root/target}/e2e
-side_by_side=${DROVER_SIDE_BY_SIDE:-3}
+target=${CARGO_TARGET_DIR:-$root/target}
+export logs=$target/e2e
+# What runs must not change under the scenarios when somebody builds.
+export DROVER_BIN=$logs/bin
+
+# The largest has ten machines; the demo asks for 6 GiB to be free beside whatever runs.
+fitting() {
+  awk '/^MemAvailable/ { n = 1 + int(($2 / 1048576 - 6) / 4); print n < 1 ? 1 : n > 3 ? 3 : n }' /proc/meminfo
+}
+side_by_side=${DROVER_SIDE_BY_SIDE:-$(fitting)}
 
 # The longest first, so that none of them begins when the others are done. What is not named here comes after them.
-longest=(lost fleet seeding volumes demo mistakes hang crash)
+longest=(lost fleet faults seeding volumes demo mistakes hang crash)
 
 scenarios() {
   local name
@@ -51,10 +59,14 @@ scenario() { # name, program
   [ "$status" = 0 ] || { echo "$1" >>"$logs/failed"; }
 }
 
-[ $# -gt 0 ] || mapfile -t all < <(scenarios) && [ $# -gt 0 ] || set -- "${all[@]}"
+if [ $# = 0 ]; then
+  mapfile -t all < <(scenarios)
+  set -- "${all[@]}"
+fi
 begun=$SECONDS
-rm -rf "$logs" && mkdir -p "$logs"
+rm -rf "$logs" && mkdir -p "$DROVER_BIN"
 listed=$(programs "$@")
+cp "$target"/debug/{drover,drover-local} "$DROVER_BIN"
 export -f scenario
 cd "$here"
 xargs -P "$side_by_side" -L 1 bash -euc 'scenario "$@"' scenario <<<"$listed"

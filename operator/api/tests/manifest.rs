@@ -3,7 +3,7 @@
 use std::{fmt::Write, fs, path::PathBuf};
 
 use drover_api::{
-    crd,
+    config, crd,
     manifest::{DOCUMENTS_MAX, FILE_BYTES_MAX, Manifest, parse},
 };
 use serde_json::Value;
@@ -185,6 +185,8 @@ fn the_samples_are_good() {
     assert_eq!(quickstart.key.to_string(), "default/quickstart");
     assert_eq!((quickstart.spec.members, quickstart.spec.read_replicas), (3, 1));
     assert_eq!(one(&sample("production.yaml")).key.to_string(), "shop/orders");
+    let configuration = config::parse("drover.yaml", &sample("drover.yaml")).expect("a good configuration");
+    assert_eq!((configuration.realm.as_deref(), configuration.lease_seconds), (Some("production"), Some(30)));
 }
 
 /// The names of all fields below a node.

@@ -115,6 +115,8 @@ const fn object(action: &'static str, permissions: &'static [&'static str]) -> C
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     /// EC2's own buckets (capacity, refill per second), from "Request throttling".
@@ -150,6 +152,19 @@ mod tests {
         for call in calls().iter().filter(|c| c.rate.is_some()) {
             assert!(known.contains(&call.lane), "{} is in no bucket of the table above", call.lane);
         }
+    }
+
+    #[test]
+    fn the_readme_grants_what_is_called_and_no_more() {
+        let readme = include_str!("../../../README.md");
+        let (_, after) = readme.split_once("**The operator's permissions**").expect("the policy's heading");
+        let policy = after.split("```").nth(1).expect("the policy");
+        let granted: BTreeSet<_> = policy
+            .split('"')
+            .filter(|it| ["ec2:", "s3:", "iam:"].iter().any(|service| it.starts_with(service)))
+            .collect();
+        let needed: BTreeSet<_> = calls().iter().flat_map(|call| call.permissions).copied().collect();
+        assert_eq!(granted.into_iter().filter(|it| *it != "ec2:CreateAction").collect::<BTreeSet<_>>(), needed);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::{self, File, TryLockError},
     io::Read,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -30,6 +30,8 @@ pub struct Cloud {
     program: PathBuf,
     /// `None` where another started it, and ends it.
     child: Option<Child>,
+    /// Locked as long as this test lives: whoever finds it free may sweep.
+    _owner: Option<File>,
 }
 
 /// A command inside a machine that is not awaited.
@@ -41,11 +43,13 @@ const COMMAND: Duration = Duration::from_secs(30);
 /// All machines are killed and unmade.
 const DOWN: Duration = Duration::from_secs(120);
 /// The image is there already: `make image`.
-const UP: Duration = Duration::from_secs(30);
+const UP: Duration = Duration::from_secs(60);
 /// Not below /tmp: mysqld's data is real, and some hosts keep /tmp in memory.
 const SCRATCH: &str = "/var/tmp/drover-e2e";
-/// In a scenario's directory: the process that it belongs to.
+/// In a scenario's directory: locked by the process that it belongs to.
 const OWNER: &str = "owner";
+/// Beside the scenarios' directories: locked while one is made, or looked at by somebody else.
+const DOOR: &str = ".door";
 const MYSQL: &str = "/run/drover-mysqld/mysqld.sock";
 
 // === impl Cloud ===
@@ -65,22 +69,19 @@ impl Cloud {
     pub fn of_another(dir: &Path) -> anyhow::Result<Self> {
         let ready = fs::read(dir.join("cloud/ready.json")).context("it does not say that it is up")?;
         let endpoints = serde_json::from_slice(&ready)?;
-        Ok(Self { dir: dir.to_owned(), endpoints, program: programs::binary("drover-local")?, child: None })
+        Ok(Self {
+            dir: dir.to_owned(),
+            endpoints,
+            program: programs::binary("drover-local")?,
+            child: None,
+            _owner: None,
+        })
     }
 
     /// Starts one. What an earlier test left below the scratch directory is swept first; that of a test that lives is not.
     fn start(name: &str, options: &[&str]) -> anyhow::Result<Self> {
         let program = programs::binary("drover-local")?;
-        for left in fs::read_dir(SCRATCH).into_iter().flatten() {
-            let left = left?.path();
-            let owner = fs::read_to_string(left.join(OWNER)).unwrap_or_default();
-            if owner.is_empty() || !Path::new("/proc").join(&owner).exists() {
-                sweep(&program, &left)?;
-            }
-        }
-        let dir = Path::new(SCRATCH).join(name);
-        fs::create_dir_all(&dir)?;
-        fs::write(dir.join(OWNER), std::process::id().to_string())?;
+        let (dir, owner) = own(&program, name)?;
         let log = dir.join("drover-local.log");
         let home = dir.join("cloud");
         let mut command = Command::new(&program);
@@ -94,11 +95,11 @@ impl Cloud {
             Some(status) => bail!("drover-local ended with {status}: {}", fs::read_to_string(&log)?),
         });
         match endpoints {
-            Ok(endpoints) => Ok(Self { dir, endpoints, program, child: Some(child) }),
+            Ok(endpoints) => Ok(Self { dir, endpoints, program, child: Some(child), _owner: Some(owner) }),
             Err(error) => {
                 child.kill()?;
                 child.wait()?;
-                sweep(&program, &dir)?;
+                leave(&program, &dir)?;
                 Err(error)
             }
         }
@@ -235,7 +236,7 @@ impl Drop for Cloud {
         if let Err(error) = thawed {
             eprintln!("{} is not thawed: {error:#}", self.dir.display());
         }
-        if let Err(error) = sweep(&self.program, &self.dir) {
+        if let Err(error) = leave(&self.program, &self.dir) {
             eprintln!("{} is not swept: {error:#}", self.dir.display());
             drop(child.kill());
         }
@@ -268,10 +269,50 @@ impl Drop for Waiter {
     }
 }
 
+/// Makes the directory of a scenario, after those are swept that belong to nobody any more: their tests were killed.
+fn own(program: &Path, name: &str) -> anyhow::Result<(PathBuf, File)> {
+    fs::create_dir_all(SCRATCH)?;
+    let door = open(&Path::new(SCRATCH).join(DOOR))?;
+    door.lock()?;
+    for left in fs::read_dir(SCRATCH)? {
+        let left = left?.path();
+        if !left.is_dir() {
+            continue;
+        }
+        match open(&left.join(OWNER))?.try_lock() {
+            Ok(()) => sweep(program, &left)?,
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(error.into()),
+        }
+    }
+    let dir = Path::new(SCRATCH).join(name);
+    fs::create_dir(&dir).with_context(|| format!("another run of {name} is under way in {}", dir.display()))?;
+    let owner = open(&dir.join(OWNER))?;
+    owner.try_lock()?;
+    Ok((dir, owner))
+}
+
+fn open(path: &Path) -> anyhow::Result<File> {
+    let file = File::options().create(true).truncate(false).write(true).open(path);
+    file.with_context(|| format!("cannot open {}", path.display()))
+}
+
 fn sweep(program: &Path, dir: &Path) -> anyhow::Result<()> {
-    let (program, home) = (program.display().to_string(), dir.join("cloud").display().to_string());
-    run(&[&program, "--dir", &home, "down"], DOWN)?;
+    down(program, dir)?;
     fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))
+}
+
+/// The same for the directory's owner: nobody looks at it half removed.
+fn leave(program: &Path, dir: &Path) -> anyhow::Result<()> {
+    down(program, dir)?;
+    let door = open(&Path::new(SCRATCH).join(DOOR))?;
+    door.lock()?;
+    fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))
+}
+
+fn down(program: &Path, dir: &Path) -> anyhow::Result<()> {
+    let (program, home) = (program.display().to_string(), dir.join("cloud").display().to_string());
+    run(&[&program, "--dir", &home, "down"], DOWN).map(drop)
 }
 
 fn sql_command(statement: &str) -> [&str; 7] {

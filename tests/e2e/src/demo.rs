@@ -58,6 +58,17 @@ impl Demo {
         String::from_utf8_lossy(&fs::read(&self.output).unwrap_or_default()).into_owned()
     }
 
+    /// Waits until it has printed this.
+    pub fn await_output(&mut self, text: &str, limit: Duration) -> anyhow::Result<()> {
+        within(limit, format!("the demo prints {text:?}"), || {
+            if self.output().contains(text) {
+                return Ok(Some(()));
+            }
+            self.must_run()?;
+            Ok(None)
+        })
+    }
+
     /// Waits until the script has ended, and answers its exit code.
     pub fn end(&mut self, limit: Duration) -> anyhow::Result<Option<i32>> {
         let ended = within(limit, "the demo's script ends", || Ok(self.script.try_wait()?));

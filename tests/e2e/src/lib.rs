@@ -30,4 +30,4 @@ pub use pace::{Clock, within};
 pub use processes::{Seen, Watch};
 pub use said::{Call, Endpoints, Instance, Lock, Status};
 pub use scenario::{heading, scenario, scenario_without_machines};
-pub use secrets::{OPERATOR_KEY, Secret, is_secret, objects, secrets};
+pub use secrets::{OPERATOR_KEY, Secret, is_secret, objects, roles, secrets};

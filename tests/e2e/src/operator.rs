@@ -46,7 +46,7 @@ pub struct Asked {
 
 /// `drover delete` waits until everything has ended.
 const COMMAND: Duration = Duration::from_secs(120);
-const STATUS: Duration = Duration::from_secs(5);
+const STATUS: Duration = Duration::from_secs(15);
 /// A lease as short as the operator takes it, so that a takeover is soon.
 pub const CONFIG: &str = "\
 realm: e2e

@@ -13,13 +13,22 @@ use anyhow::{Context, bail, ensure};
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// A binary of this workspace, beside the directory that holds the running test.
+/// A binary of this workspace: in the directory `DROVER_BIN`, or beside the one that holds the running test.
 pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
-    let own = std::env::current_exe().context("this test does not know its own path")?;
-    let target = own.parent().and_then(Path::parent).context("tests lie in target/<profile>/deps")?;
-    let path = target.join(name);
+    let path = match kept() {
+        Some(kept) => kept.join(name),
+        None => {
+            let own = std::env::current_exe().context("this test does not know its own path")?;
+            own.parent().and_then(Path::parent).context("tests lie in target/<profile>/deps")?.join(name)
+        }
+    };
     ensure!(path.exists(), "{} is missing: build it with `make build`", path.display());
     Ok(path)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the edge: run.sh says where it keeps them while scenarios run")]
+fn kept() -> Option<PathBuf> {
+    std::env::var_os("DROVER_BIN").map(PathBuf::from)
 }
 
 /// Runs a command that must succeed; answers its standard output.

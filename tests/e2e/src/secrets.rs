@@ -55,15 +55,22 @@ pub fn secrets(cloud: &Cloud) -> anyhow::Result<Vec<Secret>> {
             secrets.extend(passwords(&SetSecret(text.to_owned())));
         }
     }
+    secrets.extend(roles(cloud)?);
+    for secret in &secrets {
+        ensure!(secret.text.len() >= 32, "{} is too short to be looked for", secret.what);
+    }
+    Ok(secrets)
+}
+
+/// The sessions of the roles of the machines that run now.
+pub fn roles(cloud: &Cloud) -> anyhow::Result<Vec<Secret>> {
+    let mut secrets = Vec::new();
     for instance in cloud.fleet()?.values() {
         let session: Value = serde_json::from_str(&cloud.inside(instance, &["sh", "-ec", SESSION])?)?;
         for field in ["SecretAccessKey", "Token"] {
             let text = session[field].as_str().context("a session of the role")?;
             secrets.push(secret(&format!("{field} of the role of {instance}"), text));
         }
-    }
-    for secret in &secrets {
-        ensure!(secret.text.len() >= 32, "{} is too short to be looked for", secret.what);
     }
     Ok(secrets)
 }

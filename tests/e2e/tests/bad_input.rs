@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 use drover_e2e::{CONFIG, Cloud, Operator, drover, heading, manifest, scenario_without_machines, within};
 
 /// Longer than the lease of these operators, and a pass.
-const SOON: Duration = Duration::from_secs(40);
+const SOON: Duration = Duration::from_secs(120);
 const SET: &str = "kept";
 const FILE: &str = "kept.yaml";
 

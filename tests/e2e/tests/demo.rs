@@ -10,13 +10,14 @@ use std::{
 
 use anyhow::{Context, ensure};
 use drover_e2e::{
-    Clock, Cloud, Demo, Instance, OPERATOR_KEY, Secret, Seen, Traces, Watch, heading, is_secret, objects, secrets,
-    traces, within,
+    Clock, Cloud, Demo, Instance, OPERATOR_KEY, Secret, Seen, Traces, Watch, heading, is_secret, objects, roles,
+    secrets, traces, within,
 };
 
 /// Ten boots, on two cores, one after the other.
 const WHOLE: Duration = Duration::from_secs(900);
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(120);
+const SET: &str = "quickstart";
 const HEADINGS: [&str; 7] = [
     "A row written on the primary",
     "A replica's machine is destroyed",
@@ -46,6 +47,10 @@ fn the_whole_demo_shows_no_secret_and_ends_with_nothing_left() -> anyhow::Result
     let clock = Clock::start();
     let watch = Watch::start();
     let mut demo = Demo::start("whole", &[("DETACH", "1")])?;
+    demo.await_output(HEADINGS[0], WHOLE)?;
+    // One of these machines ends before the demo does.
+    let early = Cloud::of_another(&demo.home)?;
+    let (early_roles, early_journals) = (roles(&early)?, in_machines(&early)?);
     let code = demo.end(WHOLE)?;
     let output = demo.output();
     assert_eq!(code, Some(0), "{output}");
@@ -54,13 +59,18 @@ fn the_whole_demo_shows_no_secret_and_ends_with_nothing_left() -> anyhow::Result
         assert!(output.contains(heading), "{heading:?} is not in {output}");
     }
     let cloud = Cloud::of_another(&demo.home)?;
-    let secrets = secrets(&cloud)?;
+    for words in [&["mysql", SET][..], &["mysql", SET, "--replica"]] {
+        let asked = demo.drover(&cloud, &[words, &["--", "-e", "SELECT 1"]].concat())?;
+        ensure!(asked.status.success(), "{asked:?}");
+    }
+    let mut secrets = secrets(&cloud)?;
+    secrets.extend(early_roles);
     eprintln!("{} secrets", secrets.len());
     must_be_the_passwords(&cloud, &secrets)?;
 
     heading("no secret is found");
     let mut seen = watch.stop()?;
-    for place in places(&cloud, &demo, &seen)? {
+    for place in early_journals.into_iter().chain(places(&cloud, &demo, &seen)?) {
         ensure!(place.text.len() > 20, "{} is empty, so nothing could be found there: {}", place.what, place.text);
         for secret in &secrets {
             // Whoever starts the operator gives it the key so, and reads no other user's.
@@ -131,9 +141,17 @@ fn places(cloud: &Cloud, demo: &Demo, seen: &Seen) -> anyhow::Result<Vec<Place>>
             put("console", &id, String::from_utf8_lossy(&fs::read(console)?).into_owned());
         }
     }
+    places.extend(in_machines(cloud)?);
+    Ok(places)
+}
+
+/// What the machines that run have in their journals, logs and processes.
+fn in_machines(cloud: &Cloud) -> anyhow::Result<Vec<Place>> {
+    let mut places = Vec::new();
     for instance in cloud.fleet()?.values() {
         for (kind, command) in IN_MACHINES {
-            put(kind, instance, cloud.inside(instance, &["sh", "-c", command])?);
+            let text = cloud.inside(instance, &["sh", "-c", command])?;
+            places.push(Place { kind, what: format!("{kind} of {instance}"), text });
         }
     }
     Ok(places)

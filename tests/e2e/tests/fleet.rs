@@ -7,9 +7,9 @@ use drover_api::conditions::ConditionType;
 use drover_e2e::{Call, Clock, Cloud, Facts, Operator, heading, image_cache, manifest, scenario, within};
 
 /// Four machines boot on two cores while mysqld is initialised and copied.
-const LAUNCH: Duration = Duration::from_secs(180);
+const LAUNCH: Duration = Duration::from_secs(300);
 /// A change that needs no new machine.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(120);
 const SET: &str = "quickstart";
 const FILE: &str = "quickstart.yaml";
 const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../crds/samples/quickstart/quickstart.yaml");

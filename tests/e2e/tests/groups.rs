@@ -6,8 +6,8 @@ use anyhow::ensure;
 use drover_e2e::{Cloud, heading, scenario, within};
 
 /// Three machines boot on two cores.
-const LAUNCH: Duration = Duration::from_secs(120);
-const SOON: Duration = Duration::from_secs(30);
+const LAUNCH: Duration = Duration::from_secs(300);
+const SOON: Duration = Duration::from_secs(120);
 
 struct Machine {
     id: String,

@@ -9,7 +9,7 @@ use drover_e2e::{Cloud, Operator, heading, manifest, scenario, within};
 use drover_plan::SetReport;
 
 /// Seven machines boot on two cores.
-const LAUNCH: Duration = Duration::from_secs(240);
+const LAUNCH: Duration = Duration::from_secs(300);
 const SOON: Duration = Duration::from_secs(120);
 /// The leader's data directory, and who the server on it is.
 const IDENTITY: &str = "cd /var/lib/drover/volume; test ! -e data.tmp; stat -c %i data; cat data/auto.cnf";

@@ -7,7 +7,7 @@ use anyhow::Context;
 use drover_api::conditions::ConditionType;
 use drover_e2e::{Cloud, Operator, heading, manifest, scenario, within};
 
-const LAUNCH: Duration = Duration::from_secs(180);
+const LAUNCH: Duration = Duration::from_secs(300);
 
 #[test]
 fn a_wrong_image_or_volume_is_named_and_nothing_is_lost() -> anyhow::Result<()> {
@@ -57,14 +57,31 @@ fn outages(cloud: &Cloud, operator: &mut Operator) -> anyhow::Result<()> {
     operator.await_ready("late", 1, LAUNCH)?;
     assert_eq!(cloud.machines()?.iter().filter(|machine| machine.name == "late-m0").count(), 1);
 
-    heading("a set serves on without its bucket");
+    heading("a set serves on without its bucket, and with one that is empty; who is closed then stays closed");
     fs::rename(cloud.bucket("drover"), cloud.bucket(".gone"))?;
     goes_on(cloud, operator, &primary, "make the bucket")?;
+    fs::create_dir(cloud.bucket("drover"))?;
+    for name in ["good", "late"] {
+        operator.await_set(name, LAUNCH, "stalls", |set| set.condition(ConditionType::Stalled).is_some())?;
+    }
+    let single = cloud.fleet_of("late")?["m0"].clone();
+    cloud.ec2("RebootInstances", &[("InstanceId.1", &single)])?;
+    within(LAUNCH, "its agent is up again", || Ok((answer(cloud, &single)? != "200").then_some(())))?;
+    operator.await_passes(3)?;
+    assert_ne!(answer(cloud, &single)?, "200", "it opened without a register");
+    cloud.sql(&primary, "INSERT INTO shop.t SELECT COUNT(*) FROM shop.t")?;
+    fs::remove_dir_all(cloud.bucket("drover"))?;
     fs::rename(cloud.bucket(".gone"), cloud.bucket("drover"))?;
     operator.await_ready("good", 3, LAUNCH)?;
     operator.await_passes(3)?;
     assert_eq!(lives(cloud)?, before);
     Ok(())
+}
+
+/// Whether load balancers would take it for a primary, as HTTP's code; 000 where nothing answers.
+fn answer(cloud: &Cloud, instance: &str) -> anyhow::Result<String> {
+    let ask = "curl -s -o /dev/null -w '%{http_code}' -m 3 http://127.0.0.1:7071/primary || true";
+    cloud.inside(instance, &["sh", "-c", ask])
 }
 
 /// The operator says what is wrong, and the set acknowledges a commit all the same.

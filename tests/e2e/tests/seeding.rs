@@ -8,7 +8,7 @@ use drover_api::Slot;
 use drover_e2e::{Cloud, Operator, heading, manifest, scenario, within};
 
 /// Three machines boot on two cores.
-const LAUNCH: Duration = Duration::from_secs(240);
+const LAUNCH: Duration = Duration::from_secs(300);
 const SOON: Duration = Duration::from_secs(120);
 const SET: &str = "copies";
 /// A tablespace that is all there at once: to be copied, it takes seconds.

@@ -11,7 +11,7 @@ use drover_api::{Slot, records::Voter};
 use drover_e2e::{Cloud, Operator, device, heading, manifest, scenario, within};
 
 /// Three machines boot on two cores, and three more in their places.
-const LAUNCH: Duration = Duration::from_secs(240);
+const LAUNCH: Duration = Duration::from_secs(300);
 const SET: &str = "made";
 /// Stands in for mkfs: the whole file system is made elsewhere, a part of it comes to the device, and then nothing more. mke2fs
 /// writes the superblock last, but for what it wipes.

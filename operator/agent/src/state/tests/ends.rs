@@ -1,0 +1,147 @@
+//! Deaths and shut-downs of mysqld, the agent and the host.
+
+use super::*;
+
+#[test]
+fn a_dead_leader_stays_closed_until_a_later_epoch() {
+    let mut world = opened();
+    world.kill_mysqld().wait(30);
+    assert!(world.take_done().is_empty());
+    assert!(matches!(world.server(), ServerReport::Died { epoch: Epoch(1), .. }));
+    world.order(orders(1, 9, RoleOrder::Leader(leader(1, true)))).wait(30);
+    world.restart_agent("boot-1").wait(5);
+    assert_eq!(world.take_done(), ["LookAround"]);
+    assert!(matches!(world.server(), ServerReport::Died { epoch: Epoch(1), .. }));
+
+    let again = LeaderOrder { initialise: false, ..leader(0, false) };
+    world.order(orders(2, 1, RoleOrder::Leader(again.clone()))).wait(2);
+    // Its accounts are as they were.
+    assert_eq!(world.take_done(), ["Start"]);
+    assert_eq!(world.phase(), Some(LeaderPhase::Closed));
+    world.register = Some(register(2, me().slot));
+    world.order(orders(2, 2, RoleOrder::Leader(LeaderOrder { open: true, ..again }))).wait(2);
+    assert_eq!(world.take_done(), ["ReadRegister", "Unseal", "Marker 1", "ReadRegister", "Admit"]);
+    assert_eq!(world.phase(), Some(LeaderPhase::Open));
+}
+
+#[test]
+fn a_mysqld_that_someone_else_started_after_the_leaders_ended_does_not_hide_its_death() {
+    let mut world = opened();
+    world.up = Some(Up { start: "by-hand".into(), pid: 7, since: world.now });
+    world.seen = Observation { offline: false, ..closed("by-hand") };
+    world.restart_agent("boot-1").wait(3);
+    assert_eq!(world.take_done(), ["LookAround", "Close"]);
+    assert!(matches!(world.server(), ServerReport::Died { epoch: Epoch(1), .. }));
+
+    world.register = Some(register(2, me().slot));
+    let again = LeaderOrder { initialise: false, ..leader(1, true) };
+    world.order(orders(2, 1, RoleOrder::Leader(again))).wait(3);
+    assert_eq!(world.phase(), Some(LeaderPhase::Open), "{:?}", world.done);
+    assert_eq!(world.starts, 1);
+}
+
+#[test]
+fn who_led_is_never_simply_wired_as_a_replica() {
+    let mut world = opened();
+    world.kill_mysqld();
+    world.order(orders(2, 1, RoleOrder::Replica(replica()))).wait(5);
+    assert!(matches!(world.replies.last(), Some(OrdersReply::Refused { .. })));
+    assert!(world.take_done().is_empty());
+}
+
+#[test]
+fn a_host_that_went_down_under_a_leader_is_a_death_and_another_life() {
+    let mut world = opened();
+    world.up = None;
+    world.restart_agent("boot-2").wait(5);
+    assert!(matches!(world.server(), ServerReport::Died { epoch: Epoch(1), .. }));
+    let VolumeReport::Mounted(voting) = &world.report().volume else { panic!("not mounted") };
+    assert_eq!((voting.life, voting.generation), (2, 1));
+}
+
+#[test]
+fn an_agent_that_is_killed_or_stopped_changes_nothing() {
+    for event in [None, Some(Event::Stop)] {
+        let mut world = opened();
+        if let Some(event) = event {
+            world.tell(event);
+            assert!(world.exited);
+        }
+        let pid = world.up.clone().expect("runs").pid;
+        world.restart_agent("boot-1").wait(3);
+        assert_eq!(world.take_done(), ["LookAround"]);
+        assert_eq!(world.phase(), Some(LeaderPhase::Open));
+        assert!(matches!(world.server(), ServerReport::Running(running) if running.pid == pid));
+    }
+}
+
+#[test]
+fn a_host_shutdown_closes_before_it_ends_mysqld_and_the_leader_resumes_with_a_new_marker() {
+    let mut world = opened();
+    world.tell(Event::HostShutdown);
+    assert_eq!(world.take_done(), ["Close", "Terminate", "Flush"]);
+    let record = world.persisted.clone().expect("persisted");
+    assert!(world.exited && record.clean && record.dirty.is_none() && record.died.is_none());
+
+    world.restart_agent("boot-2").wait(5);
+    let resumed = ["LookAround", "Start", "SemiSync", "ReadRegister", "Unseal", "Marker 1", "ReadRegister", "Admit"];
+    assert_eq!(world.take_done(), resumed);
+    assert_eq!(world.persisted.map(|record| record.voting.life), Some(1));
+}
+
+#[test]
+fn a_shutdown_with_a_waiting_commit_ends_nothing_by_sigterm() {
+    let mut world = opened();
+    world.close_returns = false;
+    world.tell(Event::HostShutdown);
+    assert_eq!(world.take_done(), ["Close"]);
+    let record = world.persisted.clone().expect("persisted");
+    assert!(world.exited && !record.clean && record.dirty == Some(Epoch(1)));
+    world.up = None;
+    world.restart_agent("boot-2").wait(5);
+    assert!(matches!(world.server(), ServerReport::Died { .. }));
+}
+
+#[test]
+fn only_the_ordered_mysqld_is_started() {
+    for (installed, reason) in [
+        (None, Reason::NoMysqld),
+        (Some("9.6.0"), Reason::OtherMysqlVersion),
+        (Some("9.70.1"), Reason::OtherMysqlVersion),
+    ] {
+        let mut world = World::new();
+        world.state = State::new(Me { installed: installed.map(Into::into), ..me() });
+        world.order(orders(1, 1, RoleOrder::Leader(leader(1, true)))).wait(5);
+        assert!(world.problems().contains(&reason), "{installed:?}: {:?}", world.problems());
+        assert_eq!(world.starts, 0);
+        assert!(!world.data);
+    }
+}
+
+#[test]
+fn a_mysqld_that_keeps_ending_is_started_ever_less_often() {
+    let mut world = following();
+    let mut starts = Vec::new();
+    for _ in 0..4 {
+        let before = world.now;
+        let count = world.starts;
+        world.kill_mysqld();
+        while world.starts == count {
+            world.wait(1);
+        }
+        starts.push(world.now.since(before).as_secs());
+    }
+    assert!(starts.windows(2).all(|pair| pair[0] <= pair[1]) && starts[3] >= 4 * starts[0].max(1), "{starts:?}");
+}
+
+#[test]
+fn a_death_that_was_recorded_is_not_recorded_again() {
+    let mut world = opened();
+    world.seen.executed = format!("{UUID}:1-7").parse().expect("valid");
+    world.wait(1).kill_mysqld();
+    let died = world.persisted.clone().and_then(|record| record.died);
+    let executed = Some(world.seen.executed.clone());
+    assert_eq!(died, Some(Died { epoch: Epoch(1), how: "killed by signal 9".into(), executed }));
+    world.restart_agent("boot-2");
+    assert_eq!(world.persisted.and_then(|record| record.died), died);
+}
