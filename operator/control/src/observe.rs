@@ -168,18 +168,19 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
         }
     }
 
-    /// Forgets records that lack something, or are of another life than what carries their set's tags: a person may have
-    /// restored the bucket since they were read.
+    /// Forgets records that lack something, are of another life than what carries their set's tags, or of a set that the bucket
+    /// names no more: a person may have restored or emptied the bucket since they were read.
     fn doubt_records(&mut self) {
         let mut lives: BTreeMap<ResourceKey, BTreeSet<Incarnation>> = BTreeMap::new();
         for identity in self.shown() {
             lives.entry(identity.key).or_default().insert(identity.incarnation);
         }
+        let named = &self.memory.bucket.named;
         self.memory.sets.retain(|key, read| {
             let is_whole = |set: &StoredSet| {
                 let known = set.incarnation();
                 let others = lives.get(key).is_some_and(|lives| lives.iter().any(|life| Some(life) != known));
-                set.register.is_some() && set.ca.is_some() && !others
+                set.register.is_some() && set.ca.is_some() && !others && named.contains(key)
             };
             read.as_ref().is_ok_and(is_whole)
         });

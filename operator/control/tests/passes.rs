@@ -292,6 +292,29 @@ fn a_bucket_that_is_restored_is_noticed_at_the_next_look() {
 }
 
 #[test]
+fn a_bucket_that_loses_its_objects_under_the_operator_is_noticed() {
+    // Everything goes, the lock with it; or one set's objects, which the next look into the bucket misses.
+    for (is_all, passes) in [(true, 4), (false, 101)] {
+        let world = World::new();
+        let (mut operator, _) = world.start();
+        operator.declare(declare("orders", 1, 1), vec![]);
+        world.settle(&mut operator);
+        let (fence, position) = (operator.snapshots().borrow().lock.fence, world.position());
+        let records = world.records();
+        world.fake.look(|world| match is_all {
+            true => world.bucket.empty(),
+            false => records.keys().for_each(|key| world.bucket.set(ObjectKey::raw(key.as_str()), None)),
+        });
+        world.passes(&mut operator, passes);
+        let snapshot = operator.snapshots().borrow().clone();
+        let stalled = snapshot.sets[0].condition(ConditionType::Stalled).map(|stalled| stalled.reason.as_str());
+        assert_eq!(stalled, Some("RegisterLost"), "{snapshot:#?}");
+        assert_eq!(snapshot.lock.fence > fence, is_all, "a fencing number that was taken is not taken again");
+        assert_eq!(world.changes_since(position), Vec::<String>::new());
+    }
+}
+
+#[test]
 fn a_deletion_without_records_says_that_machines_are_there() {
     let world = World::new();
     let (mut first, _) = world.start();

@@ -42,7 +42,7 @@ pub struct LockState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
     Lock(Lock, ETag),
-    /// No lock and nothing else of the realm: nobody has acted here yet.
+    /// No lock and nothing else of the realm: nobody has acted here yet, as far as the bucket tells.
     Nothing,
     /// No lock, and the realm has other objects: somebody removed it, and whoever held it may still act.
     Removed,
@@ -159,7 +159,9 @@ impl LockState {
         self.stale = false;
         self.read = now;
         self.view = match found {
-            Found::Nothing => View::Free,
+            Found::Nothing if self.seen == 0 && matches!(self.view, View::Unread | View::Free) => View::Free,
+            // A bucket that was emptied, or another one: whoever held the lock may still act, and its number was taken.
+            Found::Nothing => self.removed(now),
             Found::Removed => self.removed(now),
             Found::Lock(lock, etag) if lock.process == self.us.process && !lock.released => {
                 let sent = self.sent.iter().find(|(id, _)| *id == lock.write_id);
