@@ -64,12 +64,17 @@ if [ $# = 0 ]; then
   set -- "${all[@]}"
 fi
 begun=$SECONDS
+mkdir -p "$target"
+exec 9>"$target/e2e.lock"
+flock --nonblock 9 || { echo "e2e: another run is under way in this checkout" >&2; exit 1; }
 rm -rf "$logs" && mkdir -p "$DROVER_BIN"
+cargo build --locked --workspace --bins
 listed=$(programs "$@")
 cp "$target"/debug/{drover,drover-local} "$DROVER_BIN"
 export -f scenario
 cd "$here"
-xargs -P "$side_by_side" -L 1 bash -euc 'scenario "$@"' scenario <<<"$listed"
+# Whoever ends this script ends them all.
+setpriv --pdeathsig TERM xargs -P "$side_by_side" -L 1 setpriv --pdeathsig TERM bash -euc 'scenario "$@"' scenario <<<"$listed" 9>&-
 failed=$(sort "$logs/failed" 2>/dev/null | tr '\n' ' ')
-[ -z "$failed" ] || { echo "e2e: failed: $failed(${logs}/NAME.log)"; exit 1; }
+[ -z "$failed" ] || { echo "e2e: failed: $failed($logs/NAME.log)"; exit 1; }
 echo "e2e: $# scenarios passed in $((SECONDS - begun)) s, $side_by_side at a time"
