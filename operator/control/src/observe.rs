@@ -151,8 +151,9 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
     /// Which sets the bucket names, and which builds machines are to run.
     async fn look_into_bucket(&mut self) {
         let now = self.clock.monotonic();
-        let bucket = &mut self.memory.bucket;
-        let is_due = bucket.listed.is_none_or(|listed| now.saturating_sub(listed) >= self.config.pace.bucket);
+        // A person who is told that records are missing puts them back, and waits for the set.
+        let pace = if self.has_all_records() { self.config.pace.bucket } else { self.config.pace.bucket / 10 };
+        let is_due = self.memory.bucket.listed.is_none_or(|listed| now.saturating_sub(listed) >= pace);
         if !is_due {
             return;
         }
@@ -160,12 +161,21 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
         let builds = current_builds(&*self.cloud, &self.keys).await;
         match (named, builds) {
             (Ok(named), Ok(builds)) => {
-                *bucket = Bucket { named: named.into_iter().collect(), builds, listed: Some(now), failing: None };
+                self.memory.bucket =
+                    Bucket { named: named.into_iter().collect(), builds, listed: Some(now), failing: None };
                 self.doubt_records();
             }
-            (Err(error), _) => bucket.failing = Some(error.to_string()),
-            (_, Err(why)) => bucket.failing = Some(why),
+            (Err(error), _) => self.memory.bucket.failing = Some(error.to_string()),
+            (_, Err(why)) => self.memory.bucket.failing = Some(why),
         }
+    }
+
+    /// Every life that machines or volumes are tagged with has its records.
+    fn has_all_records(&self) -> bool {
+        self.shown().all(|identity| match self.memory.sets.get(&identity.key) {
+            Some(Ok(set)) => set.is_whole() && set.incarnation() == Some(&identity.incarnation),
+            Some(Err(_)) | None => true,
+        })
     }
 
     /// Forgets records that lack something, are of another life than what carries their set's tags, or of a set that the bucket
@@ -180,7 +190,7 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
             let is_whole = |set: &StoredSet| {
                 let known = set.incarnation();
                 let others = lives.get(key).is_some_and(|lives| lives.iter().any(|life| Some(life) != known));
-                set.register.is_some() && set.ca.is_some() && !others && named.contains(key)
+                set.is_whole() && !others && named.contains(key)
             };
             read.as_ref().is_ok_and(is_whole)
         });

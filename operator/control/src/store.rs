@@ -181,6 +181,11 @@ async fn read<T: DeserializeOwned>(objects: &impl Objects, key: &ObjectKey) -> R
 // === impl StoredSet ===
 
 impl StoredSet {
+    /// What every set has once it began.
+    pub fn is_whole(&self) -> bool {
+        self.register.is_some() && self.ca.is_some()
+    }
+
     /// In a planner's words.
     pub fn records(&self) -> SetRecords {
         SetRecords {

@@ -283,8 +283,8 @@ fn a_bucket_that_is_restored_is_noticed_at_the_next_look() {
         let stalled = snapshot.sets[0].condition(ConditionType::Stalled).map(|stalled| stalled.reason.clone());
         assert_eq!(stalled.as_deref(), Some(reason));
         write(&whole, |_, body| Some(body.to_vec()));
-        // The bucket is looked into every five minutes.
-        world.passes(&mut operator, 101);
+        // While records are missing the bucket is looked into every half a minute.
+        world.passes(&mut operator, 12);
         assert!(operator.snapshots().borrow().sets[0].ready, "{reason}: {:#?}", operator.snapshots().borrow());
         assert_eq!(world.changes_since(position), Vec::<String>::new());
         assert_eq!(world.records(), whole);
