@@ -106,9 +106,10 @@ await() { # seconds, what, command...
 # --- Looking ---
 
 report() { drover status quickstart --json 2>/dev/null; }
-field() { python3 -c 'import json,sys; r=json.load(sys.stdin)["sets"][0]; print('"$1"')'; }
-is_ready() { [ "$(report | field 'r["ready"]')" = True ]; }
-has_ready() { [ "$(report | field 'r["ready"] and len(r["members"])')" = "$1" ]; }
+field() { python3 -c 'import json,sys; d=json.load(sys.stdin); r=d["sets"][0]; print('"$1"')'; }
+# By the word of the operator that acts: while it waits for the lock, `drover status` looks for itself.
+is_ready() { [ "$(report | field 'd["lock"]["ours"] and r["ready"]')" = True ]; }
+has_ready() { [ "$(report | field 'd["lock"]["ours"] and r["ready"] and len(r["members"])')" = "$1" ]; }
 machine_of() { report | field '[m["instance"] for m in r["members"] if m["slot"] == "'"$1"'"][0]'; }
 members() { report | field '" ".join(m["slot"] + "=" + str(m["instance"]) for m in r["members"])'; }
 query() { local instance=$1; shift; drover_local exec "$instance" -- mysql -S /run/drover-mysqld/mysqld.sock -NBe "$*"; }

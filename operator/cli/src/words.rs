@@ -21,6 +21,10 @@ pub fn status(snapshot: &Snapshot, only: Option<&ResourceKey>) -> String {
     if sets.is_empty() {
         text.push_str(&match only {
             Some(key) if snapshot.ended.contains(key) => format!("{key}: deleted; nothing of it is left\n"),
+            Some(key) if !snapshot.is_whole() => {
+                format!("{key}: nothing is known of it now, neither that it is there nor that it is not\n")
+            }
+            None if !snapshot.is_whole() => "nothing is known of any set now\n".into(),
             Some(key) => format!("{key}: no manifest, record or machine has that name\n"),
             None => {
                 "no sets: no manifest declares one, and nothing in the cloud or the bucket carries this realm\n".into()
@@ -33,9 +37,21 @@ pub fn status(snapshot: &Snapshot, only: Option<&ResourceKey>) -> String {
     text
 }
 
-/// Whether anything has that name, or had.
-pub fn knows(snapshot: &Snapshot, key: &ResourceKey) -> bool {
-    snapshot.ended.contains(key) || snapshot.sets.iter().any(|set| set.key == *key)
+/// Whether that says what was asked for: how a set is, or that there is none.
+pub fn answers(snapshot: &Snapshot, only: Option<&ResourceKey>) -> bool {
+    match only {
+        Some(key) => snapshot.ended.contains(key) || snapshot.sets.iter().any(|set| set.key == *key),
+        None => snapshot.is_whole() || !snapshot.sets.is_empty(),
+    }
+}
+
+/// An error as one sentence; a cause that the text before it has quoted already is not said twice.
+pub fn sentence(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text {
+        text if text.is_empty() => cause,
+        text if text.contains(&cause) => text,
+        text => format!("{text}: {cause}"),
+    })
 }
 
 /// Who acts, in a line.
@@ -270,6 +286,7 @@ mod tests {
         let snapshot = Snapshot {
             sets: vec![set("a", true), set("b", false)],
             unclaimed: vec!["i-9 (x m0)".into()],
+            looked: true,
             ..Snapshot::empty(Realm::new("r").expect("a realm"))
         };
         let expected = "\

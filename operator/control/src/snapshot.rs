@@ -94,6 +94,11 @@ impl Snapshot {
         }
     }
 
+    /// Everything was looked at: what is not named here is not there.
+    pub fn is_whole(&self) -> bool {
+        self.looked && self.waiting.is_empty()
+    }
+
     /// Something of the plan changes the world: look-ups do not.
     pub fn has_changes(&self) -> bool {
         self.plan.iter().any(|line| line.sign != Sign::Looks)
