@@ -25,11 +25,16 @@ pub fn status(snapshot: &Snapshot, only: Option<&ResourceKey>) -> String {
                 format!("{key}: nothing is known of it now, neither that it is there nor that it is not\n")
             }
             None if !snapshot.is_whole() => "nothing is known of any set now\n".into(),
-            Some(key) => format!("{key}: no manifest, record or machine has that name\n"),
-            None => {
+            Some(key) if snapshot.sources_read => format!("{key}: no manifest, record or machine has that name\n"),
+            Some(key) => format!("{key}: no record or machine has that name\n"),
+            None if snapshot.sources_read => {
                 "no sets: no manifest declares one, and nothing in the cloud or the bucket carries this realm\n".into()
             }
+            None => "no sets: nothing in the cloud or the bucket carries this realm\n".into(),
         });
+    }
+    if snapshot.looked && !snapshot.sources_read {
+        text.push_str("What is declared was not looked at: name the directory of the manifests with --manifests\n");
     }
     section(&mut text, "Manifests that are not understood", &snapshot.problems);
     section(&mut text, "Waiting", &snapshot.waiting);
@@ -287,6 +292,7 @@ mod tests {
             sets: vec![set("a", true), set("b", false)],
             unclaimed: vec!["i-9 (x m0)".into()],
             looked: true,
+            sources_read: true,
             ..Snapshot::empty(Realm::new("r").expect("a realm"))
         };
         let expected = "\
@@ -306,5 +312,9 @@ Unclaimed, and left alone:
         assert!(!status(&snapshot, Some(&key("a"))).contains("default/b"));
         let missing = status(&snapshot, Some(&key("c")));
         assert!(missing.starts_with("default/c: no manifest, record or machine has that name"), "{missing}");
+        let unread = Snapshot { sources_read: false, ..snapshot };
+        let text = status(&unread, Some(&key("c")));
+        assert!(text.starts_with("default/c: no record or machine has that name\nWhat is declared"), "{text}");
+        assert!(status(&unread, Some(&key("a"))).contains("\nWhat is declared was not looked at"));
     }
 }

@@ -88,6 +88,26 @@ fn a_set_that_nothing_declares_stays_and_is_reported_until_somebody_deletes_it()
 }
 
 #[test]
+fn a_look_without_an_operator_says_how_a_set_is_and_not_whether_it_is_declared() {
+    let world = World::new();
+    let (mut operator, _) = world.start();
+    operator.declare(declare("orders", 3, 1), vec![]);
+    world.settle(&mut operator);
+    drop(operator);
+    let (mut looking, faults) = world.start();
+    let (_, _, snapshot) = block_on(looking.look());
+    let verdicts: Vec<&str> = snapshot.sets.iter().map(|set| set.verdict.as_str()).collect();
+    assert_eq!(verdicts, ["default/orders is ready: m0 is primary, 4/4 machines ready"]);
+    assert!(snapshot.is_whole() && !snapshot.sources_read);
+    assert_eq!(snapshot.unclaimed, Vec::<String>::new());
+    assert_eq!(faults.calls(Counted::Mutating), 0);
+    looking.declare(BTreeMap::new(), vec![]);
+    let (_, _, snapshot) = block_on(looking.look());
+    assert!(snapshot.sources_read && snapshot.sets[0].verdict.contains("is declared by nobody"));
+    assert_eq!(snapshot.unclaimed.len(), 4);
+}
+
+#[test]
 fn a_namesake_of_a_dead_set_is_a_new_life() {
     let world = World::new();
     let (mut operator, _) = world.start();

@@ -24,6 +24,7 @@ pub struct Observed {
     pub operator: Operator,
     /// Sets that a source declares.
     pub intents: BTreeMap<ResourceKey, Intent>,
+    pub sources: Sources,
     /// `drover delete`, or a deletionTimestamp under policy Delete. The durable form is the incarnation's DELETING.
     pub deletions: BTreeSet<ResourceKey>,
     pub fleet: Fleet,
@@ -59,6 +60,15 @@ pub enum Seen<T> {
     Unknown {
         why: String,
     },
+}
+
+/// Whether anybody was asked what is declared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sources {
+    /// A set without an intent is declared by nobody.
+    Read,
+    /// A set without an intent may well be declared.
+    NotAsked,
 }
 
 /// What is wanted of one set.

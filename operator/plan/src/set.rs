@@ -31,6 +31,8 @@ pub enum Wish<'a> {
     Delete,
     /// Nobody declares it: left alone (law 2).
     Unclaimed,
+    /// Nobody was asked whether it is declared: left alone, too.
+    Unknown,
 }
 
 /// Decides one set.
@@ -84,8 +86,8 @@ fn decide(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &mut Out)
         (IncarnationState::Live, Wish::Keep { set, .. }) => {
             keep(&View::new(observed, key, Some(set), records, life), set, out)
         }
-        (IncarnationState::Live, Wish::Broken { .. } | Wish::Unclaimed)
-        | (IncarnationState::Dead, Wish::Broken { .. } | Wish::Unclaimed | Wish::Delete) => {}
+        (IncarnationState::Live, Wish::Broken { .. } | Wish::Unclaimed | Wish::Unknown)
+        | (IncarnationState::Dead, Wish::Broken { .. } | Wish::Unclaimed | Wish::Unknown | Wish::Delete) => {}
     }
 }
 
@@ -108,7 +110,7 @@ fn begin(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &mut Out) 
             let record = born(observed, key, set);
             out.act(None, Action::PutIncarnation { record, expected: None }, "a new set");
         }
-        Wish::Broken { .. } | Wish::Delete | Wish::Unclaimed => {}
+        Wish::Broken { .. } | Wish::Delete | Wish::Unclaimed | Wish::Unknown => {}
     }
 }
 
@@ -228,7 +230,7 @@ impl Wish<'_> {
     pub fn generation(self) -> i64 {
         match self {
             Wish::Keep { generation, .. } | Wish::Broken { generation, .. } => generation,
-            Wish::Delete | Wish::Unclaimed => 0,
+            Wish::Delete | Wish::Unclaimed | Wish::Unknown => 0,
         }
     }
 }

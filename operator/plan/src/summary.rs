@@ -26,7 +26,7 @@ pub fn report(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &Out)
     let life = records.and_then(|records| records.incarnation.as_ref());
     let set = match wish {
         Wish::Keep { set, .. } => Some(set),
-        Wish::Broken { .. } | Wish::Delete | Wish::Unclaimed => None,
+        Wish::Broken { .. } | Wish::Delete | Wish::Unclaimed | Wish::Unknown => None,
     };
     let view = records.zip(life).map(|(records, life)| View::new(observed, key, set, records, life));
     let members = view.as_ref().map(rows).unwrap_or_default();
@@ -102,12 +102,17 @@ impl State<'_> {
         }
         match (self.primary, self.silent) {
             (Some(primary), _) if self.ready => format!("{key} is ready: {primary} is primary, {counted}"),
-            (Some(primary), _) => format!("{key} serves, {primary} is primary, {counted}; {}", self.awaited()),
+            (Some(primary), _) => format!("{key} serves, {primary} is primary, {counted}{}", self.awaited()),
             (None, Some(silent)) => {
-                format!("{key} is open, but its primary {silent} is not heard, {counted}; {}", self.awaited())
+                format!("{key} is open, but its primary {silent} is not heard, {counted}{}", self.awaited())
             }
-            (None, None) => format!("{key} is not open yet, {counted}; {}", self.awaited()),
+            (None, None) => format!("{key} is not open yet, {counted}{}", self.awaited()),
         }
+    }
+
+    /// Nothing is decided about it, so nothing is under way.
+    fn is_left_alone(&self) -> bool {
+        matches!(self.wish, Wish::Unclaimed | Wish::Unknown)
     }
 
     fn is_paused(&self) -> bool {
@@ -115,7 +120,11 @@ impl State<'_> {
     }
 
     fn awaited(&self) -> String {
-        self.out.waiting.first().map_or_else(|| "work goes on".into(), line)
+        match self.out.waiting.first() {
+            Some(waiting) => format!("; {}", line(waiting)),
+            None if self.is_left_alone() => String::new(),
+            None => "; work goes on".into(),
+        }
     }
 
     fn conditions(&self, view: Option<&View<'_>>) -> Vec<Condition> {
@@ -129,8 +138,12 @@ impl State<'_> {
         } else if let Some(lost) = self.lost {
             add(ConditionType::Ready, false, "PrimaryLost", lost.how.clone());
         } else {
-            let reason = first.map_or("Progressing", |waiting| waiting.reason.as_str());
-            add(ConditionType::Ready, false, reason, first.map_or_else(|| "work goes on".into(), line));
+            let (reason, otherwise) = match self.is_left_alone() {
+                true => ("NotReady", "not every machine serves in its role"),
+                false => ("Progressing", "work goes on"),
+            };
+            let reason = first.map_or(reason, |waiting| waiting.reason.as_str());
+            add(ConditionType::Ready, false, reason, first.map_or_else(|| otherwise.into(), line));
         }
         let lost = self.lost.zip(view).zip(self.register);
         let lost = lost.map(|((lost, view), register)| format!("{}; {}", lost.how, holdings(view, register)));
@@ -139,7 +152,7 @@ impl State<'_> {
         } else if let Some(message) = &lost {
             let message = format!("restore the leader's machine by hand: {message}");
             add(ConditionType::Stalled, true, "PrimaryLost", message);
-        } else if self.is_paused() {
+        } else if self.is_paused() || self.is_left_alone() {
             // Nothing is under way, whatever is awaited.
         } else if !self.ready || self.out.actions.iter().any(|planned| !planned.action.is_look_up()) {
             let next =

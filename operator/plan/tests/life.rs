@@ -14,7 +14,7 @@ use drover_api::{
 };
 use drover_plan::{
     Action,
-    observed::{Absence, Failure, FailureKind, Phase, Seen, SetRecords, VolumePhase},
+    observed::{Absence, Failure, FailureKind, Phase, Seen, SetRecords, Sources, VolumePhase},
 };
 use world::{World, key, resolved, zones};
 
@@ -468,6 +468,26 @@ fn absence_of_a_manifest_ends_nothing_and_reports_the_machines() {
     world.observed.intents.insert(key(), intent);
     let plan = world.plan();
     assert!(plan.is_quiet() && plan.unclaimed.is_empty(), "adoption changes nothing");
+}
+
+#[test]
+fn a_set_is_not_called_undeclared_where_no_source_was_asked() {
+    let mut world = ready(3, 1);
+    world.observed.intents.clear();
+    world.observed.sources = Sources::NotAsked;
+    let plan = world.plan();
+    assert!(plan.is_quiet(), "{:#?}", plan.actions);
+    assert_eq!(plan.unclaimed, Vec::<String>::new());
+    let report = &plan.reports[&key()];
+    assert_eq!(report.verdict, "default/shop is ready: m0 is primary, 4/4 machines ready");
+    // Nobody works on it either, as far as is known here.
+    world.terminate(Slot::Member(1));
+    let report = &world.plan().reports[&key()];
+    assert_eq!(report.verdict, "default/shop serves, m0 is primary, 3/4 machines ready");
+    assert_eq!(report.condition(ConditionType::Reconciling), None);
+    world.observed.sources = Sources::Read;
+    let verdict = &world.plan().reports[&key()].verdict;
+    assert!(verdict.contains("is declared by nobody"), "{verdict}");
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub struct Arguments {
     /// JSON, for programs.
     #[arg(long)]
     json: bool,
-    /// Without a running operator: what is declared, so that it is not called unclaimed.
+    /// Where no operator has looked: a directory of manifests, so that it is said which sets are declared and which are not.
     #[arg(long, env = "DROVER_MANIFESTS")]
     manifests: Option<PathBuf>,
 }
@@ -197,7 +197,10 @@ mod tests {
         let unreachable = Lock { error: Some("cannot read lock.json: no such bucket".into()), ..Lock::default() };
         for (asked, said) in [
             (stands_by(), "this operator does nothing: other pid 7 acts, fence 4 (/run/drover/drover.sock)\n"),
-            (not_looked(unreachable), "no operator acts: cannot read lock.json: no such bucket (/run/drover/drover.sock)\n"),
+            (
+                not_looked(unreachable),
+                "no operator acts: cannot read lock.json: no such bucket (/run/drover/drover.sock)\n",
+            ),
         ] {
             let look = instead(asked, path, Err(anyhow::anyhow!("no credentials")));
             for only in [None, Some(&key)] {

@@ -21,7 +21,7 @@ use drover_plan::{
     Action, Observed, Plan,
     observed::{
         Agent, Catalog, CatalogImage, CatalogSubnet, Fleet, Intent, Machine, Operator, Phase, Seen, Send, SetRecords,
-        Volume, VolumePhase,
+        Sources, Volume, VolumePhase,
     },
 };
 
@@ -101,6 +101,7 @@ impl World {
                 minted: BTreeMap::from([(key(), Incarnation::new("inc00001").expect("valid"))]),
             },
             intents: BTreeMap::from([(key(), Intent { set: Ok(set), generation: 1 })]),
+            sources: Sources::Read,
             deletions: Default::default(),
             fleet: Fleet { machines_listed: Some(Millis(1)), volumes_listed: Some(Millis(1)), ..Fleet::default() },
             records: BTreeMap::from([(key(), Seen::Known(SetRecords::default()))]),
