@@ -87,7 +87,7 @@ pub fn plan(snapshot: &Snapshot, forecast: &[Line], sets: &[&ResolvedSet]) -> St
             count => put(&mut text, format_args!("  ~ {count} writes to its records in the bucket\n")),
         }
         let resolved = sets.iter().find(|resolved| resolved.key == set.key);
-        if let (false, Some(resolved)) = (lines.is_empty(), resolved) {
+        if let Some(resolved) = resolved {
             origins(&mut text, resolved);
         }
         for awaited in &set.awaiting {
@@ -137,19 +137,25 @@ fn origins(text: &mut String, set: &ResolvedSet) {
 fn value(set: &ResolvedSet, field: &str) -> String {
     let volume = &set.data_volume;
     let optional = |value: Option<u32>| value.map(|value| value.to_string());
-    let value = match field.strip_prefix("spec.machine.").unwrap_or(field) {
-        "image" => json(&set.image),
-        "instanceTypes" => json(&set.instance_types),
-        "subnets" => json(&set.subnets),
-        "securityGroups" => json(&set.security_groups),
-        "instanceProfile" => Some(set.instance_profile.clone()),
-        "zoneSpread" => Some(format!("{:?}", set.zone_spread)),
-        "tags" => json(&set.tags),
-        "dataVolume.sizeGiB" => Some(volume.size_gib.to_string()),
-        "dataVolume.type" => Some(volume.volume_type.as_str().to_owned()),
-        "dataVolume.iops" => optional(volume.iops),
-        "dataVolume.throughputMiBps" => optional(volume.throughput_mibps),
-        "dataVolume.kmsKeyId" => volume.kms_key_id.clone(),
+    let value = match field.strip_prefix("spec.").unwrap_or(field) {
+        "members" => Some(set.members.to_string()),
+        "readReplicas" => Some(set.read_replicas.to_string()),
+        "machine.image" => json(&set.image),
+        "machine.instanceTypes" => json(&set.instance_types),
+        "machine.subnets" => json(&set.subnets),
+        "machine.securityGroups" => json(&set.security_groups),
+        "machine.instanceProfile" => Some(set.instance_profile.clone()),
+        "machine.zoneSpread" => Some(format!("{:?}", set.zone_spread)),
+        "machine.tags" => json(&set.tags),
+        "machine.dataVolume.sizeGiB" => Some(volume.size_gib.to_string()),
+        "machine.dataVolume.type" => Some(volume.volume_type.as_str().to_owned()),
+        "machine.dataVolume.iops" => optional(volume.iops),
+        "machine.dataVolume.throughputMiBps" => optional(volume.throughput_mibps),
+        "machine.dataVolume.kmsKeyId" => volume.kms_key_id.clone(),
+        "mysql.settings" => json(&set.settings),
+        "mysql.durability" => Some(format!("{:?}", set.durability).to_lowercase()),
+        "deletionPolicy" => Some(format!("{:?}", set.deletion_policy)),
+        "paused" => Some(set.paused.to_string()),
         _ => None,
     };
     value.unwrap_or_else(|| "set".to_owned())
