@@ -84,7 +84,8 @@ pub fn plan(snapshot: &Snapshot, forecast: &[Line], sets: &[&ResolvedSet]) -> St
         }
         match lines.iter().filter(|line| is_record(line)).count() {
             0 => {}
-            count => put(&mut text, format_args!("  ~ {count} writes to its records in the bucket\n")),
+            1 => text.push_str("  ~ 1 write of bookkeeping in the bucket\n"),
+            count => put(&mut text, format_args!("  ~ {count} writes of bookkeeping in the bucket\n")),
         }
         let resolved = sets.iter().find(|resolved| resolved.key == set.key);
         if let Some(resolved) = resolved {
@@ -120,9 +121,9 @@ pub fn stuck(snapshot: &Snapshot) -> bool {
     snapshot.sets.iter().any(|set| set.condition(ConditionType::Stalled).is_some_and(|stalled| stalled.status))
 }
 
-/// Drover's own bookkeeping: counted, not listed.
+/// Drover's own bookkeeping: counted, not listed. Who leads, and whether the set lives, is none of it.
 fn is_record(line: &Line) -> bool {
-    line.action.starts_with("Put") || matches!(line.action.as_str(), "CreateCa" | "CreateBundle")
+    matches!(line.action.as_str(), "PutSlot" | "PutJournal" | "CreateCa" | "CreateBundle")
 }
 
 /// Fields that a manifest leaves out, with what they are and whose word that is.
@@ -290,6 +291,83 @@ mod tests {
             conditions: vec![],
             awaiting: if ready { vec![] } else { vec!["m1: booting".into()] },
         }
+    }
+
+    fn line(sign: Sign, action: &str, what: &str) -> Line {
+        Line { set: key("a"), sign, action: action.into(), what: what.into(), why: format!("why {action}") }
+    }
+
+    fn resolved() -> ResolvedSet {
+        let text = "apiVersion: drover.dev/v1alpha1\nkind: MySQLReplicaSet\nmetadata: {name: a}\nspec:\n  members: 1\n  version: '9.7'\n";
+        let (manifests, errors) = drover_api::manifest::parse("a.yaml", text);
+        assert_eq!(errors, []);
+        let machine = serde_json::json!({
+            "image": { "id": "ami-1" },
+            "instanceTypes": ["m7g.large"],
+            "subnets": { "ids": ["subnet-1"] },
+            "securityGroups": { "ids": ["sg-1"] },
+            "instanceProfile": "db",
+            "dataVolume": { "iops": 4000 },
+        });
+        let machine = serde_json::from_value(machine).expect("a machine");
+        manifests[0].resolve(&drover_api::defaults::Defaults { machine }).expect("whole")
+    }
+
+    const ORIGINS: &str = "    spec.deletionPolicy: Retain (schema's default)
+    spec.machine.dataVolume.iops: 4000 (operator's defaults)
+    spec.machine.dataVolume.sizeGiB: 20 (built in)
+    spec.machine.dataVolume.type: gp3 (built in)
+    spec.machine.image: {\"id\":\"ami-1\"} (operator's defaults)
+    spec.machine.instanceProfile: db (operator's defaults)
+    spec.machine.instanceTypes: [\"m7g.large\"] (operator's defaults)
+    spec.machine.securityGroups: {\"ids\":[\"sg-1\"]} (operator's defaults)
+    spec.machine.subnets: {\"ids\":[\"subnet-1\"]} (operator's defaults)
+    spec.machine.tags: {} (built in)
+    spec.machine.zoneSpread: Required (built in)
+    spec.mysql.durability: standard (schema's default)
+    spec.mysql.settings: {} (schema's default)
+    spec.paused: false (schema's default)
+    spec.readReplicas: 0 (schema's default)
+";
+
+    #[test]
+    fn a_plan_lists_what_is_done_and_decided_and_counts_its_bookkeeping() {
+        let lines = vec![
+            line(Sign::Makes, "Launch", "m1: machine"),
+            line(Sign::Changes, "PutSlot", "m1: record"),
+            line(Sign::Changes, "PutRegister", "register: epoch 3"),
+            line(Sign::Changes, "Tag", "i-1: drover:role=primary"),
+            line(Sign::Makes, "PutJournal", "journal of epoch 2"),
+            line(Sign::Ends, "Terminate", "i-2"),
+            line(Sign::Changes, "PutIncarnation", "incarnation x: deleting"),
+        ];
+        let snapshot = Snapshot {
+            sets: vec![set("a", true)],
+            plan: lines.clone(),
+            looked: true,
+            ..Snapshot::empty(Realm::new("r").expect("a realm"))
+        };
+        let expected = format!(
+            "\
+default/a: all is well
+  + m1: machine  (why Launch)
+  ~ register: epoch 3  (why PutRegister)
+  ~ i-1: drover:role=primary  (why Tag)
+  - i-2  (why Terminate)
+  ~ incarnation x: deleting  (why PutIncarnation)
+  ~ 2 writes of bookkeeping in the bucket
+{ORIGINS}1 to make, 3 to change, 1 to end; what follows depends on the machines' own reports
+"
+        );
+        assert_eq!(plan(&snapshot, &lines, &[&resolved()]), expected);
+    }
+
+    #[test]
+    fn where_values_came_from_is_told_also_when_nothing_is_to_be_done() {
+        let snapshot =
+            Snapshot { sets: vec![set("a", true)], looked: true, ..Snapshot::empty(Realm::new("r").expect("a realm")) };
+        let text = plan(&snapshot, &[], &[&resolved()]);
+        assert_eq!(text, format!("default/a: all is well\n{ORIGINS}nothing to do\n"));
     }
 
     #[test]
