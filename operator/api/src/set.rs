@@ -135,7 +135,8 @@ pub struct NetworkSelector {
     pub tags: Option<BTreeMap<String, String>>,
 }
 
-/// The EBS volume that holds a machine's data. A member's volume outlives its machines.
+/// The EBS volume that holds a machine's data. A member's volume outlives its machines: a change reaches volumes that are
+/// made later, and those that exist are kept as they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DataVolumeSpec {

@@ -157,10 +157,21 @@ pub struct Volume {
     pub slot: Slot,
     pub attempt: u32,
     pub zone: Zone,
+    pub shape: VolumeShape,
     pub phase: VolumePhase,
     pub attached_to: Option<InstanceId>,
     /// The device name under which EC2 would delete it together with its instance; `None` while it stays.
     pub deleted_with: Option<String>,
+}
+
+/// What kind of volume it is, as the list shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeShape {
+    pub size_gib: u32,
+    pub volume_type: String,
+    /// `None` where the type has none of its own.
+    pub iops: Option<u32>,
+    pub throughput_mibps: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

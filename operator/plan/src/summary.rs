@@ -19,6 +19,7 @@ use crate::{
     set::Wish,
     spec::spec_hash,
     view::{Out, View, differs},
+    volumes,
 };
 
 pub fn report(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &Out) -> SetReport {
@@ -162,8 +163,8 @@ impl State<'_> {
         if let Some(message) = lost {
             add(ConditionType::PrimaryLost, true, "PrimaryLost", message);
         }
-        if let Some(pending) = view.and_then(|view| change_pending(view, self.wish)) {
-            add(ConditionType::ChangePending, true, "NewMachinesOnly", pending);
+        if let Some((reason, pending)) = view.and_then(|view| change_pending(view, self.wish)) {
+            add(ConditionType::ChangePending, true, reason, pending);
         }
         if self.is_paused() {
             add(ConditionType::Suspended, true, "Paused", "spec.paused is true: nothing is changed".into());
@@ -215,20 +216,25 @@ fn holdings(view: &View<'_>, register: &Register) -> String {
     words.join(", ")
 }
 
-fn change_pending(view: &View<'_>, wish: Wish<'_>) -> Option<String> {
+/// Reason and message: what of the present wish has not reached every slot.
+fn change_pending(view: &View<'_>, wish: Wish<'_>) -> Option<(&'static str, String)> {
     let Wish::Keep { set, .. } = wish else { return None };
     let now = spec_hash(set);
-    let old: Vec<String> = view
-        .wanted_slots()
-        .into_iter()
-        .filter(|slot| {
-            view.record(*slot).is_some_and(|record| record.instance.is_some() && differs(&record.spec, &now))
-        })
-        .map(|slot| slot.to_string())
-        .collect();
-    (!old.is_empty()).then(|| {
+    let wanted = view.wanted_slots();
+    let is_old = |slot: &&Slot| {
+        view.record(**slot).is_some_and(|record| record.instance.is_some() && differs(&record.spec, &now))
+    };
+    let old: Vec<String> = wanted.iter().filter(is_old).map(Slot::to_string).collect();
+    let kept = wanted.iter().filter_map(|slot| Some(format!("{slot}'s is {}", volumes::difference(view, set, *slot)?)));
+    let kept: Vec<String> = kept.collect();
+    let machines = (!old.is_empty()).then(|| {
         format!("{} were launched with other settings; only new machines get the present ones", old.join(", "))
-    })
+    });
+    let volumes =
+        (!kept.is_empty()).then(|| format!("data volumes that exist are kept as they are: {}", kept.join("; ")));
+    let reason = if machines.is_some() { "NewMachinesOnly" } else { "VolumesKept" };
+    let message: Vec<String> = machines.into_iter().chain(volumes).collect();
+    (!message.is_empty()).then(|| (reason, message.join("; ")))
 }
 
 fn rows(view: &View<'_>) -> Vec<MemberReport> {

@@ -554,6 +554,46 @@ fn changed_settings_wait_for_new_machines() {
 }
 
 #[test]
+fn a_member_keeps_its_volume_and_the_change_stays_pending_on_a_new_machine() {
+    let mut world = ready(3, 1);
+    let pending = |world: &World| {
+        let pending = world.plan().reports[&key()].condition(ConditionType::ChangePending).cloned();
+        pending.map(|pending| (pending.reason, pending.message))
+    };
+    assert_eq!(pending(&world), None);
+    world.set(|set| {
+        set.data_volume.size_gib = 1000;
+        set.data_volume.iops = Some(6000);
+    });
+    let (reason, message) = pending(&world).expect("pending");
+    assert_eq!(reason, "NewMachinesOnly");
+    assert!(message.starts_with("m0, m1, m2, r0 were launched with other settings"), "{message}");
+    for slot in [M1, M2, R0] {
+        world.terminate(slot);
+        world.converge();
+    }
+    let differs = "is 20 GiB, 3000 iops instead of 1000 GiB, 6000 iops";
+    let all = format!("data volumes that exist are kept as they are: m0's {differs}; m1's {differs}; m2's {differs}");
+    let (_, message) = pending(&world).expect("pending");
+    assert_eq!(message, format!("m0 were launched with other settings; only new machines get the present ones; {all}"));
+    // A read replica's volume goes with its machine.
+    let reader = world.records().slots[&R0].volume.clone().expect("a volume");
+    assert_eq!(world.observed.fleet.volumes[&reader].shape.size_gib, 1000);
+    let present = world.records().slots[&M1].spec.clone();
+    world.records().slots.get_mut(&M0).expect("there").spec = present;
+    assert_eq!(pending(&world), Some(("VolumesKept".into(), all)));
+    // Somebody changes them in EC2.
+    for volume in world.observed.fleet.volumes.values_mut() {
+        volume.shape.size_gib = 1000;
+        volume.shape.iops = Some(6000);
+    }
+    assert_eq!(pending(&world), None);
+    world.set(|set| set.data_volume.kms_key_id = Some("alias/mine".into()));
+    let (_, message) = pending(&world).expect("pending");
+    assert!(message.ends_with("m2's is EBS's own key instead of key alias/mine"), "{message}");
+}
+
+#[test]
 fn members_and_version_cannot_be_changed() {
     let mut world = ready(3, 0);
     world.set(|set| set.members = 5);

@@ -70,11 +70,13 @@ async fn a_profile_that_looks_like_an_arn_is_sent_as_one() {
 #[tokio::test]
 async fn a_volume_is_created_with_its_identity_and_encrypted_where_a_key_is_named() {
     let reply = "<CreateVolumeResponse><volumeId>vol-1</volumeId><status>creating</status><size>100</size>\
-                 <availabilityZone>eu-central-1a</availabilityZone><createTime>2026-05-01T10:00:00.000Z</createTime>\
+                 <volumeType>gp3</volumeType><iops>4000</iops><throughput>250</throughput><availabilityZone>eu-central-1a</availabilityZone><createTime>2026-05-01T10:00:00.000Z</createTime>\
                  </CreateVolumeResponse>";
     let server = serve(vec![ok(reply)]).await;
     let volume = server.connect().ec2().create(&volume_request()).await.expect("created");
     assert_eq!((volume.id.as_str(), volume.state, volume.size_gib), ("vol-1", VolumeState::Creating, 100));
+    let shape = (volume.volume_type.as_str(), volume.iops, volume.throughput_mibps);
+    assert_eq!(shape, ("gp3", Some(4_000), Some(250)));
     expect![[r#"
         Action = CreateVolume
         AvailabilityZone = eu-central-1a
@@ -179,7 +181,7 @@ async fn a_terminated_machine_without_address_and_tags_is_still_listed() {
 async fn an_ended_attachment_is_none() {
     let item = |state: &str| {
         format!(
-            "<item><volumeId>vol-1</volumeId><status>in-use</status><size>1</size><availabilityZone>eu-central-1a</availabilityZone>\
+            "<item><volumeId>vol-1</volumeId><status>in-use</status><size>1</size><volumeType>gp3</volumeType><availabilityZone>eu-central-1a</availabilityZone>\
              <createTime>2026-05-01T10:00:00.000Z</createTime><attachmentSet><item><instanceId>i-1</instanceId>\
              <device>/dev/sdf</device><status>{state}</status><deleteOnTermination>true</deleteOnTermination></item>\
              </attachmentSet></item>"

@@ -73,6 +73,9 @@ pub(super) fn volume(it: &ec2::Volume) -> Volume {
         },
         zone: zone(&it.zone),
         size_gib: it.size_gib,
+        volume_type: it.volume_type.clone(),
+        iops: it.iops,
+        throughput_mibps: it.throughput,
         created: it.create_time,
         tags: it.tags.clone(),
         attachment: it.attachment.as_ref().map(|at| Attachment {
