@@ -7,6 +7,7 @@ use drover_api::{
     launch::VolumeRequest,
     records::{RegisterState, SlotRecord},
     set::VolumeType,
+    tags,
     wire::VolumeReport,
 };
 
@@ -102,6 +103,11 @@ fn created<'a>(view: &View<'a>, slot: Slot, record: &SlotRecord) -> Option<&'a V
 fn hold_volume(view: &View<'_>, slot: Slot, record: &SlotRecord, machine: &Machine, volume: &Volume, out: &mut Out) {
     match (volume.phase, &volume.attached_to) {
         (VolumePhase::Error, _) => stall_failed(view, slot, record, volume, out),
+        // A person may have detached it to look into it.
+        (VolumePhase::Available, _) if machine.held => {
+            let message = format!("{} carries {}: {} is not attached to it", machine.id, tags::HOLD, volume.id);
+            out.wait(slot, "Held", message);
+        }
         (VolumePhase::Available, _) if machine.phase == Phase::Running => {
             let action = Action::Attach { volume: volume.id.clone(), instance: machine.id.clone() };
             out.act(slot, action, format!("{} runs without its data volume", machine.id));
