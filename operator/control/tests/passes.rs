@@ -62,6 +62,19 @@ fn a_new_process_adopts_everything_and_changes_nothing() {
 }
 
 #[test]
+fn an_instance_type_that_the_region_does_not_know_is_passed_over() {
+    let world = World::new();
+    let (mut operator, _) = world.start();
+    let mut intents = declare("orders", 1, 0);
+    for intent in intents.values_mut() {
+        intent.set.as_mut().expect("whole").instance_types.insert(0, "m9x.large".into());
+    }
+    operator.declare(intents, vec![]);
+    world.settle(&mut operator);
+    assert_eq!(world.count(), (1, 1));
+}
+
+#[test]
 fn a_set_that_nothing_declares_stays_and_is_reported_until_somebody_deletes_it() {
     let world = World::new();
     let (mut operator, _) = world.start();

@@ -177,6 +177,27 @@ async fn a_terminated_machine_without_address_and_tags_is_still_listed() {
     assert_eq!(server.requests()[0].form().get("Filter.1.Name").map(String::as_str), Some("client-token"));
 }
 
+/// InstanceType.N would have EC2 refuse them all for one that the Region does not know.
+#[tokio::test]
+async fn instance_types_are_asked_for_by_a_filter_and_a_name_that_is_not_known_is_left_out() {
+    let page = "<DescribeInstanceTypesResponse><instanceTypeSet><item><instanceType>m7g.large</instanceType>\
+                <processorInfo><supportedArchitectures><item>arm64</item></supportedArchitectures></processorInfo>\
+                <vCpuInfo><defaultVCpus>2</defaultVCpus></vCpuInfo><memoryInfo><sizeInMiB>8192</sizeInMiB></memoryInfo>\
+                </item></instanceTypeSet></DescribeInstanceTypesResponse>";
+    let server = serve(vec![ok(page)]).await;
+    let names = ["m9x.large".to_owned(), "m7g.large".to_owned()];
+    let types = server.connect().ec2().instance_types(&names).await.expect("an answer");
+    assert_eq!(types.iter().map(|known| known.name.as_str()).collect::<Vec<_>>(), ["m7g.large"]);
+    expect![[r#"
+        Action = DescribeInstanceTypes
+        Filter.1.Name = instance-type
+        Filter.1.Value.1 = m9x.large
+        Filter.1.Value.2 = m7g.large
+        MaxResults = 100
+    "#]]
+    .assert_eq(&fields(&server.requests()[0]));
+}
+
 #[tokio::test]
 async fn an_ended_attachment_is_none() {
     let item = |state: &str| {

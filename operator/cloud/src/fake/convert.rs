@@ -130,9 +130,18 @@ pub(super) fn tags(tags: &BTreeMap<String, String>) -> Vec<Tag> {
 
 /// Filters that ask for exactly these texts: `*`, `?` and `\` lose their meaning.
 pub(super) fn filters(pairs: &[(&str, &str)]) -> Paged {
-    let escape = |text: &str| text.replace('\\', "\\\\").replace('*', "\\*").replace('?', "\\?");
-    let filter = |(name, value): &(&str, &str)| Filter { name: (*name).into(), values: vec![escape(value)] };
+    let filter = |(name, value): &(&str, &str)| Filter { name: (*name).into(), values: vec![exact(value)] };
     Paged { filters: pairs.iter().map(filter).collect(), ..Paged::default() }
+}
+
+/// A filter that lets any of these through.
+pub(super) fn filter(name: &str, values: &[String]) -> Paged {
+    let filter = Filter { name: name.into(), values: values.iter().map(|value| exact(value)).collect() };
+    Paged { filters: vec![filter], ..Paged::default() }
+}
+
+fn exact(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('*', "\\*").replace('?', "\\?")
 }
 
 pub(super) fn tag_filters(tags: &BTreeMap<String, String>) -> Paged {
