@@ -2,21 +2,21 @@
 
 use std::fmt::Write;
 
-use drover_api::{ResourceKey, conditions::ConditionType, defaults::ResolvedSet};
+use drover_api::{Millis, ResourceKey, conditions::ConditionType, defaults::ResolvedSet};
 use drover_control::{
     Snapshot,
     snapshot::{Line, Sign},
 };
 use drover_plan::{SetReport, report::MemberReport};
 
-/// Sets, most important first: the verdict, the members, what is awaited. `only` keeps one name of any namespace.
-pub fn status(snapshot: &Snapshot, only: Option<&ResourceKey>) -> String {
+/// Sets, most important first: the verdict, the members, what is awaited. `only` keeps one set. Ages are those at `now`.
+pub fn status(snapshot: &Snapshot, only: Option<&ResourceKey>, now: Millis) -> String {
     let mut text = String::new();
     let mut sets: Vec<&SetReport> = snapshot.sets.iter().collect();
     sets.retain(|set| only.is_none_or(|only| set.key == *only) && !snapshot.ended.contains(&set.key));
     sets.sort_by_key(|set| (set.ready, set.key.clone()));
     for set in &sets {
-        describe_set(&mut text, set);
+        describe_set(&mut text, set, since(snapshot, now));
     }
     if sets.is_empty() {
         text.push_str(&match only {
@@ -57,6 +57,26 @@ pub fn sentence(error: &anyhow::Error) -> String {
         text if text.contains(&cause) => text,
         text => format!("{text}: {cause}"),
     })
+}
+
+/// Without the sets that were not asked for.
+pub fn narrowed(mut snapshot: Snapshot, only: Option<&ResourceKey>) -> Snapshot {
+    let is_asked_for = |key: &ResourceKey| only.is_none_or(|only| key == only);
+    snapshot.sets.retain(|set| is_asked_for(&set.key));
+    snapshot.ended.retain(is_asked_for);
+    snapshot.plan.retain(|line| is_asked_for(&line.set));
+    snapshot.failed.retain(|failed| is_asked_for(&failed.set));
+    snapshot
+}
+
+/// When that was so, for the end of a line.
+pub fn age(snapshot: &Snapshot, now: Millis) -> String {
+    format!("as of {} ago", time(since(snapshot, now)))
+}
+
+/// Milliseconds since the snapshot was made: a pass that takes long leaves an old one standing.
+fn since(snapshot: &Snapshot, now: Millis) -> u64 {
+    u64::try_from(now.since(snapshot.at).as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Who acts, in a line.
@@ -166,11 +186,11 @@ fn json(value: &impl serde::Serialize) -> Option<String> {
     serde_json::to_string(value).ok()
 }
 
-fn describe_set(text: &mut String, set: &SetReport) {
+fn describe_set(text: &mut String, set: &SetReport, since: u64) {
     put(text, format_args!("{}\n", headline(set)));
     let header = ["SLOT", "MACHINE", "ZONE", "ADDRESS", "ROLE", "EPOCH", "LAG", "AGE", "POSITION", "STATE"];
     let mut rows = vec![header.map(str::to_owned)];
-    rows.extend(set.members.iter().map(row));
+    rows.extend(set.members.iter().map(|member| row(member, since)));
     if rows.len() > 1 {
         table(text, &rows);
     }
@@ -194,7 +214,7 @@ fn headline(set: &SetReport) -> String {
     if set.verdict.starts_with(&key) { set.verdict.clone() } else { format!("{key}: {}", set.verdict) }
 }
 
-fn row(member: &MemberReport) -> [String; 10] {
+fn row(member: &MemberReport, since: u64) -> [String; 10] {
     let or = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
     [
         member.slot.to_string(),
@@ -204,7 +224,7 @@ fn row(member: &MemberReport) -> [String; 10] {
         or(member.role.map(|role| role.to_string())),
         or(member.epoch.map(|epoch| epoch.to_string())),
         or(member.lag_ms.map(time)),
-        or(member.report_age_ms.map(time)),
+        or(member.report_age_ms.map(|age| time(age.saturating_add(since)))),
         or(member.position.as_deref().map(position)),
         member.state.clone(),
     ]
@@ -392,13 +412,20 @@ default/a: all is well
 Unclaimed, and left alone:
   i-9 (x m0)
 ";
-        assert_eq!(status(&snapshot, None), expected);
-        assert!(!status(&snapshot, Some(&key("a"))).contains("default/b"));
-        let missing = status(&snapshot, Some(&key("c")));
+        let at = |only: Option<&str>, milliseconds| status(&snapshot, only.map(key).as_ref(), Millis(milliseconds));
+        assert_eq!(at(None, 0), expected);
+        // They go on while a pass takes long.
+        assert!(at(None, 2_000).contains("  3.4s  3e11fa47:1-5"), "{}", at(None, 2_000));
+        assert_eq!(age(&snapshot, Millis(61_500)), "as of 61.5s ago");
+        let narrow = narrowed(snapshot.clone(), Some(&key("a")));
+        assert_eq!(narrow.sets.iter().map(|set| set.key.clone()).collect::<Vec<_>>(), [key("a")]);
+        assert_eq!(narrowed(snapshot.clone(), None), snapshot);
+        assert!(!at(Some("a"), 0).contains("default/b"));
+        let missing = at(Some("c"), 0);
         assert!(missing.starts_with("default/c: no manifest, record or machine has that name"), "{missing}");
-        let unread = Snapshot { sources_read: false, ..snapshot };
-        let text = status(&unread, Some(&key("c")));
+        let unread = Snapshot { sources_read: false, ..snapshot.clone() };
+        let text = status(&unread, Some(&key("c")), Millis(0));
         assert!(text.starts_with("default/c: no record or machine has that name\nWhat is declared"), "{text}");
-        assert!(status(&unread, Some(&key("a"))).contains("\nWhat is declared was not looked at"));
+        assert!(status(&unread, Some(&key("a")), Millis(0)).contains("\nWhat is declared was not looked at"));
     }
 }

@@ -38,7 +38,7 @@ pub struct MemberReport {
     /// gtid_executed.
     pub position: Option<String>,
     pub lag_ms: Option<u64>,
-    /// Age of the report that this row is made of, milliseconds.
+    /// Age of the report that this row is made of, milliseconds, when the pass looked.
     pub report_age_ms: Option<u64>,
     /// In words: what it is doing or waiting for.
     pub state: String,

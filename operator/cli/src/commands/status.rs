@@ -11,7 +11,9 @@ use std::{
 use anyhow::{Context, bail};
 use clap::Args;
 use drover_api::{Namespace, Realm, ResourceKey, ResourceName};
-use drover_control::{Operator, Snapshot, edge::SystemClock, live::AskedAgents, snapshot::Lock, socket, watching};
+use drover_control::{
+    Clock, Operator, Snapshot, edge::SystemClock, live::AskedAgents, snapshot::Lock, socket, watching,
+};
 
 use crate::{
     cloud::{self, Cloud},
@@ -24,7 +26,7 @@ use crate::{
 pub struct Arguments {
     #[command(flatten)]
     installation: Installation,
-    /// Only this set.
+    /// Only this set, also with --json.
     name: Option<String>,
     #[arg(long, short, default_value = "default")]
     namespace: String,
@@ -66,14 +68,14 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let mut looking = Looking::new(&arguments.installation, arguments.manifests.as_deref());
     loop {
         let Look { snapshot, by } = looking.look().await?;
+        let is_answered = words::answers(&snapshot, only.as_ref());
         let text = if arguments.json {
-            format!("{}\n", serde_json::to_string_pretty(&snapshot)?)
+            format!("{}\n", serde_json::to_string_pretty(&words::narrowed(snapshot, only.as_ref()))?)
         } else {
-            format!("{by}\n{}", words::status(&snapshot, only.as_ref()))
+            format!("{by}\n{}", words::status(&snapshot, only.as_ref(), SystemClock.now()))
         };
         show(&text, arguments.watch && !arguments.json)?;
         if !arguments.watch {
-            let is_answered = words::answers(&snapshot, only.as_ref());
             if arguments.json && !is_answered {
                 eprint!("{by}");
             }
@@ -96,7 +98,8 @@ impl<'a> Looking<'a> {
         let path = socket::path(&self.installation.state);
         match socket::ask_status(&path).await {
             Ok(asked) if asked.looked => {
-                Ok(Look { by: format!("{} ({})\n", words::lock(&asked), path.display()), snapshot: asked })
+                let age = words::age(&asked, SystemClock.now());
+                Ok(Look { by: format!("{} ({}), {age}\n", words::lock(&asked), path.display()), snapshot: asked })
             }
             Ok(asked) => {
                 let own = self.look_itself(Some(&asked.realm)).await;
@@ -187,7 +190,7 @@ mod tests {
     }
 
     fn shown(look: &Look, only: Option<&ResourceKey>) -> String {
-        format!("{}{}", look.by, words::status(&look.snapshot, only))
+        format!("{}{}", look.by, words::status(&look.snapshot, only, SystemClock.now()))
     }
 
     #[test]
@@ -222,7 +225,7 @@ mod tests {
             look.by,
             "this operator does nothing: other pid 7 acts, fence 4 (/s)\nit has not looked: this is what cloud, bucket and agents say to a look from here\n"
         );
-        assert!(words::status(&look.snapshot, None).starts_with("no sets: "));
+        assert!(words::status(&look.snapshot, None, SystemClock.now()).starts_with("no sets: "));
         assert!(words::answers(&look.snapshot, None));
         assert_eq!((look.snapshot.lock.ours, look.snapshot.lock.fence), (false, 4));
     }
