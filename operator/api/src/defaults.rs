@@ -13,7 +13,7 @@ use crate::{
     validate,
 };
 
-/// What an installation shares, in the shape of the spec.
+/// What an installation shares: of the spec, only `machine` can be given for all sets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Defaults {
