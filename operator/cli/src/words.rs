@@ -45,8 +45,8 @@ pub fn status(snapshot: &Snapshot, only: Option<&ResourceKey>, now: Millis) -> S
 /// Whether that says what was asked for: how a set is, or that there is none.
 pub fn answers(snapshot: &Snapshot, only: Option<&ResourceKey>) -> bool {
     match only {
-        Some(key) => snapshot.ended.contains(key) || snapshot.sets.iter().any(|set| set.key == *key),
-        None => snapshot.is_whole() || !snapshot.sets.is_empty(),
+        Some(key) => snapshot.ended.contains(key) || snapshot.sets.iter().any(|set| set.key == *key && set.is_known()),
+        None => snapshot.is_whole() || snapshot.sets.iter().any(SetReport::is_known),
     }
 }
 
@@ -278,7 +278,7 @@ fn put(text: &mut String, words: std::fmt::Arguments<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use drover_api::{Realm, Slot, tags::Role};
+    use drover_api::{Realm, Slot, conditions::Condition, tags::Role};
 
     use super::*;
 
@@ -417,6 +417,10 @@ Unclaimed, and left alone:
         // They go on while a pass takes long.
         assert!(at(None, 2_000).contains("  3.4s  3e11fa47:1-5"), "{}", at(None, 2_000));
         assert_eq!(age(&snapshot, Millis(61_500)), "as of 61.5s ago");
+        let mut unknown = snapshot.clone();
+        let ready = Condition::new(ConditionType::Ready, false, drover_plan::report::FLEET_UNKNOWN, "EC2 is down");
+        unknown.sets[0].conditions = vec![ready];
+        assert!(answers(&snapshot, Some(&key("a"))) && !answers(&unknown, Some(&key("a"))));
         let narrow = narrowed(snapshot.clone(), Some(&key("a")));
         assert_eq!(narrow.sets.iter().map(|set| set.key.clone()).collect::<Vec<_>>(), [key("a")]);
         assert_eq!(narrowed(snapshot.clone(), None), snapshot);

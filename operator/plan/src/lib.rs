@@ -50,7 +50,7 @@ pub fn plan(observed: &Observed) -> Plan {
         plan.unclaimed.push(format!("{}: {}; hands off", hands_off.id, hands_off.reason));
     }
     if let Some(why) = &observed.fleet.failing {
-        plan.waiting.push(Waiting { slot: None, reason: "FleetUnknown".into(), message: why.clone() });
+        plan.waiting.push(Waiting { slot: None, reason: report::FLEET_UNKNOWN.into(), message: why.clone() });
     }
     plan
 }

@@ -45,7 +45,17 @@ pub struct MemberReport {
     pub ready: bool,
 }
 
+/// Why Ready is not known: the bucket, or EC2's lists, could not be read.
+pub const RECORDS_UNKNOWN: &str = "RecordsUnknown";
+pub const FLEET_UNKNOWN: &str = "FleetUnknown";
+
 impl SetReport {
+    /// Whether bucket and lists were seen, so that it is known how the set is.
+    pub fn is_known(&self) -> bool {
+        let ready = self.condition(ConditionType::Ready);
+        !ready.is_some_and(|ready| [RECORDS_UNKNOWN, FLEET_UNKNOWN].contains(&ready.reason.as_str()))
+    }
+
     pub fn condition(&self, kind: ConditionType) -> Option<&Condition> {
         self.conditions.iter().find(|condition| condition.kind == kind)
     }

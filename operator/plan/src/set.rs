@@ -11,7 +11,7 @@ use crate::{
     leadership,
     observed::{Observed, Phase, Seen},
     orders, publish,
-    report::SetReport,
+    report::{FLEET_UNKNOWN, RECORDS_UNKNOWN, SetReport},
     slots, summary,
     view::{Out, View},
 };
@@ -48,12 +48,12 @@ pub fn plan_set(observed: &Observed, key: &ResourceKey, wish: Wish<'_>) -> (Vec<
 fn decide(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &mut Out) {
     let records = match observed.records.get(key) {
         Some(Seen::Known(records)) => records,
-        Some(Seen::Unknown { why }) => return out.wait(None, "RecordsUnknown", why.clone()),
-        None => return out.wait(None, "RecordsUnknown", "the bucket has not been read yet"),
+        Some(Seen::Unknown { why }) => return out.wait(None, RECORDS_UNKNOWN, why.clone()),
+        None => return out.wait(None, RECORDS_UNKNOWN, "the bucket has not been read yet"),
     };
     if observed.fleet.machines_listed.is_none() || observed.fleet.volumes_listed.is_none() {
         let why = observed.fleet.failing.clone().unwrap_or_else(|| "EC2 has not been asked yet".into());
-        return out.wait(None, "FleetUnknown", why);
+        return out.wait(None, FLEET_UNKNOWN, why);
     }
     if let Wish::Broken { why, .. } = wish {
         out.stall(None, "InvalidSpec", why.to_string());

@@ -15,7 +15,7 @@ use crate::{
     leadership::{self, Lost},
     observed::{Observed, Phase, Seen},
     publish,
-    report::{MemberReport, SetReport},
+    report::{FLEET_UNKNOWN, MemberReport, RECORDS_UNKNOWN, SetReport},
     set::Wish,
     spec::spec_hash,
     view::{Out, View, differs},
@@ -83,10 +83,13 @@ impl State<'_> {
             (_, Some(IncarnationState::Dead)) if !matches!(self.wish, Wish::Keep { .. }) => {
                 return format!("{key} is deleted");
             }
-            (Wish::Unclaimed, _) => {
+            (Wish::Unclaimed, _) if self.unknown().is_none() => {
                 return format!("{key} is declared by nobody: its machines are left alone ({counted})");
             }
             _ => {}
+        }
+        if let Some(unknown) = self.unknown() {
+            return format!("{key}: it is not known how it is: {}", line(unknown));
         }
         if let (Some(lost), Some(register)) = (self.lost, self.register) {
             let stalled = self.out.stalled.first().map(|stalled| format!("; {}", line(stalled))).unwrap_or_default();
@@ -114,6 +117,12 @@ impl State<'_> {
     /// Nothing is decided about it, so nothing is under way.
     fn is_left_alone(&self) -> bool {
         matches!(self.wish, Wish::Unclaimed | Wish::Unknown)
+    }
+
+    /// What kept the whole set from being looked at.
+    fn unknown(&self) -> Option<&Waiting> {
+        let reasons = [RECORDS_UNKNOWN, FLEET_UNKNOWN];
+        self.out.waiting.iter().find(|waiting| waiting.slot.is_none() && reasons.contains(&waiting.reason.as_str()))
     }
 
     fn is_paused(&self) -> bool {

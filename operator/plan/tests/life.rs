@@ -14,7 +14,7 @@ use drover_api::{
 };
 use drover_plan::{
     Action,
-    observed::{Absence, Failure, FailureKind, Phase, Seen, SetRecords, Sources, VolumePhase},
+    observed::{Absence, Failure, FailureKind, Fleet, Phase, Seen, SetRecords, Sources, VolumePhase},
 };
 use world::{World, key, resolved, zones};
 
@@ -468,6 +468,39 @@ fn absence_of_a_manifest_ends_nothing_and_reports_the_machines() {
     world.observed.intents.insert(key(), intent);
     let plan = world.plan();
     assert!(plan.is_quiet() && plan.unclaimed.is_empty(), "adoption changes nothing");
+}
+
+#[test]
+fn nothing_is_said_of_a_set_whose_records_or_machines_were_not_seen() {
+    let world = ready(3, 1);
+    let verdict = |change: &dyn Fn(&mut World), said: &str| {
+        let mut world = ready(3, 1);
+        change(&mut world);
+        let check = |world: &World| {
+            let report = &world.plan().reports[&key()];
+            assert_eq!(report.verdict, format!("default/shop: it is not known how it is: {said}"));
+            assert!(!report.is_known());
+        };
+        check(&world);
+        world.observed.intents.clear();
+        check(&world);
+        world.observed.sources = Sources::NotAsked;
+        check(&world);
+    };
+    assert!(world.plan().reports[&key()].is_known());
+    verdict(
+        &|world| {
+            world.observed.fleet = Fleet { failing: Some("EC2 is down".into()), ..Fleet::default() };
+            world.observed.agents.clear();
+        },
+        "EC2 is down",
+    );
+    verdict(
+        &|world| {
+            world.observed.records.insert(key(), Seen::Unknown { why: "no bucket".into() });
+        },
+        "no bucket",
+    );
 }
 
 #[test]
