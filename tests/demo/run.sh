@@ -106,11 +106,10 @@ await() { # seconds, what, command...
 # --- Looking ---
 
 report() { drover status quickstart --json 2>/dev/null; }
-field() { python3 -c 'import json,sys; r=json.load(sys.stdin)["sets"][0]; print('"$1"')'; }
-is_ready() { [ "$(report | field 'r["ready"]')" = True ]; }
-# Of the operator that acts, not of a look of our own while none answers.
-acts() { [ "$(report | python3 -c 'import json,sys; print(json.load(sys.stdin)["lock"]["ours"])')" = True ]; }
-has_ready() { [ "$(report | field 'r["ready"] and len(r["members"])')" = "$1" ]; }
+field() { python3 -c 'import json,sys; d=json.load(sys.stdin); r=d["sets"][0]; print('"$1"')'; }
+# By the word of the operator that acts: while it waits for the lock, `drover status` looks for itself.
+is_ready() { [ "$(report | field 'd["lock"]["ours"] and r["ready"]')" = True ]; }
+has_ready() { [ "$(report | field 'd["lock"]["ours"] and r["ready"] and len(r["members"])')" = "$1" ]; }
 machine_of() { report | field '[m["instance"] for m in r["members"] if m["slot"] == "'"$1"'"][0]'; }
 members() { report | field '" ".join(m["slot"] + "=" + str(m["instance"]) for m in r["members"])'; }
 query() { local instance=$1; shift; drover_local exec "$instance" -- mysql -S /run/drover-mysqld/mysqld.sock -NBe "$*"; }
@@ -203,7 +202,7 @@ crash() {
   end "$home/operator.pid" drover KILL
   note "SIGKILL; machines now: $(alive)"
   start_operator
-  watch_until 400 "the launch is done" eval 'acts && has_ready 5'
+  watch_until 400 "the launch is done" has_ready 5
   [ "$(alive)" = 5 ] || die "there are $(alive) machines for 5 slots: drover-local --dir $local_dir machines"
   echo "machines: $(alive), one for each of 5 slots"
 }
@@ -215,7 +214,7 @@ adopt() {
   end "$home/operator.pid" drover KILL
   rm -rf "$state"
   start_operator
-  watch_until 400 "it is adopted" eval 'acts && is_ready'
+  watch_until 400 "it is adopted" is_ready
   after=$(facts)
   [ "$before" = "$after" ] || { diff <(echo "$before") <(echo "$after") >&2; die "adoption changed something"; }
   [ "$(mutations)" = "$calls" ] || die "adoption sent mutating calls: drover-local --dir $local_dir calls --mutating"

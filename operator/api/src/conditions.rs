@@ -8,7 +8,7 @@ pub enum ConditionType {
     Ready,
     Reconciling,
     Stalled,
-    /// The settings or the machine's description changed; only new machines get them.
+    /// The settings or the machine's description changed; only new machines, and new data volumes, get them.
     ChangePending,
     /// The leader's mysqld or machine died and the set stays closed.
     PrimaryLost,

@@ -13,7 +13,7 @@ use crate::{
     validate,
 };
 
-/// What an installation shares, in the shape of the spec.
+/// What an installation shares: of the spec, only `machine` can be given for all sets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Defaults {
@@ -59,6 +59,8 @@ pub struct ResolvedVolume {
 pub enum Origin {
     Manifest,
     Operator,
+    /// The custom resource's schema says it, for every installation alike.
+    Schema,
     BuiltIn,
 }
 
@@ -79,10 +81,28 @@ pub enum Unresolved {
 /// Where no size is asked for.
 pub const DATA_VOLUME_GIB: u32 = 20;
 
+/// The fields for which the schema has a value where a manifest says nothing.
+pub const SCHEMA_FIELDS: [&str; 6] = [
+    "spec.members",
+    "spec.readReplicas",
+    "spec.mysql.settings",
+    "spec.mysql.durability",
+    "spec.deletionPolicy",
+    "spec.paused",
+];
+
 /// Fills in what a manifest leaves out. The spec and the defaults are each taken to be valid; what they make together is
-/// checked.
-pub fn resolve(key: ResourceKey, spec: &MySQLReplicaSetSpec, defaults: &Defaults) -> Result<ResolvedSet, Unresolved> {
-    let mut origins = BTreeMap::new();
+/// checked. `left_out` are those of [`SCHEMA_FIELDS`] that are in the spec although its manifest does not say them.
+pub fn resolve(
+    key: ResourceKey,
+    spec: &MySQLReplicaSetSpec,
+    left_out: &[&str],
+    defaults: &Defaults,
+) -> Result<ResolvedSet, Unresolved> {
+    let by_schema = |field: &str| if left_out.contains(&field) { Origin::Schema } else { Origin::Manifest };
+    let mut origins: BTreeMap<String, Origin> =
+        SCHEMA_FIELDS.iter().map(|field| ((*field).to_owned(), by_schema(field))).collect();
+    origins.insert("spec.version".to_owned(), Origin::Manifest);
     let mut pick = Picker { origins: &mut origins };
     let (own, shared) = (&spec.machine, &defaults.machine);
     let none = DataVolumeSpec::default();
@@ -207,6 +227,7 @@ impl fmt::Display for Origin {
         f.pad(match self {
             Origin::Manifest => "manifest",
             Origin::Operator => "operator's defaults",
+            Origin::Schema => "schema's default",
             Origin::BuiltIn => "built in",
         })
     }
@@ -238,7 +259,7 @@ mod tests {
             namespace: Namespace::new("default").expect("valid"),
             name: ResourceName::new("shop").expect("valid"),
         };
-        resolve(key, &spec, &defaults)
+        resolve(key, &spec, &[], &defaults)
     }
 
     #[test]

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     Namespace, ResourceKey, ResourceName,
+    defaults::{self, Defaults, ResolvedSet, SCHEMA_FIELDS, Unresolved},
     set::{GROUP, KIND, MySQLReplicaSetSpec, VERSION},
     validate::{self, Violation},
     yaml::{self, Document, Mistake, Places, at_line},
@@ -24,6 +25,8 @@ pub struct Manifest {
     /// The object with the schema's defaults, and where each of its fields stands.
     object: Value,
     places: Places,
+    /// Of the fields that the schema has a value for, those that the document does not say.
+    left_out: Vec<&'static str>,
 }
 
 /// Reads all documents of one file. Good ones are returned beside the mistakes of the others.
@@ -54,6 +57,11 @@ pub fn parse(file: &str, text: &str) -> (Vec<Manifest>, Vec<Mistake>) {
 }
 
 impl Manifest {
+    /// The set that is declared, with the operator's defaults filled in, and where each value came from.
+    pub fn resolve(&self, defaults: &Defaults) -> Result<ResolvedSet, Unresolved> {
+        defaults::resolve(self.key.clone(), &self.spec, &self.left_out, defaults)
+    }
+
     /// That this manifest is for a set which `first` is for already, in this file or another.
     pub fn declared_already(&self, first: &Manifest) -> Mistake {
         let place = match first.file == self.file {
@@ -108,12 +116,14 @@ fn one(file: &str, first_line: u64, text: &str) -> Result<Option<Manifest>, Vec<
     let (Some(key), true) = (key, violations.is_empty()) else {
         return Err(violations.into_iter().map(|violation| places.mistake(file, violation)).collect());
     };
+    let says = |field: &&str| object.pointer(&format!("/{}", field.replace('.', "/"))).is_some_and(|at| !at.is_null());
+    let left_out = SCHEMA_FIELDS.into_iter().filter(|field| !says(field)).collect();
     let object = validate::with_defaults(&object);
     // The schema and the type come from one source, and the schema has just been held: a difference would be our mistake,
     // and is told like any other rather than hidden.
     let spec = serde_json::from_value(object["spec"].clone())
         .map_err(|error| vec![places.mistake(file, told("spec", &format!("cannot be read: {error}")))])?;
-    Ok(Some(Manifest { key, spec, file: file.to_owned(), line: places.place("").0, object, places }))
+    Ok(Some(Manifest { key, spec, file: file.to_owned(), line: places.place("").0, object, places, left_out }))
 }
 
 /// Whether the document is of a kind and version that this build knows.

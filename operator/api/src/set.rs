@@ -57,8 +57,9 @@ pub struct MySQLReplicaSetSpec {
     #[serde(default)]
     pub mysql: MysqlSpec,
 
-    /// What deleting this resource does to machines and data: Retain leaves everything running, and the same name adopts
-    /// it again; Delete ends machines and volumes for good.
+    /// Not acted on yet: it is for resources of a Kubernetes API, where Delete will have their deletion end machines and
+    /// volumes for good. A manifest that is removed from a directory always retains: everything goes on running, and the same
+    /// name adopts it again. Only `drover delete` ends it.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 
@@ -101,7 +102,7 @@ pub struct MachineSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<BTreeMap<String, String>>,
 
-    /// The data volume of each machine.
+    /// The data volume of each machine. A member keeps its own: a change reaches volumes that are made later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_volume: Option<DataVolumeSpec>,
 }
@@ -135,7 +136,8 @@ pub struct NetworkSelector {
     pub tags: Option<BTreeMap<String, String>>,
 }
 
-/// The EBS volume that holds a machine's data. A member's volume outlives its machines.
+/// The EBS volume that holds a machine's data. A member's volume outlives its machines: a change reaches volumes that are
+/// made later, and those that exist are kept as they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DataVolumeSpec {

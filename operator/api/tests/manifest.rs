@@ -4,7 +4,9 @@ use std::{fmt::Write, fs, path::PathBuf};
 
 use drover_api::{
     config, crd,
+    defaults::{Defaults, Origin, SCHEMA_FIELDS},
     manifest::{DOCUMENTS_MAX, FILE_BYTES_MAX, Manifest, parse},
+    set::MachineSpec,
 };
 use serde_json::Value;
 
@@ -31,6 +33,45 @@ fn one(text: &str) -> Manifest {
     assert_eq!(errors, []);
     assert_eq!(manifests.len(), 1);
     manifests.remove(0)
+}
+
+#[test]
+fn what_a_manifest_leaves_out_is_known_with_where_it_came_from() {
+    let machine =
+        "{image: {id: ami-1}, instanceTypes: [m7g.large], subnets: {ids: [subnet-1]}, securityGroups: {ids: [sg-1]}}";
+    let text =
+        format!("{}  readReplicas: 0\n  paused:\n  mysql: {{durability: strict}}\n  machine: {machine}\n", good("a"));
+    let shared = MachineSpec { instance_profile: Some("db".into()), ..MachineSpec::default() };
+    let set = one(&text).resolve(&Defaults { machine: shared }).expect("whole");
+    let of = |origin| set.origins.iter().filter(move |(_, of)| **of == origin).map(|(field, _)| field.as_str());
+    assert_eq!(
+        of(Origin::Schema).collect::<Vec<_>>(),
+        ["spec.deletionPolicy", "spec.members", "spec.mysql.settings", "spec.paused"]
+    );
+    assert_eq!(of(Origin::Operator).collect::<Vec<_>>(), ["spec.machine.instanceProfile"]);
+    let own: Vec<&str> = of(Origin::Manifest).collect();
+    assert!(own.contains(&"spec.readReplicas") && own.contains(&"spec.mysql.durability"), "{own:?}");
+}
+
+/// A default that the schema has and this list lacks would be in force without being told.
+#[test]
+fn every_field_with_a_default_in_the_schema_is_listed() {
+    fn leaves(schema: &Value, path: &str, found: &mut Vec<String>) {
+        for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+            let path = format!("{path}.{name}");
+            match field["properties"].is_object() {
+                true => leaves(field, &path, found),
+                false if field.get("default").is_some() => found.push(path),
+                false => {}
+            }
+        }
+    }
+    let mut found = Vec::new();
+    leaves(&crd::schema()["properties"]["spec"], "spec", &mut found);
+    found.sort_unstable();
+    let mut listed = SCHEMA_FIELDS.to_vec();
+    listed.sort_unstable();
+    assert_eq!(found, listed);
 }
 
 #[test]

@@ -52,6 +52,9 @@ pub(crate) fn volume(volume: &ec2::Volume) -> Result<Volume> {
         state: volume_state(need("status", volume.state())?)?,
         zone: Zone::new(need("availabilityZone", volume.availability_zone())?)?,
         size_gib: number("size", volume.size())?,
+        volume_type: need("volumeType", volume.volume_type())?.as_str().to_owned(),
+        iops: volume.iops().map(|iops| number("iops", Some(iops))).transpose()?,
+        throughput_mibps: volume.throughput().map(|mibps| number("throughput", Some(mibps))).transpose()?,
         created: millis("createTime", volume.create_time())?,
         tags: tag_map(volume.tags()),
         attachment: attachments.into_iter().flatten().next(),
@@ -65,6 +68,9 @@ pub(crate) fn created(output: aws_sdk_ec2::operation::create_volume::CreateVolum
         .set_state(output.state)
         .set_availability_zone(output.availability_zone)
         .set_size(output.size)
+        .set_volume_type(output.volume_type)
+        .set_iops(output.iops)
+        .set_throughput(output.throughput)
         .set_create_time(output.create_time)
         .set_tags(output.tags)
         .set_attachments(output.attachments)

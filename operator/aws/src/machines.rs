@@ -25,7 +25,7 @@ use crate::{
     },
     classify::failed,
     convert,
-    selectors::{PAGE_MAX, Wanted, filter, sdk_tags, tag_filter, tagged},
+    selectors::{PAGE_MAX, Wanted, any_filter, filter, sdk_tags, tag_filter, tagged},
     send::{Sender, pages, unreadable},
 };
 
@@ -36,8 +36,8 @@ pub struct Ec2 {
     pub(crate) sender: Sender,
 }
 
-/// DescribeInstanceTypes takes at most this many names.
-const TYPES_MAX: usize = 100;
+/// Names that are asked for at a time: as many as a page of DescribeInstanceTypes may have (a filter takes 200 values).
+const TYPES_MAX: u8 = 100;
 
 impl Machines for Ec2 {
     async fn list(&self, realm: &Realm) -> Result<Vec<Machine>> {
@@ -123,16 +123,20 @@ impl Machines for Ec2 {
         .await
     }
 
+    /// By filter: one name in InstanceType.N that the Region does not know makes EC2 refuse the whole request.
     async fn instance_types(&self, names: &[String]) -> Result<Vec<InstanceType>> {
         let call = &DESCRIBE_INSTANCE_TYPES;
         let mut types = Vec::with_capacity(names.len());
-        for some in names.chunks(TYPES_MAX) {
-            let some = some.iter().map(|name| SdkInstanceType::from(name.as_str())).collect();
-            let request = self.client.describe_instance_types().set_instance_types(Some(some));
-            let answer = self.sender.send(call, request.send()).await?;
-            for info in answer.instance_types() {
-                types.push(convert::instance_type(info).map_err(|error| unreadable(call, error))?);
-            }
+        for some in names.chunks(usize::from(TYPES_MAX)) {
+            let request = self.client.describe_instance_types().max_results(i32::from(TYPES_MAX));
+            let request = request.filters(any_filter("instance-type", some));
+            let found = pages(call, |token| async {
+                let answer = self.sender.send(call, request.clone().set_next_token(token).send()).await?;
+                let types = answer.instance_types().iter().map(convert::instance_type);
+                let types = types.collect::<std::result::Result<_, _>>();
+                Ok((types.map_err(|error| unreadable(call, error))?, answer.next_token))
+            });
+            types.extend(found.await?);
         }
         Ok(types)
     }

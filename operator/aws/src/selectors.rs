@@ -42,8 +42,18 @@ pub(crate) fn tag_filter(key: &str, value: &str) -> Filter {
     filter(&format!("tag:{key}"), value)
 }
 
-/// Exactly this value: `*`, `?` and the backslash that escapes them are wildcards to EC2.
+/// Exactly this value.
 pub(crate) fn filter(name: &str, value: &str) -> Filter {
+    Filter::builder().name(name).values(exact(value)).build()
+}
+
+/// Any of exactly these values.
+pub(crate) fn any_filter(name: &str, values: &[String]) -> Filter {
+    Filter::builder().name(name).set_values(Some(values.iter().map(|value| exact(value)).collect())).build()
+}
+
+/// `*`, `?` and the backslash that escapes them are wildcards to EC2.
+fn exact(value: &str) -> String {
     let mut exact = String::with_capacity(value.len());
     for c in value.chars() {
         if matches!(c, '*' | '?' | '\\') {
@@ -51,7 +61,7 @@ pub(crate) fn filter(name: &str, value: &str) -> Filter {
         }
         exact.push(c);
     }
-    Filter::builder().name(name).values(exact).build()
+    exact
 }
 
 pub(crate) fn sdk_tags(tags: &BTreeMap<String, String>) -> Vec<Tag> {

@@ -90,13 +90,7 @@ fn own_arguments() -> Vec<OsString> {
     std::env::args_os().skip(1).collect()
 }
 
-/// One sentence; a cause that the text before it has quoted already is not said twice.
 fn told(error: &anyhow::Error) -> ExitCode {
-    let text = error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text {
-        text if text.is_empty() => cause,
-        text if text.contains(&cause) => text,
-        text => format!("{text}: {cause}"),
-    });
-    eprintln!("drover: {text}");
+    eprintln!("drover: {}", words::sentence(error));
     ExitCode::FAILURE
 }

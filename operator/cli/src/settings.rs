@@ -17,7 +17,8 @@ use drover_api::{
 /// Which installation.
 #[derive(Clone, Debug, Args)]
 pub struct Installation {
-    /// A YAML file with `realm`, `bucket`, `prefix`, `region` and `defaults` (in the shape of a manifest's `spec`).
+    /// A YAML file with `realm`, `bucket`, `prefix`, `region`, `leaseSeconds` (9 to 600; after that time without a sign of it
+    /// another operator takes over; 30 where left out) and `defaults.machine` (in the shape of a manifest's `spec.machine`).
     #[arg(long, env = "DROVER_CONFIG")]
     pub config: Option<PathBuf>,
     /// The installation: everything it makes is tagged with this name.
@@ -150,6 +151,22 @@ mod tests {
 
     fn mistake(installation: &Installation) -> String {
         format!("{:#}", installation.settings().expect_err("a mistake"))
+    }
+
+    #[test]
+    fn the_help_names_every_field_and_the_bounds_of_the_lease() {
+        use clap::CommandFactory;
+        let command = crate::Cli::command();
+        let run = command.find_subcommand("run").expect("a command");
+        let config = run.get_arguments().find(|argument| argument.get_id() == "config").expect("a flag");
+        let help = config.get_help().expect("help").to_string();
+        let bounds = format!("`leaseSeconds` ({} to {};", config::LEASE_SECONDS_MIN, config::LEASE_SECONDS_MAX);
+        let lease = format!("; {} where left out)", LEASE.as_secs());
+        for said in
+            ["`realm`", "`bucket`", "`prefix`", "`region`", "`defaults.machine`", bounds.as_str(), lease.as_str()]
+        {
+            assert!(help.contains(said), "{help:?} does not say {said:?}");
+        }
     }
 
     #[test]

@@ -1,31 +1,41 @@
 //! A realm in words, for a terminal.
 
+mod plan;
+
 use std::fmt::Write;
 
-use drover_api::{ResourceKey, conditions::ConditionType, defaults::ResolvedSet};
-use drover_control::{
-    Snapshot,
-    snapshot::{Line, Sign},
-};
+use drover_api::{Millis, ResourceKey};
+use drover_control::Snapshot;
 use drover_plan::{SetReport, report::MemberReport};
 
-/// Sets, most important first: the verdict, the members, what is awaited. `only` keeps one name of any namespace.
-pub fn status(snapshot: &Snapshot, only: Option<&ResourceKey>) -> String {
+pub use plan::{plan, stuck};
+
+/// Sets, most important first: the verdict, the members, what is awaited. `only` keeps one set. Ages are those at `now`.
+pub fn status(snapshot: &Snapshot, only: Option<&ResourceKey>, now: Millis) -> String {
     let mut text = String::new();
     let mut sets: Vec<&SetReport> = snapshot.sets.iter().collect();
     sets.retain(|set| only.is_none_or(|only| set.key == *only) && !snapshot.ended.contains(&set.key));
     sets.sort_by_key(|set| (set.ready, set.key.clone()));
     for set in &sets {
-        describe_set(&mut text, set);
+        describe_set(&mut text, set, since(snapshot, now));
     }
     if sets.is_empty() {
         text.push_str(&match only {
             Some(key) if snapshot.ended.contains(key) => format!("{key}: deleted; nothing of it is left\n"),
-            Some(key) => format!("{key}: no manifest, record or machine has that name\n"),
-            None => {
+            Some(key) if !snapshot.is_whole() => {
+                format!("{key}: nothing is known of it now, neither that it is there nor that it is not\n")
+            }
+            None if !snapshot.is_whole() => "nothing is known of any set now\n".into(),
+            Some(key) if snapshot.sources_read => format!("{key}: no manifest, record or machine has that name\n"),
+            Some(key) => format!("{key}: no record or machine has that name\n"),
+            None if snapshot.sources_read => {
                 "no sets: no manifest declares one, and nothing in the cloud or the bucket carries this realm\n".into()
             }
+            None => "no sets: nothing in the cloud or the bucket carries this realm\n".into(),
         });
+    }
+    if snapshot.looked && !snapshot.sources_read {
+        text.push_str("What is declared was not looked at: name the directory of the manifests with --manifests\n");
     }
     section(&mut text, "Manifests that are not understood", &snapshot.problems);
     section(&mut text, "Waiting", &snapshot.waiting);
@@ -33,9 +43,41 @@ pub fn status(snapshot: &Snapshot, only: Option<&ResourceKey>) -> String {
     text
 }
 
-/// Whether anything has that name, or had.
-pub fn knows(snapshot: &Snapshot, key: &ResourceKey) -> bool {
-    snapshot.ended.contains(key) || snapshot.sets.iter().any(|set| set.key == *key)
+/// Whether that says what was asked for: how a set is, or that there is none.
+pub fn answers(snapshot: &Snapshot, only: Option<&ResourceKey>) -> bool {
+    match only {
+        Some(key) => snapshot.ended.contains(key) || snapshot.sets.iter().any(|set| set.key == *key && set.is_known()),
+        None => snapshot.is_whole() || snapshot.sets.iter().any(SetReport::is_known),
+    }
+}
+
+/// An error as one sentence; a cause that the text before it has quoted already is not said twice.
+pub fn sentence(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text {
+        text if text.is_empty() => cause,
+        text if text.contains(&cause) => text,
+        text => format!("{text}: {cause}"),
+    })
+}
+
+/// Without the sets that were not asked for.
+pub fn narrowed(mut snapshot: Snapshot, only: Option<&ResourceKey>) -> Snapshot {
+    let is_asked_for = |key: &ResourceKey| only.is_none_or(|only| key == only);
+    snapshot.sets.retain(|set| is_asked_for(&set.key));
+    snapshot.ended.retain(is_asked_for);
+    snapshot.plan.retain(|line| is_asked_for(&line.set));
+    snapshot.failed.retain(|failed| is_asked_for(&failed.set));
+    snapshot
+}
+
+/// When that was so, for the end of a line.
+pub fn age(snapshot: &Snapshot, now: Millis) -> String {
+    format!("as of {} ago", time(since(snapshot, now)))
+}
+
+/// Milliseconds since the snapshot was made: a pass that takes long leaves an old one standing.
+fn since(snapshot: &Snapshot, now: Millis) -> u64 {
+    u64::try_from(now.since(snapshot.at).as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Who acts, in a line.
@@ -49,100 +91,11 @@ pub fn lock(snapshot: &Snapshot) -> String {
     }
 }
 
-/// What would be done, a line each, and which values did not come from the manifest. `forecast` goes as far as can be told.
-pub fn plan(snapshot: &Snapshot, forecast: &[Line], sets: &[&ResolvedSet]) -> String {
-    let mut text = String::new();
-    for set in &snapshot.sets {
-        let lines: Vec<&Line> = forecast.iter().filter(|line| line.set == set.key).collect();
-        if lines.is_empty() && snapshot.ended.contains(&set.key) {
-            continue;
-        }
-        put(&mut text, format_args!("{}\n", headline(set)));
-        for line in lines.iter().filter(|line| !is_record(line)) {
-            put(&mut text, format_args!("  {} {}  ({})\n", line.sign, line.what, line.why));
-        }
-        match lines.iter().filter(|line| is_record(line)).count() {
-            0 => {}
-            count => put(&mut text, format_args!("  ~ {count} writes to its records in the bucket\n")),
-        }
-        let resolved = sets.iter().find(|resolved| resolved.key == set.key);
-        if let (false, Some(resolved)) = (lines.is_empty(), resolved) {
-            origins(&mut text, resolved);
-        }
-        for awaited in &set.awaiting {
-            put(&mut text, format_args!("    waits: {awaited}\n"));
-        }
-        conditions(&mut text, "    ", set);
-    }
-    section(&mut text, "Manifests that are not understood", &snapshot.problems);
-    section(&mut text, "Waiting", &snapshot.waiting);
-    section(&mut text, "Unclaimed, and left alone", &snapshot.unclaimed);
-    let count = |sign| forecast.iter().filter(|line| line.sign == sign && !is_record(line)).count();
-    if snapshot.has_changes() {
-        let (makes, changes, ends) = (count(Sign::Makes), count(Sign::Changes), count(Sign::Ends));
-        put(
-            &mut text,
-            format_args!(
-                "{makes} to make, {changes} to change, {ends} to end; what follows depends on the machines' own reports\n"
-            ),
-        );
-    } else if stuck(snapshot) {
-        text.push_str("nothing can be done before the above is mended\n");
-    } else {
-        text.push_str("nothing to do\n");
-    }
-    text
-}
-
-/// Something declared waits for a person: that no action is planned then does not say that all is as declared.
-pub fn stuck(snapshot: &Snapshot) -> bool {
-    snapshot.sets.iter().any(|set| set.condition(ConditionType::Stalled).is_some_and(|stalled| stalled.status))
-}
-
-/// Drover's own bookkeeping: counted, not listed.
-fn is_record(line: &Line) -> bool {
-    line.action.starts_with("Put") || matches!(line.action.as_str(), "CreateCa" | "CreateBundle")
-}
-
-/// Fields that a manifest leaves out, with what they are and whose word that is.
-fn origins(text: &mut String, set: &ResolvedSet) {
-    for (field, origin) in &set.origins {
-        if *origin != drover_api::defaults::Origin::Manifest {
-            put(text, format_args!("    {field}: {} ({origin})\n", value(set, field)));
-        }
-    }
-}
-
-fn value(set: &ResolvedSet, field: &str) -> String {
-    let volume = &set.data_volume;
-    let optional = |value: Option<u32>| value.map(|value| value.to_string());
-    let value = match field.strip_prefix("spec.machine.").unwrap_or(field) {
-        "image" => json(&set.image),
-        "instanceTypes" => json(&set.instance_types),
-        "subnets" => json(&set.subnets),
-        "securityGroups" => json(&set.security_groups),
-        "instanceProfile" => Some(set.instance_profile.clone()),
-        "zoneSpread" => Some(format!("{:?}", set.zone_spread)),
-        "tags" => json(&set.tags),
-        "dataVolume.sizeGiB" => Some(volume.size_gib.to_string()),
-        "dataVolume.type" => Some(volume.volume_type.as_str().to_owned()),
-        "dataVolume.iops" => optional(volume.iops),
-        "dataVolume.throughputMiBps" => optional(volume.throughput_mibps),
-        "dataVolume.kmsKeyId" => volume.kms_key_id.clone(),
-        _ => None,
-    };
-    value.unwrap_or_else(|| "set".to_owned())
-}
-
-fn json(value: &impl serde::Serialize) -> Option<String> {
-    serde_json::to_string(value).ok()
-}
-
-fn describe_set(text: &mut String, set: &SetReport) {
+fn describe_set(text: &mut String, set: &SetReport, since: u64) {
     put(text, format_args!("{}\n", headline(set)));
     let header = ["SLOT", "MACHINE", "ZONE", "ADDRESS", "ROLE", "EPOCH", "LAG", "AGE", "POSITION", "STATE"];
     let mut rows = vec![header.map(str::to_owned)];
-    rows.extend(set.members.iter().map(row));
+    rows.extend(set.members.iter().map(|member| row(member, since)));
     if rows.len() > 1 {
         table(text, &rows);
     }
@@ -166,7 +119,7 @@ fn headline(set: &SetReport) -> String {
     if set.verdict.starts_with(&key) { set.verdict.clone() } else { format!("{key}: {}", set.verdict) }
 }
 
-fn row(member: &MemberReport) -> [String; 10] {
+fn row(member: &MemberReport, since: u64) -> [String; 10] {
     let or = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
     [
         member.slot.to_string(),
@@ -176,7 +129,7 @@ fn row(member: &MemberReport) -> [String; 10] {
         or(member.role.map(|role| role.to_string())),
         or(member.epoch.map(|epoch| epoch.to_string())),
         or(member.lag_ms.map(time)),
-        or(member.report_age_ms.map(time)),
+        or(member.report_age_ms.map(|age| time(age.saturating_add(since)))),
         or(member.position.as_deref().map(position)),
         member.state.clone(),
     ]
@@ -229,16 +182,20 @@ fn put(text: &mut String, words: std::fmt::Arguments<'_>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use drover_api::{Realm, Slot, tags::Role};
+pub(super) mod tests {
+    use drover_api::{
+        Realm, Slot,
+        conditions::{Condition, ConditionType},
+        tags::Role,
+    };
 
     use super::*;
 
-    fn key(name: &str) -> ResourceKey {
+    pub fn key(name: &str) -> ResourceKey {
         ResourceKey { namespace: "default".parse().expect("a namespace"), name: name.parse().expect("a name") }
     }
 
-    fn set(name: &str, ready: bool) -> SetReport {
+    pub fn set(name: &str, ready: bool) -> SetReport {
         let member = MemberReport {
             slot: Slot::Member(0),
             instance: Some("i-0a1".parse().expect("an instance")),
@@ -270,6 +227,8 @@ mod tests {
         let snapshot = Snapshot {
             sets: vec![set("a", true), set("b", false)],
             unclaimed: vec!["i-9 (x m0)".into()],
+            looked: true,
+            sources_read: true,
             ..Snapshot::empty(Realm::new("r").expect("a realm"))
         };
         let expected = "\
@@ -285,9 +244,24 @@ default/a: all is well
 Unclaimed, and left alone:
   i-9 (x m0)
 ";
-        assert_eq!(status(&snapshot, None), expected);
-        assert!(!status(&snapshot, Some(&key("a"))).contains("default/b"));
-        let missing = status(&snapshot, Some(&key("c")));
+        let at = |only: Option<&str>, milliseconds| status(&snapshot, only.map(key).as_ref(), Millis(milliseconds));
+        assert_eq!(at(None, 0), expected);
+        // They go on while a pass takes long.
+        assert!(at(None, 2_000).contains("  3.4s  3e11fa47:1-5"), "{}", at(None, 2_000));
+        assert_eq!(age(&snapshot, Millis(61_500)), "as of 61.5s ago");
+        let mut unknown = snapshot.clone();
+        let ready = Condition::new(ConditionType::Ready, false, drover_plan::report::FLEET_UNKNOWN, "EC2 is down");
+        unknown.sets[0].conditions = vec![ready];
+        assert!(answers(&snapshot, Some(&key("a"))) && !answers(&unknown, Some(&key("a"))));
+        let narrow = narrowed(snapshot.clone(), Some(&key("a")));
+        assert_eq!(narrow.sets.iter().map(|set| set.key.clone()).collect::<Vec<_>>(), [key("a")]);
+        assert_eq!(narrowed(snapshot.clone(), None), snapshot);
+        assert!(!at(Some("a"), 0).contains("default/b"));
+        let missing = at(Some("c"), 0);
         assert!(missing.starts_with("default/c: no manifest, record or machine has that name"), "{missing}");
+        let unread = Snapshot { sources_read: false, ..snapshot.clone() };
+        let text = status(&unread, Some(&key("c")), Millis(0));
+        assert!(text.starts_with("default/c: no record or machine has that name\nWhat is declared"), "{text}");
+        assert!(status(&unread, Some(&key("a")), Millis(0)).contains("\nWhat is declared was not looked at"));
     }
 }

@@ -115,7 +115,7 @@ pub trait Machines: Send + Sync {
 
     fn security_groups(&self, selector: &Selector) -> impl Future<Output = Result<Vec<SecurityGroupId>>> + Send;
 
-    /// Describes the types asked for; a name that EC2 does not know is `Invalid`.
+    /// Describes those of the types that the Region has; a name that it does not know is left out.
     fn instance_types(&self, names: &[String]) -> impl Future<Output = Result<Vec<InstanceType>>> + Send;
 
     /// Would this launch be allowed (DryRun)? Changes nothing.

@@ -13,6 +13,11 @@ pub struct Volume {
     pub state: VolumeState,
     pub zone: Zone,
     pub size_gib: u32,
+    /// The cloud's word, such as `gp3`.
+    pub volume_type: String,
+    /// `None` where the type has none of its own.
+    pub iops: Option<u32>,
+    pub throughput_mibps: Option<u32>,
     pub created: Millis,
     pub tags: BTreeMap<String, String>,
     pub attachment: Option<Attachment>,

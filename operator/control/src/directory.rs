@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use drover_api::{
     ResourceKey,
-    defaults::{self, Defaults},
+    defaults::Defaults,
     manifest::{self, Manifest},
 };
 use drover_plan::observed::Intent;
@@ -55,8 +55,7 @@ impl Directory {
     /// What is wanted, with the operator's defaults filled in.
     pub fn intents(&self, defaults: &Defaults) -> BTreeMap<ResourceKey, Intent> {
         let intent = |(key, (generation, manifest)): (&ResourceKey, &(i64, Manifest))| {
-            let set = defaults::resolve(key.clone(), &manifest.spec, defaults);
-            (key.clone(), Intent { set, generation: *generation })
+            (key.clone(), Intent { set: manifest.resolve(defaults), generation: *generation })
         };
         self.generations.iter().map(intent).collect()
     }

@@ -15,7 +15,7 @@ use drover_cloud::{
     volumes,
     volumes::{AttachmentState, VolumeState},
 };
-use drover_plan::observed::{HandsOff, Machine, Phase, StateReason, Volume, VolumePhase};
+use drover_plan::observed::{HandsOff, Machine, Phase, StateReason, Volume, VolumePhase, VolumeShape};
 
 use crate::store::StoredSet;
 
@@ -126,6 +126,12 @@ pub fn read_volumes(realm: &Realm, shown: &BTreeMap<VolumeId, volumes::Volume>) 
                     slot: identity.slot,
                     attempt,
                     zone: volume.zone.clone(),
+                    shape: VolumeShape {
+                        size_gib: volume.size_gib,
+                        volume_type: volume.volume_type.clone(),
+                        iops: volume.iops,
+                        throughput_mibps: volume.throughput_mibps,
+                    },
                     phase: volume_phase(volume),
                     attached_to: volume.attachment.as_ref().map(|attachment| attachment.instance.clone()),
                     deleted_with: volume.attachment.as_ref().and_then(deleted_with),

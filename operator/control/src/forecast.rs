@@ -12,7 +12,7 @@ use drover_api::{
 };
 use drover_plan::{
     Action, Observed, Plan, Planned,
-    observed::{Machine, Phase, Seen, SetRecords, Volume, VolumePhase},
+    observed::{Machine, Phase, Seen, SetRecords, Volume, VolumePhase, VolumeShape},
 };
 
 /// A set's life from nothing to the first word of its agents takes about ten plans.
@@ -195,6 +195,12 @@ fn created(world: &mut Observed, slot: Slot, request: &VolumeRequest) {
         slot,
         attempt,
         zone: request.zone.clone(),
+        shape: VolumeShape {
+            size_gib: request.size_gib,
+            volume_type: request.volume_type.clone(),
+            iops: request.iops,
+            throughput_mibps: request.throughput_mibps,
+        },
         phase: VolumePhase::Available,
         attached_to: None,
         deleted_with: None,

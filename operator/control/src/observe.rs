@@ -95,6 +95,7 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
                 minted: self.mint(&records),
             },
             intents: self.intents.clone(),
+            sources: self.sources,
             deletions: self.deletions.clone(),
             fleet,
             records,

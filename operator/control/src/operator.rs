@@ -12,7 +12,10 @@ use std::{
 
 use drover_api::{InstanceId, Realm, ResourceKey, bucket::RealmKeys};
 use drover_cloud::{Machines, Objects, Volumes};
-use drover_plan::{Observed, Plan, Planned, observed::Intent};
+use drover_plan::{
+    Observed, Plan, Planned,
+    observed::{Intent, Sources},
+};
 use futures::{StreamExt, stream};
 use tokio::sync::watch;
 
@@ -59,6 +62,7 @@ pub struct Operator<C, A> {
     pub(crate) keys: RealmKeys,
     pub(crate) lease: Arc<Lease>,
     pub(crate) intents: BTreeMap<ResourceKey, Intent>,
+    pub(crate) sources: Sources,
     pub(crate) deletions: BTreeSet<ResourceKey>,
     pub(crate) problems: Vec<String>,
     pub(crate) endpoints: BTreeMap<InstanceId, Endpoint>,
@@ -106,6 +110,7 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
             keys,
             lease,
             intents: BTreeMap::new(),
+            sources: Sources::NotAsked,
             deletions: BTreeSet::new(),
             problems: Vec::new(),
             endpoints: BTreeMap::new(),
@@ -119,6 +124,7 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
     /// What is wanted, whole; and what a source could not read, a line each. What is or may be declared is not to be deleted any more.
     pub fn declare(&mut self, intents: BTreeMap<ResourceKey, Intent>, problems: Vec<String>) {
         self.intents = intents;
+        self.sources = Sources::Read;
         self.problems = problems;
         let mut asked = std::mem::take(&mut self.deletions);
         asked.retain(|key| self.stays(key).is_none());
@@ -290,6 +296,7 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
             at: self.clock.now(),
             passes: self.passes,
             problems: self.problems.clone(),
+            sources_read: self.sources == Sources::Read,
             ..Snapshot::empty(self.config.realm.clone())
         }));
     }

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use drover_api::{ResourceKey, records::IncarnationState};
-use drover_plan::{Observed, Plan, SetReport, observed::SetRecords};
+use drover_plan::{
+    Observed, Plan, SetReport,
+    observed::{SetRecords, Sources},
+};
 
 use crate::{
     snapshot::{Failed, Lock, Snapshot},
@@ -35,6 +38,7 @@ pub fn snapshot(observed: &Observed, plan: &Plan, failed: &[Failed]) -> Snapshot
     Snapshot {
         at: observed.now,
         looked: true,
+        sources_read: observed.sources == Sources::Read,
         sets,
         ended: ended.map(|(key, _)| key.clone()).collect(),
         unclaimed: plan.unclaimed.clone(),

@@ -13,6 +13,8 @@ pub struct Snapshot {
     /// Whether cloud, bucket and agents were looked at. Where not, because another operator acts, or nobody may, there are no
     /// sets here and nothing is known of them: whoever asks has to look for himself.
     pub looked: bool,
+    /// Whether a source of manifests was read. Where not, nothing here says whether a set is declared.
+    pub sources_read: bool,
     /// Passes of this process.
     pub passes: u64,
     pub lock: Lock,
@@ -82,6 +84,7 @@ impl Snapshot {
             realm,
             at: Millis(0),
             looked: false,
+            sources_read: false,
             passes: 0,
             lock: Lock::default(),
             sets: Vec::new(),
@@ -92,6 +95,11 @@ impl Snapshot {
             plan: Vec::new(),
             failed: Vec::new(),
         }
+    }
+
+    /// Everything was looked at: what is not named here is not there.
+    pub fn is_whole(&self) -> bool {
+        self.looked && self.waiting.is_empty()
     }
 
     /// Something of the plan changes the world: look-ups do not.

@@ -53,7 +53,10 @@ pub enum SocketError {
         "another operator of this machine listens on {path}: stop it, or give this one a state directory of its own"
     )]
     Taken { path: PathBuf },
-    #[error("cannot listen on {path}: {source}")]
+    #[error(
+        "cannot listen on {path}: {source}: name a directory that this user may make or write with --state or DROVER_STATE, to \
+         `drover status` and `drover delete` too"
+    )]
     Bind { path: PathBuf, source: io::Error },
     #[error("no operator answers on {path}: {why}")]
     Silent { path: PathBuf, why: String },
@@ -162,4 +165,19 @@ fn innermost(error: &reqwest::Error) -> String {
         cause = next;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_state_directory_that_cannot_be_made_is_told_with_what_to_name_instead() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("file");
+        std::fs::write(&file, "").expect("written");
+        // Root may write anywhere, but makes no directory below a file either.
+        let told = bind(&path(&file.join("drover"))).await.expect_err("no socket").to_string();
+        assert!(told.starts_with("cannot listen on ") && told.contains("with --state or DROVER_STATE"), "{told}");
+    }
 }

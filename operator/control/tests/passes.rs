@@ -62,6 +62,19 @@ fn a_new_process_adopts_everything_and_changes_nothing() {
 }
 
 #[test]
+fn an_instance_type_that_the_region_does_not_know_is_passed_over() {
+    let world = World::new();
+    let (mut operator, _) = world.start();
+    let mut intents = declare("orders", 1, 0);
+    for intent in intents.values_mut() {
+        intent.set.as_mut().expect("whole").instance_types.insert(0, "m9x.large".into());
+    }
+    operator.declare(intents, vec![]);
+    world.settle(&mut operator);
+    assert_eq!(world.count(), (1, 1));
+}
+
+#[test]
 fn a_set_that_nothing_declares_stays_and_is_reported_until_somebody_deletes_it() {
     let world = World::new();
     let (mut operator, _) = world.start();
@@ -85,6 +98,26 @@ fn a_set_that_nothing_declares_stays_and_is_reported_until_somebody_deletes_it()
     let incarnation = world.records().into_iter().find(|(key, _)| key.ends_with("incarnation.json"));
     let body = String::from_utf8(incarnation.expect("the record stays").1).expect("JSON");
     assert!(body.contains("DEAD"), "{body}");
+}
+
+#[test]
+fn a_look_without_an_operator_says_how_a_set_is_and_not_whether_it_is_declared() {
+    let world = World::new();
+    let (mut operator, _) = world.start();
+    operator.declare(declare("orders", 3, 1), vec![]);
+    world.settle(&mut operator);
+    drop(operator);
+    let (mut looking, faults) = world.start();
+    let (_, _, snapshot) = block_on(looking.look());
+    let verdicts: Vec<&str> = snapshot.sets.iter().map(|set| set.verdict.as_str()).collect();
+    assert_eq!(verdicts, ["default/orders is ready: m0 is primary, 4/4 machines ready"]);
+    assert!(snapshot.is_whole() && !snapshot.sources_read);
+    assert_eq!(snapshot.unclaimed, Vec::<String>::new());
+    assert_eq!(faults.calls(Counted::Mutating), 0);
+    looking.declare(BTreeMap::new(), vec![]);
+    let (_, _, snapshot) = block_on(looking.look());
+    assert!(snapshot.sources_read && snapshot.sets[0].verdict.contains("is declared by nobody"));
+    assert_eq!(snapshot.unclaimed.len(), 4);
 }
 
 #[test]

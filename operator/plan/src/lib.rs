@@ -29,7 +29,7 @@ pub use observed::Observed;
 pub use report::SetReport;
 pub use spec::spec_hash;
 
-use observed::{Intent, Phase, Seen, VolumePhase};
+use observed::{Intent, Phase, Seen, Sources, VolumePhase};
 use set::Wish;
 
 /// Decides the whole realm. A pure function: the same observation gives the same plan.
@@ -50,7 +50,7 @@ pub fn plan(observed: &Observed) -> Plan {
         plan.unclaimed.push(format!("{}: {}; hands off", hands_off.id, hands_off.reason));
     }
     if let Some(why) = &observed.fleet.failing {
-        plan.waiting.push(Waiting { slot: None, reason: "FleetUnknown".into(), message: why.clone() });
+        plan.waiting.push(Waiting { slot: None, reason: report::FLEET_UNKNOWN.into(), message: why.clone() });
     }
     plan
 }
@@ -82,7 +82,10 @@ fn wish<'a>(observed: &'a Observed, key: &ResourceKey) -> Wish<'a> {
         Some(Intent { set: Ok(set), generation }) => Wish::Keep { set, generation: *generation },
         Some(Intent { set: Err(why), generation }) => Wish::Broken { why, generation: *generation },
         None if observed.deletions.contains(key) => Wish::Delete,
-        None => Wish::Unclaimed,
+        None => match observed.sources {
+            Sources::Read => Wish::Unclaimed,
+            Sources::NotAsked => Wish::Unknown,
+        },
     }
 }
 

@@ -24,6 +24,7 @@ pub struct Observed {
     pub operator: Operator,
     /// Sets that a source declares.
     pub intents: BTreeMap<ResourceKey, Intent>,
+    pub sources: Sources,
     /// `drover delete`, or a deletionTimestamp under policy Delete. The durable form is the incarnation's DELETING.
     pub deletions: BTreeSet<ResourceKey>,
     pub fleet: Fleet,
@@ -59,6 +60,15 @@ pub enum Seen<T> {
     Unknown {
         why: String,
     },
+}
+
+/// Whether anybody was asked what is declared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sources {
+    /// A set without an intent is declared by nobody.
+    Read,
+    /// A set without an intent may well be declared.
+    NotAsked,
 }
 
 /// What is wanted of one set.
@@ -147,10 +157,21 @@ pub struct Volume {
     pub slot: Slot,
     pub attempt: u32,
     pub zone: Zone,
+    pub shape: VolumeShape,
     pub phase: VolumePhase,
     pub attached_to: Option<InstanceId>,
     /// The device name under which EC2 would delete it together with its instance; `None` while it stays.
     pub deleted_with: Option<String>,
+}
+
+/// What kind of volume it is, as the list shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeShape {
+    pub size_gib: u32,
+    pub volume_type: String,
+    /// `None` where the type has none of its own.
+    pub iops: Option<u32>,
+    pub throughput_mibps: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -25,6 +25,9 @@ pub struct NoPlace {
     pub message: String,
 }
 
+/// The reason where no instance type can be taken: only another manifest, image or Region mends that.
+pub const NO_TYPES: &str = "InstanceTypesUnresolved";
+
 /// Chooses for `slot`; `bound` is the zone of its data volume, `placed` what this pass chose for other slots. Capacity moves a launch to the next type and zone; a spread
 /// that is Required never gives way to it.
 pub fn choose(
@@ -37,7 +40,7 @@ pub fn choose(
 ) -> Result<Place, NoPlace> {
     let no = |reason, message: &str| NoPlace { reason, message: message.to_owned() };
     let subnets = catalog.subnets.as_ref().map_err(|error| no("SubnetsUnresolved", error))?;
-    let types = catalog.instance_types.as_ref().map_err(|error| no("InstanceTypesUnresolved", error))?;
+    let types = catalog.instance_types.as_ref().map_err(|error| no(NO_TYPES, error))?;
     let zones = by_zone(subnets);
     let full = &view.observed.full_subnets;
     let (mut order, crowded_from) = match bound {

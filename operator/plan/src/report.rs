@@ -38,14 +38,24 @@ pub struct MemberReport {
     /// gtid_executed.
     pub position: Option<String>,
     pub lag_ms: Option<u64>,
-    /// Age of the report that this row is made of, milliseconds.
+    /// Age of the report that this row is made of, milliseconds, when the pass looked.
     pub report_age_ms: Option<u64>,
     /// In words: what it is doing or waiting for.
     pub state: String,
     pub ready: bool,
 }
 
+/// Why Ready is not known: the bucket, or EC2's lists, could not be read.
+pub const RECORDS_UNKNOWN: &str = "RecordsUnknown";
+pub const FLEET_UNKNOWN: &str = "FleetUnknown";
+
 impl SetReport {
+    /// Whether bucket and lists were seen, so that it is known how the set is.
+    pub fn is_known(&self) -> bool {
+        let ready = self.condition(ConditionType::Ready);
+        !ready.is_some_and(|ready| [RECORDS_UNKNOWN, FLEET_UNKNOWN].contains(&ready.reason.as_str()))
+    }
+
     pub fn condition(&self, kind: ConditionType) -> Option<&Condition> {
         self.conditions.iter().find(|condition| condition.kind == kind)
     }

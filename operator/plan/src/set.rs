@@ -11,7 +11,7 @@ use crate::{
     leadership,
     observed::{Observed, Phase, Seen},
     orders, publish,
-    report::SetReport,
+    report::{FLEET_UNKNOWN, RECORDS_UNKNOWN, SetReport},
     slots, summary,
     view::{Out, View},
 };
@@ -31,6 +31,8 @@ pub enum Wish<'a> {
     Delete,
     /// Nobody declares it: left alone (law 2).
     Unclaimed,
+    /// Nobody was asked whether it is declared: left alone, too.
+    Unknown,
 }
 
 /// Decides one set.
@@ -46,12 +48,12 @@ pub fn plan_set(observed: &Observed, key: &ResourceKey, wish: Wish<'_>) -> (Vec<
 fn decide(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &mut Out) {
     let records = match observed.records.get(key) {
         Some(Seen::Known(records)) => records,
-        Some(Seen::Unknown { why }) => return out.wait(None, "RecordsUnknown", why.clone()),
-        None => return out.wait(None, "RecordsUnknown", "the bucket has not been read yet"),
+        Some(Seen::Unknown { why }) => return out.wait(None, RECORDS_UNKNOWN, why.clone()),
+        None => return out.wait(None, RECORDS_UNKNOWN, "the bucket has not been read yet"),
     };
     if observed.fleet.machines_listed.is_none() || observed.fleet.volumes_listed.is_none() {
         let why = observed.fleet.failing.clone().unwrap_or_else(|| "EC2 has not been asked yet".into());
-        return out.wait(None, "FleetUnknown", why);
+        return out.wait(None, FLEET_UNKNOWN, why);
     }
     if let Wish::Broken { why, .. } = wish {
         out.stall(None, "InvalidSpec", why.to_string());
@@ -84,8 +86,8 @@ fn decide(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &mut Out)
         (IncarnationState::Live, Wish::Keep { set, .. }) => {
             keep(&View::new(observed, key, Some(set), records, life), set, out)
         }
-        (IncarnationState::Live, Wish::Broken { .. } | Wish::Unclaimed)
-        | (IncarnationState::Dead, Wish::Broken { .. } | Wish::Unclaimed | Wish::Delete) => {}
+        (IncarnationState::Live, Wish::Broken { .. } | Wish::Unclaimed | Wish::Unknown)
+        | (IncarnationState::Dead, Wish::Broken { .. } | Wish::Unclaimed | Wish::Unknown | Wish::Delete) => {}
     }
 }
 
@@ -108,7 +110,7 @@ fn begin(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &mut Out) 
             let record = born(observed, key, set);
             out.act(None, Action::PutIncarnation { record, expected: None }, "a new set");
         }
-        Wish::Broken { .. } | Wish::Delete | Wish::Unclaimed => {}
+        Wish::Broken { .. } | Wish::Delete | Wish::Unclaimed | Wish::Unknown => {}
     }
 }
 
@@ -228,7 +230,7 @@ impl Wish<'_> {
     pub fn generation(self) -> i64 {
         match self {
             Wish::Keep { generation, .. } | Wish::Broken { generation, .. } => generation,
-            Wish::Delete | Wish::Unclaimed => 0,
+            Wish::Delete | Wish::Unclaimed | Wish::Unknown => 0,
         }
     }
 }

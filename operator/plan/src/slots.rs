@@ -177,6 +177,9 @@ fn launch_anew(view: &View<'_>, set: &ResolvedSet, slot: Slot, record: &SlotReco
     };
     let place = match placement::choose(view, catalog, set.zone_spread, slot, bound.as_ref(), &out.placed) {
         Ok(place) => place,
+        Err(no) if no.reason == placement::NO_TYPES => {
+            return out.stall(slot, no.reason, format!("change spec.machine.instanceTypes: {}", no.message));
+        }
         Err(no) => return out.wait(slot, no.reason, no.message),
     };
     out.placed.insert(slot, place.zone.clone());

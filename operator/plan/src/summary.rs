@@ -15,10 +15,11 @@ use crate::{
     leadership::{self, Lost},
     observed::{Observed, Phase, Seen},
     publish,
-    report::{MemberReport, SetReport},
+    report::{FLEET_UNKNOWN, MemberReport, RECORDS_UNKNOWN, SetReport},
     set::Wish,
     spec::spec_hash,
     view::{Out, View, differs},
+    volumes,
 };
 
 pub fn report(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &Out) -> SetReport {
@@ -26,7 +27,7 @@ pub fn report(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &Out)
     let life = records.and_then(|records| records.incarnation.as_ref());
     let set = match wish {
         Wish::Keep { set, .. } => Some(set),
-        Wish::Broken { .. } | Wish::Delete | Wish::Unclaimed => None,
+        Wish::Broken { .. } | Wish::Delete | Wish::Unclaimed | Wish::Unknown => None,
     };
     let view = records.zip(life).map(|(records, life)| View::new(observed, key, set, records, life));
     let members = view.as_ref().map(rows).unwrap_or_default();
@@ -82,10 +83,13 @@ impl State<'_> {
             (_, Some(IncarnationState::Dead)) if !matches!(self.wish, Wish::Keep { .. }) => {
                 return format!("{key} is deleted");
             }
-            (Wish::Unclaimed, _) => {
+            (Wish::Unclaimed, _) if self.unknown().is_none() => {
                 return format!("{key} is declared by nobody: its machines are left alone ({counted})");
             }
             _ => {}
+        }
+        if let Some(unknown) = self.unknown() {
+            return format!("{key}: it is not known how it is: {}", line(unknown));
         }
         if let (Some(lost), Some(register)) = (self.lost, self.register) {
             let stalled = self.out.stalled.first().map(|stalled| format!("; {}", line(stalled))).unwrap_or_default();
@@ -102,12 +106,23 @@ impl State<'_> {
         }
         match (self.primary, self.silent) {
             (Some(primary), _) if self.ready => format!("{key} is ready: {primary} is primary, {counted}"),
-            (Some(primary), _) => format!("{key} serves, {primary} is primary, {counted}; {}", self.awaited()),
+            (Some(primary), _) => format!("{key} serves, {primary} is primary, {counted}{}", self.awaited()),
             (None, Some(silent)) => {
-                format!("{key} is open, but its primary {silent} is not heard, {counted}; {}", self.awaited())
+                format!("{key} is open, but its primary {silent} is not heard, {counted}{}", self.awaited())
             }
-            (None, None) => format!("{key} is not open yet, {counted}; {}", self.awaited()),
+            (None, None) => format!("{key} is not open yet, {counted}{}", self.awaited()),
         }
+    }
+
+    /// Nothing is decided about it, so nothing is under way.
+    fn is_left_alone(&self) -> bool {
+        matches!(self.wish, Wish::Unclaimed | Wish::Unknown)
+    }
+
+    /// What kept the whole set from being looked at.
+    fn unknown(&self) -> Option<&Waiting> {
+        let reasons = [RECORDS_UNKNOWN, FLEET_UNKNOWN];
+        self.out.waiting.iter().find(|waiting| waiting.slot.is_none() && reasons.contains(&waiting.reason.as_str()))
     }
 
     fn is_paused(&self) -> bool {
@@ -115,7 +130,11 @@ impl State<'_> {
     }
 
     fn awaited(&self) -> String {
-        self.out.waiting.first().map_or_else(|| "work goes on".into(), line)
+        match self.out.waiting.first() {
+            Some(waiting) => format!("; {}", line(waiting)),
+            None if self.is_left_alone() => String::new(),
+            None => "; work goes on".into(),
+        }
     }
 
     fn conditions(&self, view: Option<&View<'_>>) -> Vec<Condition> {
@@ -129,8 +148,12 @@ impl State<'_> {
         } else if let Some(lost) = self.lost {
             add(ConditionType::Ready, false, "PrimaryLost", lost.how.clone());
         } else {
-            let reason = first.map_or("Progressing", |waiting| waiting.reason.as_str());
-            add(ConditionType::Ready, false, reason, first.map_or_else(|| "work goes on".into(), line));
+            let (reason, otherwise) = match self.is_left_alone() {
+                true => ("NotReady", "not every machine serves in its role"),
+                false => ("Progressing", "work goes on"),
+            };
+            let reason = first.map_or(reason, |waiting| waiting.reason.as_str());
+            add(ConditionType::Ready, false, reason, first.map_or_else(|| otherwise.into(), line));
         }
         let lost = self.lost.zip(view).zip(self.register);
         let lost = lost.map(|((lost, view), register)| format!("{}; {}", lost.how, holdings(view, register)));
@@ -139,7 +162,7 @@ impl State<'_> {
         } else if let Some(message) = &lost {
             let message = format!("restore the leader's machine by hand: {message}");
             add(ConditionType::Stalled, true, "PrimaryLost", message);
-        } else if self.is_paused() {
+        } else if self.is_paused() || self.is_left_alone() {
             // Nothing is under way, whatever is awaited.
         } else if !self.ready || self.out.actions.iter().any(|planned| !planned.action.is_look_up()) {
             let next =
@@ -149,8 +172,8 @@ impl State<'_> {
         if let Some(message) = lost {
             add(ConditionType::PrimaryLost, true, "PrimaryLost", message);
         }
-        if let Some(pending) = view.and_then(|view| change_pending(view, self.wish)) {
-            add(ConditionType::ChangePending, true, "NewMachinesOnly", pending);
+        if let Some((reason, pending)) = view.and_then(|view| change_pending(view, self.wish)) {
+            add(ConditionType::ChangePending, true, reason, pending);
         }
         if self.is_paused() {
             add(ConditionType::Suspended, true, "Paused", "spec.paused is true: nothing is changed".into());
@@ -202,20 +225,25 @@ fn holdings(view: &View<'_>, register: &Register) -> String {
     words.join(", ")
 }
 
-fn change_pending(view: &View<'_>, wish: Wish<'_>) -> Option<String> {
+/// Reason and message: what of the present wish has not reached every slot.
+fn change_pending(view: &View<'_>, wish: Wish<'_>) -> Option<(&'static str, String)> {
     let Wish::Keep { set, .. } = wish else { return None };
     let now = spec_hash(set);
-    let old: Vec<String> = view
-        .wanted_slots()
-        .into_iter()
-        .filter(|slot| {
-            view.record(*slot).is_some_and(|record| record.instance.is_some() && differs(&record.spec, &now))
-        })
-        .map(|slot| slot.to_string())
-        .collect();
-    (!old.is_empty()).then(|| {
+    let wanted = view.wanted_slots();
+    let is_old = |slot: &&Slot| {
+        view.record(**slot).is_some_and(|record| record.instance.is_some() && differs(&record.spec, &now))
+    };
+    let old: Vec<String> = wanted.iter().filter(is_old).map(Slot::to_string).collect();
+    let kept = wanted.iter().filter_map(|slot| Some(format!("{slot}'s is {}", volumes::difference(view, set, *slot)?)));
+    let kept: Vec<String> = kept.collect();
+    let machines = (!old.is_empty()).then(|| {
         format!("{} were launched with other settings; only new machines get the present ones", old.join(", "))
-    })
+    });
+    let volumes =
+        (!kept.is_empty()).then(|| format!("data volumes that exist are kept as they are: {}", kept.join("; ")));
+    let reason = if machines.is_some() { "NewMachinesOnly" } else { "VolumesKept" };
+    let message: Vec<String> = machines.into_iter().chain(volumes).collect();
+    (!message.is_empty()).then(|| (reason, message.join("; ")))
 }
 
 fn rows(view: &View<'_>) -> Vec<MemberReport> {

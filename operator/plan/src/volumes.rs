@@ -6,6 +6,8 @@ use drover_api::{
     defaults::ResolvedSet,
     launch::VolumeRequest,
     records::{RegisterState, SlotRecord},
+    set::VolumeType,
+    tags,
     wire::VolumeReport,
 };
 
@@ -17,6 +19,10 @@ use crate::{
     slots::{self, put},
     view::{Out, Standing, View},
 };
+
+/// What EC2 gives a gp3 volume where nothing is asked ("Amazon EBS General Purpose SSD volumes").
+const GP3_IOPS: u32 = 3_000;
+const GP3_MIBPS: u32 = 125;
 
 /// The data volume of a machine that is there: made, attached, noted as formatted.
 pub fn give(view: &View<'_>, set: &ResolvedSet, slot: Slot, record: &SlotRecord, machine: &Machine, out: &mut Out) {
@@ -97,6 +103,11 @@ fn created<'a>(view: &View<'a>, slot: Slot, record: &SlotRecord) -> Option<&'a V
 fn hold_volume(view: &View<'_>, slot: Slot, record: &SlotRecord, machine: &Machine, volume: &Volume, out: &mut Out) {
     match (volume.phase, &volume.attached_to) {
         (VolumePhase::Error, _) => stall_failed(view, slot, record, volume, out),
+        // A person may have detached it to look into it.
+        (VolumePhase::Available, _) if machine.held => {
+            let message = format!("{} carries {}: {} is not attached to it", machine.id, tags::HOLD, volume.id);
+            out.wait(slot, "Held", message);
+        }
         (VolumePhase::Available, _) if machine.phase == Phase::Running => {
             let action = Action::Attach { volume: volume.id.clone(), instance: machine.id.clone() };
             out.act(slot, action, format!("{} runs without its data volume", machine.id));
@@ -174,6 +185,37 @@ pub fn tell_strays(view: &View<'_>, slot: Slot, record: &SlotRecord, out: &mut O
             out.wait(slot, "SecondVolume", message);
         }
     }
+}
+
+/// How a member's volume differs from what is asked now, as "500 GiB instead of 1000 GiB". Whatever machine it has, it
+/// keeps its volume, so that no new machine mends it; a read replica's volume is as its machine is.
+pub fn difference(view: &View<'_>, set: &ResolvedSet, slot: Slot) -> Option<String> {
+    let record = view.record(slot).filter(|_| slot.is_member())?;
+    let found = view.observed.fleet.volumes.get(record.volume.as_ref()?).filter(|volume| volume.phase.stays())?;
+    let (found, asked) = (&found.shape, &set.data_volume);
+    let is_gp3 = asked.volume_type == VolumeType::Gp3;
+    let same_type = found.volume_type == asked.volume_type.as_str();
+    let iops = asked.iops.or(is_gp3.then_some(GP3_IOPS)).filter(|_| same_type);
+    let throughput = asked.throughput_mibps.or(is_gp3.then_some(GP3_MIBPS)).filter(|_| same_type);
+    let key =
+        |key: &Option<String>| key.as_ref().map_or_else(|| "EBS's own key".to_owned(), |key| format!("key {key}"));
+    // The list shows the key that an alias led to: what was asked for then is compared.
+    let asked_then = record.volume_request.as_ref().map(|request| &request.kms_key_id);
+    let differing = [
+        (found.size_gib != asked.size_gib)
+            .then(|| (format!("{} GiB", found.size_gib), format!("{} GiB", asked.size_gib))),
+        (!same_type).then(|| (found.volume_type.clone(), asked.volume_type.as_str().to_owned())),
+        unequal(found.iops, iops, "iops"),
+        unequal(found.throughput_mibps, throughput, "MiB/s"),
+        asked_then.filter(|then| **then != asked.kms_key_id).map(|then| (key(then), key(&asked.kms_key_id))),
+    ];
+    let (found, asked): (Vec<String>, Vec<String>) = differing.into_iter().flatten().unzip();
+    (!found.is_empty()).then(|| format!("{} instead of {}", found.join(", "), asked.join(", ")))
+}
+
+fn unequal(found: Option<u32>, asked: Option<u32>, unit: &str) -> Option<(String, String)> {
+    let words = |value: Option<u32>| format!("{} {unit}", value.map_or_else(|| "unknown".into(), |it| it.to_string()));
+    asked.filter(|_| found != asked).map(|_| (words(found), words(asked)))
 }
 
 /// The data in a slot is what the set leads with, or led with last.

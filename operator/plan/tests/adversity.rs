@@ -548,6 +548,22 @@ fn what_only_a_person_can_mend_on_a_machine_stalls_the_set() {
 }
 
 #[test]
+fn instance_types_that_nobody_knows_stall_the_set_and_name_what_to_change() {
+    let mut world = World::new(resolved(1, 0));
+    let mut catalog = zones(3);
+    catalog.instance_types = Err("EC2 knows none of the instance types m9x.large in this Region".into());
+    world.observed.catalogs.insert(key(), Seen::Known(catalog));
+    let plan = world.converge();
+    let stalled = plan.reports[&key()].condition(ConditionType::Stalled).expect("stalled");
+    assert_eq!(stalled.reason, "InstanceTypesUnresolved");
+    let expected =
+        "m0: change spec.machine.instanceTypes: EC2 knows none of the instance types m9x.large in this Region";
+    assert_eq!(stalled.message, expected);
+    world.observed.catalogs.insert(key(), Seen::Known(zones(3)));
+    assert!(world.converge().reports[&key()].ready);
+}
+
+#[test]
 fn a_volume_without_a_machine_is_reported_too_and_a_deletion_under_way_is_not() {
     let mut world = ready(1, 0);
     let id: InstanceId = world.machine(M0).id.clone();

@@ -14,7 +14,7 @@ use drover_api::{
 };
 use drover_plan::{
     Action,
-    observed::{Absence, Failure, FailureKind, Phase, Seen, SetRecords, VolumePhase},
+    observed::{Absence, Failure, FailureKind, Fleet, Phase, Seen, SetRecords, Sources, VolumePhase},
 };
 use world::{World, key, resolved, zones};
 
@@ -471,6 +471,59 @@ fn absence_of_a_manifest_ends_nothing_and_reports_the_machines() {
 }
 
 #[test]
+fn nothing_is_said_of_a_set_whose_records_or_machines_were_not_seen() {
+    let world = ready(3, 1);
+    let verdict = |change: &dyn Fn(&mut World), said: &str| {
+        let mut world = ready(3, 1);
+        change(&mut world);
+        let check = |world: &World| {
+            let report = &world.plan().reports[&key()];
+            assert_eq!(report.verdict, format!("default/shop: it is not known how it is: {said}"));
+            assert!(!report.is_known());
+        };
+        check(&world);
+        world.observed.intents.clear();
+        check(&world);
+        world.observed.sources = Sources::NotAsked;
+        check(&world);
+    };
+    assert!(world.plan().reports[&key()].is_known());
+    verdict(
+        &|world| {
+            world.observed.fleet = Fleet { failing: Some("EC2 is down".into()), ..Fleet::default() };
+            world.observed.agents.clear();
+        },
+        "EC2 is down",
+    );
+    verdict(
+        &|world| {
+            world.observed.records.insert(key(), Seen::Unknown { why: "no bucket".into() });
+        },
+        "no bucket",
+    );
+}
+
+#[test]
+fn a_set_is_not_called_undeclared_where_no_source_was_asked() {
+    let mut world = ready(3, 1);
+    world.observed.intents.clear();
+    world.observed.sources = Sources::NotAsked;
+    let plan = world.plan();
+    assert!(plan.is_quiet(), "{:#?}", plan.actions);
+    assert_eq!(plan.unclaimed, Vec::<String>::new());
+    let report = &plan.reports[&key()];
+    assert_eq!(report.verdict, "default/shop is ready: m0 is primary, 4/4 machines ready");
+    // Nobody works on it either, as far as is known here.
+    world.terminate(Slot::Member(1));
+    let report = &world.plan().reports[&key()];
+    assert_eq!(report.verdict, "default/shop serves, m0 is primary, 3/4 machines ready");
+    assert_eq!(report.condition(ConditionType::Reconciling), None);
+    world.observed.sources = Sources::Read;
+    let verdict = &world.plan().reports[&key()].verdict;
+    assert!(verdict.contains("is declared by nobody"), "{verdict}");
+}
+
+#[test]
 fn deletion_ends_everything_and_a_namesake_is_another_incarnation() {
     let mut world = ready(3, 1);
     let intent = world.observed.intents.remove(&key()).expect("there");
@@ -531,6 +584,46 @@ fn changed_settings_wait_for_new_machines() {
     world.converge();
     assert_eq!(world.records().slots[&R0].mysql.settings["max_connections"], "77");
     assert!(world.records().slots[&M1].mysql.settings.is_empty());
+}
+
+#[test]
+fn a_member_keeps_its_volume_and_the_change_stays_pending_on_a_new_machine() {
+    let mut world = ready(3, 1);
+    let pending = |world: &World| {
+        let pending = world.plan().reports[&key()].condition(ConditionType::ChangePending).cloned();
+        pending.map(|pending| (pending.reason, pending.message))
+    };
+    assert_eq!(pending(&world), None);
+    world.set(|set| {
+        set.data_volume.size_gib = 1000;
+        set.data_volume.iops = Some(6000);
+    });
+    let (reason, message) = pending(&world).expect("pending");
+    assert_eq!(reason, "NewMachinesOnly");
+    assert!(message.starts_with("m0, m1, m2, r0 were launched with other settings"), "{message}");
+    for slot in [M1, M2, R0] {
+        world.terminate(slot);
+        world.converge();
+    }
+    let differs = "is 20 GiB, 3000 iops instead of 1000 GiB, 6000 iops";
+    let all = format!("data volumes that exist are kept as they are: m0's {differs}; m1's {differs}; m2's {differs}");
+    let (_, message) = pending(&world).expect("pending");
+    assert_eq!(message, format!("m0 were launched with other settings; only new machines get the present ones; {all}"));
+    // A read replica's volume goes with its machine.
+    let reader = world.records().slots[&R0].volume.clone().expect("a volume");
+    assert_eq!(world.observed.fleet.volumes[&reader].shape.size_gib, 1000);
+    let present = world.records().slots[&M1].spec.clone();
+    world.records().slots.get_mut(&M0).expect("there").spec = present;
+    assert_eq!(pending(&world), Some(("VolumesKept".into(), all)));
+    // Somebody changes them in EC2.
+    for volume in world.observed.fleet.volumes.values_mut() {
+        volume.shape.size_gib = 1000;
+        volume.shape.iops = Some(6000);
+    }
+    assert_eq!(pending(&world), None);
+    world.set(|set| set.data_volume.kms_key_id = Some("alias/mine".into()));
+    let (_, message) = pending(&world).expect("pending");
+    assert!(message.ends_with("m2's is EBS's own key instead of key alias/mine"), "{message}");
 }
 
 #[test]

@@ -4,6 +4,8 @@
 
 mod world;
 
+use std::collections::BTreeMap;
+
 use drover_api::{Slot, VolumeId, conditions::ConditionType};
 use drover_plan::{Action, observed::VolumePhase};
 use world::{World, key, resolved};
@@ -135,4 +137,19 @@ fn a_volume_that_would_be_deleted_with_its_machine_is_kept_and_asked_for_once() 
     world.observed.fleet.volumes.get_mut(&id).expect("listed").deleted_with = Some("/dev/sdf".into());
     world.observed.fleet.machines.get_mut(&instance).expect("listed").held = true;
     assert!(world.plan().is_quiet(), "{:#?}", world.plan().actions);
+}
+
+#[test]
+fn a_volume_that_a_person_detached_is_not_attached_again_while_its_machine_is_held() {
+    let mut world = ready(3, 0);
+    let (id, instance) = (volume_of(&mut world, M1), world.machine(M1).id.clone());
+    world.observed.fleet.machines.get_mut(&instance).expect("listed").held = true;
+    let volume = world.observed.fleet.volumes.get_mut(&id).expect("listed");
+    (volume.phase, volume.attached_to) = (VolumePhase::Available, None);
+    let plan = world.plan();
+    assert!(plan.is_quiet(), "{:#?}", plan.actions);
+    let expected = format!("m1: {instance} carries drover:hold: {id} is not attached to it");
+    assert!(plan.reports[&key()].awaiting.contains(&expected), "{:?}", plan.reports[&key()].awaiting);
+    world.observed.fleet.machines.get_mut(&instance).expect("listed").held = false;
+    assert_eq!(world.plan().count_by_kind(), BTreeMap::from([("Attach", 1)]));
 }

@@ -2,11 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use drover_api::{
-    ResourceKey,
-    defaults::{Defaults, resolve},
-    manifest,
-};
+use drover_api::{ResourceKey, defaults::Defaults, manifest};
 use drover_plan::observed::Intent;
 
 /// A set's manifest, as far as the simulation varies it.
@@ -60,7 +56,7 @@ spec:
         let (manifests, errors) = manifest::parse("sim.yaml", &text);
         assert_eq!(errors, []);
         let resolved = manifests.into_iter().map(|manifest| {
-            let set = resolve(manifest.key.clone(), &manifest.spec, &Defaults::default());
+            let set = manifest.resolve(&Defaults::default());
             (manifest.key, Intent { set, generation: *generation })
         });
         resolved.collect()

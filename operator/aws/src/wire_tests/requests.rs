@@ -70,11 +70,13 @@ async fn a_profile_that_looks_like_an_arn_is_sent_as_one() {
 #[tokio::test]
 async fn a_volume_is_created_with_its_identity_and_encrypted_where_a_key_is_named() {
     let reply = "<CreateVolumeResponse><volumeId>vol-1</volumeId><status>creating</status><size>100</size>\
-                 <availabilityZone>eu-central-1a</availabilityZone><createTime>2026-05-01T10:00:00.000Z</createTime>\
+                 <volumeType>gp3</volumeType><iops>4000</iops><throughput>250</throughput><availabilityZone>eu-central-1a</availabilityZone><createTime>2026-05-01T10:00:00.000Z</createTime>\
                  </CreateVolumeResponse>";
     let server = serve(vec![ok(reply)]).await;
     let volume = server.connect().ec2().create(&volume_request()).await.expect("created");
     assert_eq!((volume.id.as_str(), volume.state, volume.size_gib), ("vol-1", VolumeState::Creating, 100));
+    let shape = (volume.volume_type.as_str(), volume.iops, volume.throughput_mibps);
+    assert_eq!(shape, ("gp3", Some(4_000), Some(250)));
     expect![[r#"
         Action = CreateVolume
         AvailabilityZone = eu-central-1a
@@ -175,11 +177,32 @@ async fn a_terminated_machine_without_address_and_tags_is_still_listed() {
     assert_eq!(server.requests()[0].form().get("Filter.1.Name").map(String::as_str), Some("client-token"));
 }
 
+/// InstanceType.N would have EC2 refuse them all for one that the Region does not know.
+#[tokio::test]
+async fn instance_types_are_asked_for_by_a_filter_and_a_name_that_is_not_known_is_left_out() {
+    let page = "<DescribeInstanceTypesResponse><instanceTypeSet><item><instanceType>m7g.large</instanceType>\
+                <processorInfo><supportedArchitectures><item>arm64</item></supportedArchitectures></processorInfo>\
+                <vCpuInfo><defaultVCpus>2</defaultVCpus></vCpuInfo><memoryInfo><sizeInMiB>8192</sizeInMiB></memoryInfo>\
+                </item></instanceTypeSet></DescribeInstanceTypesResponse>";
+    let server = serve(vec![ok(page)]).await;
+    let names = ["m9x.large".to_owned(), "m7g.large".to_owned()];
+    let types = server.connect().ec2().instance_types(&names).await.expect("an answer");
+    assert_eq!(types.iter().map(|known| known.name.as_str()).collect::<Vec<_>>(), ["m7g.large"]);
+    expect![[r#"
+        Action = DescribeInstanceTypes
+        Filter.1.Name = instance-type
+        Filter.1.Value.1 = m9x.large
+        Filter.1.Value.2 = m7g.large
+        MaxResults = 100
+    "#]]
+    .assert_eq(&fields(&server.requests()[0]));
+}
+
 #[tokio::test]
 async fn an_ended_attachment_is_none() {
     let item = |state: &str| {
         format!(
-            "<item><volumeId>vol-1</volumeId><status>in-use</status><size>1</size><availabilityZone>eu-central-1a</availabilityZone>\
+            "<item><volumeId>vol-1</volumeId><status>in-use</status><size>1</size><volumeType>gp3</volumeType><availabilityZone>eu-central-1a</availabilityZone>\
              <createTime>2026-05-01T10:00:00.000Z</createTime><attachmentSet><item><instanceId>i-1</instanceId>\
              <device>/dev/sdf</device><status>{state}</status><deleteOnTermination>true</deleteOnTermination></item>\
              </attachmentSet></item>"

@@ -30,7 +30,7 @@ use client::Client;
 
 use crate::{
     cloud,
-    commands::status::Source,
+    commands::status::{Look, Looking},
     settings::{Installation, Named},
 };
 
@@ -64,9 +64,8 @@ struct Target {
 
 pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let key = arguments.named.key()?;
-    let mut source = Source::find(&arguments.installation, None).await?;
-    let snapshot = source.look().await?;
-    let target = target(&snapshot, &key, arguments.replica)?;
+    let Look { snapshot, by } = Looking::new(&arguments.installation, None).look().await?;
+    let target = target(&snapshot, &by, &key, arguments.replica)?;
     let settings = arguments.installation.settings_with(Some(&snapshot.realm))?;
     let (_, cloud) = cloud::connect(&settings).await?;
     let keys = RealmKeys::new(&settings.prefix, &settings.realm);
@@ -85,10 +84,16 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     Ok(code(status))
 }
 
-/// The primary, or the replica that is least behind.
-fn target(snapshot: &Snapshot, key: &ResourceKey, replica: bool) -> anyhow::Result<Target> {
+/// The primary, or the replica that is least behind. `by` says who looked, or why nobody could.
+fn target(snapshot: &Snapshot, by: &str, key: &ResourceKey, replica: bool) -> anyhow::Result<Target> {
     let set = snapshot.sets.iter().find(|set| set.key == *key);
-    let set = set.with_context(|| format!("there is no {key}: see `drover status`"))?;
+    let set = set.with_context(|| match snapshot.is_whole() {
+        true => format!("there is no {key}: see `drover status`"),
+        false => {
+            let reasons = by.lines().chain(snapshot.waiting.iter().map(String::as_str));
+            format!("nothing is known of {key} now: {}", reasons.collect::<Vec<_>>().join("; "))
+        }
+    })?;
     let fits = |member: &&MemberReport| match member.role {
         Some(Role::Primary) => !replica,
         Some(Role::Replica | Role::Reader) => replica,
@@ -239,15 +244,29 @@ mod tests {
             member(Slot::Member(2), Role::Joining, Some(0), 3),
             member(Slot::Reader(0), Role::Reader, Some(20), 4),
         ]);
-        let address = |replica| target(&snapshot, &key, replica).map(|target| target.address.octets()[3]).ok();
+        let address = |replica| target(&snapshot, "", &key, replica).map(|target| target.address.octets()[3]).ok();
         assert_eq!((address(false), address(true)), (Some(1), Some(4)));
     }
 
     #[test]
     fn where_there_is_none_the_verdict_says_why() {
         let (snapshot, key) = snapshot(vec![member(Slot::Member(0), Role::Joining, None, 1)]);
-        let error = target(&snapshot, &key, false).expect_err("no primary").to_string();
+        let error = target(&snapshot, "", &key, false).expect_err("no primary").to_string();
         assert_eq!(error, "default/orders has no primary to connect to now: m0 is booting");
+    }
+
+    #[test]
+    fn that_there_is_no_such_set_is_only_said_after_a_look() {
+        let (snapshot, _) = snapshot(vec![]);
+        let other = ResourceKey { namespace: "default".parse().expect("valid"), name: "other".parse().expect("valid") };
+        let told = |snapshot: &Snapshot| {
+            target(snapshot, "x acts\nit has not looked\n", &other, false).expect_err("there is none").to_string()
+        };
+        assert_eq!(told(&snapshot), "nothing is known of default/other now: x acts; it has not looked");
+        let looked = Snapshot { looked: true, ..snapshot };
+        assert_eq!(told(&looked), "there is no default/other: see `drover status`");
+        let failing = Snapshot { waiting: vec!["FleetUnknown: EC2 denies".into()], ..looked };
+        assert!(told(&failing).ends_with("it has not looked; FleetUnknown: EC2 denies"));
     }
 
     #[test]

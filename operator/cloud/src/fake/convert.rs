@@ -73,6 +73,9 @@ pub(super) fn volume(it: &ec2::Volume) -> Volume {
         },
         zone: zone(&it.zone),
         size_gib: it.size_gib,
+        volume_type: it.volume_type.clone(),
+        iops: it.iops,
+        throughput_mibps: it.throughput,
         created: it.create_time,
         tags: it.tags.clone(),
         attachment: it.attachment.as_ref().map(|at| Attachment {
@@ -127,9 +130,18 @@ pub(super) fn tags(tags: &BTreeMap<String, String>) -> Vec<Tag> {
 
 /// Filters that ask for exactly these texts: `*`, `?` and `\` lose their meaning.
 pub(super) fn filters(pairs: &[(&str, &str)]) -> Paged {
-    let escape = |text: &str| text.replace('\\', "\\\\").replace('*', "\\*").replace('?', "\\?");
-    let filter = |(name, value): &(&str, &str)| Filter { name: (*name).into(), values: vec![escape(value)] };
+    let filter = |(name, value): &(&str, &str)| Filter { name: (*name).into(), values: vec![exact(value)] };
     Paged { filters: pairs.iter().map(filter).collect(), ..Paged::default() }
+}
+
+/// A filter that lets any of these through.
+pub(super) fn filter(name: &str, values: &[String]) -> Paged {
+    let filter = Filter { name: name.into(), values: values.iter().map(|value| exact(value)).collect() };
+    Paged { filters: vec![filter], ..Paged::default() }
+}
+
+fn exact(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('*', "\\*").replace('?', "\\?")
 }
 
 pub(super) fn tag_filters(tags: &BTreeMap<String, String>) -> Paged {

@@ -78,7 +78,7 @@ impl Machines for Fake {
     }
 
     async fn instance_types(&self, names: &[String]) -> Result<Vec<InstanceType>> {
-        let request = DescribeInstanceTypes { instance_types: names.to_vec(), paged: Paged::default() };
+        let request = DescribeInstanceTypes { instance_types: vec![], paged: convert::filter("instance-type", names) };
         Ok(self.call(&request)?.items.iter().map(convert::instance_type).collect())
     }
 

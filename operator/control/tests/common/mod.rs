@@ -14,7 +14,7 @@ use std::{
 use drover_api::{
     BuildId, GtidSet, InstanceId, Millis, Realm, ResourceKey,
     bucket::RealmKeys,
-    defaults::{Defaults, resolve},
+    defaults::Defaults,
     manifest,
     wire::{
         Accepted, BuildOrder, DataReport, LeaderPhase, MysqlReport, Orders, OrdersReply, Promise, Report, RoleOrder,
@@ -323,7 +323,7 @@ spec:
     manifests
         .into_iter()
         .map(|manifest| {
-            let set = resolve(manifest.key.clone(), &manifest.spec, &Defaults::default());
+            let set = manifest.resolve(&Defaults::default());
             (manifest.key, Intent { set, generation: 1 })
         })
         .collect()

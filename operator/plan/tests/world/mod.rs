@@ -21,7 +21,7 @@ use drover_plan::{
     Action, Observed, Plan,
     observed::{
         Agent, Catalog, CatalogImage, CatalogSubnet, Fleet, Intent, Machine, Operator, Phase, Seen, Send, SetRecords,
-        Volume, VolumePhase,
+        Sources, Volume, VolumePhase, VolumeShape,
     },
 };
 
@@ -101,6 +101,7 @@ impl World {
                 minted: BTreeMap::from([(key(), Incarnation::new("inc00001").expect("valid"))]),
             },
             intents: BTreeMap::from([(key(), Intent { set: Ok(set), generation: 1 })]),
+            sources: Sources::Read,
             deletions: Default::default(),
             fleet: Fleet { machines_listed: Some(Millis(1)), volumes_listed: Some(Millis(1)), ..Fleet::default() },
             records: BTreeMap::from([(key(), Seen::Known(SetRecords::default()))]),
@@ -360,6 +361,13 @@ impl World {
             slot: identity.slot,
             attempt,
             zone: request.zone.clone(),
+            // Without a wish, gp3's own.
+            shape: VolumeShape {
+                size_gib: request.size_gib,
+                volume_type: request.volume_type.clone(),
+                iops: request.iops.or(Some(3_000)),
+                throughput_mibps: request.throughput_mibps.or(Some(125)),
+            },
             phase: VolumePhase::Available,
             attached_to: None,
             deleted_with: None,

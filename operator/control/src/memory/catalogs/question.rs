@@ -115,13 +115,21 @@ fn pick_types(wanted: &[String], types: &[InstanceType], architecture: Option<&s
         known.is_some_and(|t| architecture.is_none_or(|architecture| t.architecture == architecture))
     };
     let fitting: Vec<String> = wanted.iter().filter(fits).cloned().collect();
-    match (fitting.is_empty(), architecture) {
-        (false, _) => Ok(fitting),
-        (true, Some(architecture)) => {
-            Err(format!("none of the instance types {} is {architecture}, as the image is", wanted.join(", ")))
+    let (known, unknown): (Vec<&str>, Vec<&str>) =
+        wanted.iter().map(String::as_str).partition(|name| types.iter().any(|t| t.name == *name));
+    match (fitting.is_empty(), known.is_empty(), architecture) {
+        (false, ..) => Ok(fitting),
+        (true, false, Some(architecture)) => {
+            let beside =
+                if unknown.is_empty() { String::new() } else { format!(", and {} unknown here", are(&unknown)) };
+            Err(format!("none of the instance types {} is {architecture}, as the image is{beside}", known.join(", ")))
         }
-        (true, None) => Err(format!("the cloud knows none of the instance types {}", wanted.join(", "))),
+        (true, ..) => Err(format!("EC2 knows none of the instance types {} in this Region", wanted.join(", "))),
     }
+}
+
+fn are(names: &[&str]) -> String {
+    format!("{} {}", names.join(", "), if names.len() == 1 { "is" } else { "are" })
 }
 
 fn some<T>(found: Vec<T>, what: &str, selector: &Selector) -> Result<Vec<T>, String> {
@@ -204,6 +212,21 @@ mod tests {
             pick_types(&wanted[..1], &known, Some("arm64")),
             Err("none of the instance types m7i.large is arm64, as the image is".into())
         );
+    }
+
+    #[test]
+    fn a_type_that_the_region_does_not_know_is_passed_over() {
+        let wanted = ["m9x.large", "m7g.large"].map(String::from);
+        let known = [instance_type("m7g.large", "arm64")];
+        assert_eq!(pick_types(&wanted, &known, Some("arm64")), Ok(vec!["m7g.large".into()]));
+        assert_eq!(
+            pick_types(&wanted, &known, Some("x86_64")),
+            Err("none of the instance types m7g.large is x86_64, as the image is, and m9x.large is unknown here".into())
+        );
+        let nobody_knows = "EC2 knows none of the instance types m9x.large, m7g.large in this Region";
+        for architecture in [Some("arm64"), None] {
+            assert_eq!(pick_types(&wanted, &[], architecture), Err(nobody_knows.into()));
+        }
     }
 
     #[test]
