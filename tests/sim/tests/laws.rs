@@ -1,44 +1,22 @@
 //! The laws as single histories.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use drover_api::{InstanceId, Slot, conditions::ConditionType, records::RegisterState};
 use drover_sim::{
-    Declared, Process, Sim, each,
-    laws::{BUSY, converge, rest, slots},
-    process::LEASE,
+    Declared, Process, Sim,
+    laws::{self, BUSY, converge, pass_for, rest, slots},
     world::keys,
 };
 
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 
-/// A set that has come to rest, and its operator.
 fn settled(seed: u64, set: &Declared) -> (Sim, Process) {
-    let sim = Sim::new(seed);
-    let mut operator = Process::start(&sim, 'a');
-    operator.operator.declare(set.intents(), vec![]);
-    converge(&sim, &mut operator, &[(set.key(), slots(set.members, set.readers))], LIMIT);
-    (sim, operator)
+    laws::settled(seed, set, LIMIT)
 }
 
 fn machine(sim: &Sim, set: &Declared, slot: Slot) -> InstanceId {
     sim.lock().machine_in(&set.key(), slot).expect("the slot is filled")
-}
-
-/// Passes for a while; the mutating calls and orders in that time.
-fn pass_for(sim: &Sim, operator: &mut Process, time: Duration) -> u64 {
-    let before = sim.lock().changes;
-    let until = sim.lock().now().plus(time);
-    while sim.lock().now() < until {
-        operator.pass();
-        sim.lock().check();
-        sim.advance(BUSY * 2);
-    }
-    sim.lock().changes - before
 }
 
 #[test]
@@ -100,39 +78,6 @@ fn an_empty_bucket_beside_living_machines_stalls_and_changes_nothing() {
     let snapshot = next.operator.snapshots().borrow().clone();
     let stalled = snapshot.sets[0].condition(ConditionType::Stalled).expect("it says so");
     assert_eq!(stalled.reason, "RegisterLost");
-}
-
-#[test]
-fn a_holder_that_was_stopped_past_its_lease_sends_nothing_of_what_it_had_planned() {
-    each(
-        &(0..40).collect::<Vec<u32>>(),
-        |passes| format!("stopped in pass {passes}"),
-        |passes| {
-            let shop = Declared::new("shop", 3, 1);
-            let sim = Sim::new(5);
-            let mut first = Process::start(&sim, 'a');
-            first.operator.declare(shop.intents(), vec![]);
-            for _ in 0..*passes {
-                first.pass();
-                sim.advance(BUSY);
-            }
-            let second = Arc::new(Mutex::new(Process::start(&sim, 'a')));
-            let (world, other, declared) = (sim.clone(), Arc::clone(&second), shop.clone());
-            let meanwhile = Arc::new(Mutex::new(None));
-            let until = Arc::clone(&meanwhile);
-            first.stop_in_the_middle(move || {
-                let mut other = other.lock().expect("not poisoned");
-                other.operator.declare(declared.intents(), vec![]);
-                pass_for(&world, &mut other, LEASE * 2);
-                *until.lock().expect("not poisoned") = Some(world.lock().changes);
-            });
-            first.pass();
-            first.pass();
-            assert_eq!(*meanwhile.lock().expect("not poisoned"), Some(sim.lock().changes), "it sent something");
-            let mut second = second.lock().expect("not poisoned");
-            converge(&sim, &mut second, &[(shop.key(), slots(3, 1))], LIMIT);
-        },
-    );
 }
 
 #[test]
