@@ -46,8 +46,8 @@ pub struct Process {
 /// A moment in which a process may be stopped, as SIGSTOP does it, until it goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
-    /// It has looked at the cloud, and not heard the agents yet.
-    Looked,
+    /// It has looked at the cloud and heard the agents, and has not acted yet.
+    Heard,
     /// It has sent its nth mutating call or order, and has the answer.
     Changed(u64),
 }
@@ -158,7 +158,6 @@ impl Stops {
 
 impl Agents for Reached {
     async fn reports(&self, endpoints: &BTreeMap<InstanceId, Endpoint>, fence: u64) -> BTreeMap<InstanceId, Agent> {
-        self.stops.reach(Moment::Looked);
         let mut world = self.sim.lock();
         let mut heard = locked(&self.heard);
         heard.retain(|id, _| endpoints.contains_key(id));
@@ -176,7 +175,10 @@ impl Agents for Reached {
                 Err(why) => agent.unreachable = Some(why),
             }
         }
-        heard.clone()
+        let answer = heard.clone();
+        drop((heard, world));
+        self.stops.reach(Moment::Heard);
+        answer
     }
 
     async fn order(&self, endpoint: &Endpoint, orders: &Orders) -> Result<OrdersReply, AgentError> {

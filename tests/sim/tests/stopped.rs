@@ -78,7 +78,7 @@ impl Asked {
     }
 }
 
-/// Every moment of an undisturbed history: in the middle of each pass, and after each change.
+/// Every moment of an undisturbed history: before each pass acts, and after each change.
 fn moments(asked: Asked, world: &World) -> Vec<(u64, Moment)> {
     let sim = Sim::of(world.fork());
     let mut process = asked.start(&sim);
@@ -89,7 +89,7 @@ fn moments(asked: Asked, world: &World) -> Vec<(u64, Moment)> {
         at_rest = if asked.pass(&mut process) { at_rest + 1 } else { 0 };
         if process.changes() > changes {
             // A pass that changes nothing had nothing to send.
-            moments.push((pass, Moment::Looked));
+            moments.push((pass, Moment::Heard));
             moments.extend((changes + 1..=process.changes()).map(|change| (pass, Moment::Changed(change))));
             changes = process.changes();
         }
@@ -121,7 +121,7 @@ fn stop(asked: Asked, world: &World, (pass, moment): (u64, Moment)) {
     assert_eq!(sim.lock().changes, changes, "it sent something of what it had planned");
     asked.pass(&mut first);
     assert_eq!(sim.lock().changes, changes, "it sent something when it went on");
-    if let (Asked::Launch, Moment::Looked) = (asked, moment) {
+    if let (Asked::Launch, Moment::Heard) = (asked, moment) {
         let mut second = second.lock().expect("not poisoned");
         converge(&sim, &mut second, &[(shop().key(), slots(3, 1))], LIMIT);
     }
