@@ -79,6 +79,7 @@ impl Asked {
 }
 
 /// Every moment of an undisturbed history: before each pass acts, and after each change.
+#[expect(clippy::panic, reason = "a history that does not end says which")]
 fn moments(asked: Asked, world: &World) -> Vec<(u64, Moment)> {
     let sim = Sim::of(world.fork());
     let mut process = asked.start(&sim);
