@@ -177,6 +177,43 @@ fn a_launch_that_was_refused_for_sure_does_not_hold_up_a_deletion() {
     }
 }
 
+/// Whoever recorded it is gone, and may have sent it: only sending it again tells the id by which it is ended.
+#[test]
+fn a_launch_whose_outcome_is_not_known_is_sent_again_as_it_was_and_ended_by_id_with_its_slot() {
+    for is_deleted in [true, false] {
+        let mut world = World::new(resolved(1, 1));
+        passes(&mut world, 40, |_, action| matches!(action, Action::Launch { slot: R0, .. }));
+        let request = world.records().slots[&R0].launch.clone().expect("recorded");
+        world.observed.sends.remove(&request.token);
+        // What would be asked for now is another request.
+        world.observed.operator.user_data = "#!/bin/sh\n# of another build".into();
+        world.set(|set| {
+            set.instance_types = vec!["t4g.small".into()];
+            set.read_replicas = 0;
+        });
+        if is_deleted {
+            delete(&mut world);
+        }
+        let mut sent = Vec::new();
+        passes(&mut world, 5, |_, action| match action {
+            Action::Launch { request, .. } => {
+                sent.push((**request).clone());
+                true
+            }
+            _ => false,
+        });
+        assert!(sent.len() >= 2 && sent.iter().all(|again| *again == request), "{sent:#?}");
+        let record = &world.records().slots[&R0];
+        assert!(record.retired && record.launch.is_some(), "it is forgotten before its id is known: {record:?}");
+        // Its answer is a machine, and that is ended.
+        world.done.clear();
+        world.converge();
+        assert_eq!(world.done.iter().filter(|kind| **kind == "Launch").count(), 1, "{:?}", world.done);
+        let left = if is_deleted { 0 } else { 1 };
+        assert_eq!((world.live_machines(), world.live_volumes()), (left, left), "deleted: {is_deleted}");
+    }
+}
+
 #[test]
 fn an_instance_profile_that_stays_unknown_stalls_with_the_field_to_change_and_one_that_comes_heals() {
     let mut world = World::new(resolved(1, 0));

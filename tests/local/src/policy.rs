@@ -11,7 +11,8 @@ use drover_api::{
     tags::{self, TagVerdict},
 };
 
-/// Where a set's objects lie: the realm's prefix, and the prefix of one life of one set.
+/// Where a set's objects lie, from `realms/` on: those of its realm, and those of one life of one set. Tags do not say what
+/// prefix an operator puts before that, so any may be there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetScope {
     binaries: String,
@@ -29,6 +30,13 @@ impl SetScope {
         let binaries = keys.current().as_str().strip_suffix("current")?.to_owned();
         Some(Self { binaries, keys: keys.set(&identity.key).of(&identity.incarnation) })
     }
+
+    /// `key` begins with `realms/`.
+    fn may_read(&self, key: &str) -> bool {
+        let slot = key.strip_prefix(&self.keys.slots_prefix()).and_then(|rest| rest.strip_suffix("/bundle.json"));
+        let is_bundle = slot.is_some_and(|slot| !slot.contains('/'));
+        key.starts_with(&self.binaries) || key == self.keys.register().as_str() || is_bundle
+    }
 }
 
 /// Whether a machine of `set` may call `operation` (as S3 names it) on `key` of the installation's bucket.
@@ -37,11 +45,10 @@ pub fn machine_may(operation: &str, key: &str, set: Option<&SetScope>) -> bool {
     if !matches!(operation, "GetObject" | "HeadObject") || key.split('/').any(|part| part == "..") {
         return false;
     }
-    let is_bundle = || {
-        let slot = key.strip_prefix(&scope.keys.slots_prefix()).and_then(|rest| rest.strip_suffix("/bundle.json"));
-        slot.is_some_and(|slot| !slot.contains('/'))
-    };
-    key.starts_with(&scope.binaries) || key == scope.keys.register().as_str() || is_bundle()
+    // A prefix is empty or ends with a slash, and may have `realms/` in it.
+    let begins = |at: &usize| key[..*at].is_empty() || key[..*at].ends_with('/');
+    let mut realms = key.match_indices("realms/").map(|(at, _)| at).filter(begins);
+    realms.any(|at| scope.may_read(&key[at..]))
 }
 
 #[cfg(test)]
@@ -87,7 +94,18 @@ mod tests {
             ("ListObjectsV2", "", false),
             ("ListObjectsV2", "realms/r/bin/", false),
         ] {
-            assert_eq!(machine_may(operation, key, scope("r", "orders").as_ref()), allowed, "{operation} {key}");
+            // Under whatever prefix the operator was given.
+            for prefix in ["", "x/", "teams/db/", "realms/", "realms/other/"] {
+                let key = format!("{prefix}{key}");
+                assert_eq!(machine_may(operation, &key, scope("r", "orders").as_ref()), allowed, "{operation} {key}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_prefix_ends_with_a_slash() {
+        for key in ["xrealms/r/bin/current", "x/yrealms/r/bin/current", "../realms/r/bin/current"] {
+            assert!(!machine_may("GetObject", key, scope("r", "orders").as_ref()), "{key}");
         }
     }
 

@@ -12,13 +12,22 @@ pub struct Declared {
     pub members: u8,
     pub readers: u16,
     pub instance_type: &'static str,
+    pub zone_spread: &'static str,
     pub settings: &'static str,
     pub generation: i64,
 }
 
 impl Declared {
     pub fn new(name: &str, members: u8, readers: u16) -> Self {
-        Self { name: name.into(), members, readers, instance_type: "m7g.large", settings: "{}", generation: 1 }
+        Self {
+            name: name.into(),
+            members,
+            readers,
+            instance_type: "m7g.large",
+            zone_spread: "Required",
+            settings: "{}",
+            generation: 1,
+        }
     }
 
     /// Edited by its owner: other machines, other settings.
@@ -34,7 +43,7 @@ impl Declared {
     }
 
     pub fn intents(&self) -> BTreeMap<ResourceKey, Intent> {
-        let Self { name, members, readers, instance_type, settings, generation } = self;
+        let Self { name, members, readers, instance_type, zone_spread, settings, generation } = self;
         let text = format!(
             r#"
 apiVersion: drover.dev/v1alpha1
@@ -51,6 +60,7 @@ spec:
     subnets: {{tags: {{role: db}}}}
     securityGroups: {{tags: {{role: db}}}}
     instanceProfile: machine
+    zoneSpread: {zone_spread}
 "#
         );
         let (manifests, errors) = manifest::parse("sim.yaml", &text);

@@ -20,7 +20,10 @@ use drover_cloud::{
     volumes::Volume,
 };
 
-use crate::world::{Sim, keys, realm};
+use crate::{
+    process::Stops,
+    world::{Sim, keys, realm},
+};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -29,12 +32,13 @@ pub struct Guarded {
     fake: Fake,
     /// The process's name, as the lock has it.
     holder: String,
+    stops: Stops,
 }
 
 impl Guarded {
-    pub fn new(sim: Sim, holder: String) -> Self {
+    pub(crate) fn new(sim: Sim, holder: String, stops: Stops) -> Self {
         let fake = sim.lock().fake.called_by(Caller::Operator(holder.clone()));
-        Self { sim, fake, holder }
+        Self { sim, fake, holder, stops }
     }
 
     /// Law 7: who changes something holds the lock now.
@@ -50,6 +54,8 @@ impl Guarded {
         let mut world = self.sim.lock();
         world.changes += 1;
         world.keep(format!("after {call}"));
+        drop(world);
+        self.stops.changed();
         answer
     }
 

@@ -13,6 +13,7 @@ use drover_api::{
 use drover_cloud::ec2::{InstanceStateName, VolumeState};
 
 use crate::{
+    declared::Declared,
     disk::Disk,
     mysqld::What,
     process::Process,
@@ -187,6 +188,27 @@ pub fn converge(sim: &Sim, process: &mut Process, wanted: &[(ResourceKey, Vec<Sl
         assert_eq!(sim.lock().filled(key), (slots.clone(), slots.clone()), "machines and volumes of {key}");
     }
     rest(sim, process);
+}
+
+/// A set that has come to rest, and its operator of build `a`.
+pub fn settled(seed: u64, set: &Declared, limit: Duration) -> (Sim, Process) {
+    let sim = Sim::new(seed);
+    let mut operator = Process::start(&sim, 'a');
+    operator.operator.declare(set.intents(), vec![]);
+    converge(&sim, &mut operator, &[(set.key(), slots(set.members, set.readers))], limit);
+    (sim, operator)
+}
+
+/// Passes for a while; the mutating calls and orders in that time.
+pub fn pass_for(sim: &Sim, operator: &mut Process, time: Duration) -> u64 {
+    let before = sim.lock().changes;
+    let until = sim.lock().now().plus(time);
+    while sim.lock().now() < until {
+        operator.pass();
+        sim.lock().check();
+        sim.advance(BUSY * 2);
+    }
+    sim.lock().changes - before
 }
 
 /// How things are by one more pass, in the operator's own words.

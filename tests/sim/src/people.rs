@@ -3,10 +3,11 @@
 use drover_api::{
     InstanceId,
     records::{Register, RegisterState},
+    tags,
 };
 use drover_cloud::ec2::{
     Action, Caller, InstanceChange, InstanceStateName, Mode, ModifyInstanceAttribute, RebootInstances, StartInstances,
-    StateReason, StopInstances, TerminateInstances,
+    StateReason, StopInstances, TerminateInstances, Volume,
 };
 
 use crate::world::{World, keys};
@@ -30,6 +31,17 @@ impl World {
                 world.ec2.instance_failed(now, &id, reason);
             }
         });
+    }
+
+    /// A person has a machine's data volume end with it, which a launch does not.
+    pub fn let_volume_go(&mut self, id: &InstanceId) {
+        let device = self.fake.look(|world| {
+            let mut attachments = world.ec2.volumes().filter(|volume| volume.tags.contains_key(tags::VOLUME));
+            let at = |volume: &Volume| volume.attachment.clone().filter(|at| at.instance_id == id.as_str());
+            attachments.find_map(at).expect("a data volume is attached").device
+        });
+        let changes = vec![InstanceChange::DeleteOnTermination(vec![(device, true)])];
+        self.person(&ModifyInstanceAttribute { instance_id: id.to_string(), changes });
     }
 
     pub fn stop(&mut self, id: &InstanceId) {

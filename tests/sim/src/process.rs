@@ -40,11 +40,27 @@ pub struct Process {
     pub operator: Operator<Flaky<Guarded>, Reached>,
     pub faults: Faults,
     pub holder: String,
-    meanwhile: Arc<Mutex<Option<Meanwhile>>>,
+    stops: Stops,
 }
 
-/// What happens to the world while a process is stopped in the middle of a pass.
-struct Meanwhile(Box<dyn FnOnce() + Send>);
+/// A moment in which a process may be stopped, as SIGSTOP does it, until it goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// It has looked at the cloud and heard the agents, and has not acted yet.
+    Heard,
+    /// It has sent its nth mutating call or order, and has the answer.
+    Changed(u64),
+}
+
+/// Where a process is to be stopped, and what happens to the world until it goes on.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stops(Arc<Mutex<Stop>>);
+
+#[derive(Default)]
+struct Stop {
+    changes: u64,
+    at: Option<(Moment, Box<dyn FnOnce() + Send>)>,
+}
 
 /// The agents, as one process reaches them.
 #[derive(Debug)]
@@ -52,7 +68,7 @@ pub struct Reached {
     sim: Sim,
     faults: Faults,
     heard: Mutex<BTreeMap<InstanceId, Agent>>,
-    meanwhile: Arc<Mutex<Option<Meanwhile>>>,
+    stops: Stops,
 }
 
 struct VirtualClock(Fake);
@@ -71,14 +87,10 @@ impl Process {
         };
         let holder = format!("process {number}");
         let faults = Faults::new(seed);
-        let cloud = Flaky::new(Guarded::new(sim.clone(), holder.clone()), faults.clone());
-        let meanwhile = Arc::new(Mutex::new(None));
-        let agents = Reached {
-            sim: sim.clone(),
-            faults: faults.clone(),
-            heard: Mutex::default(),
-            meanwhile: Arc::clone(&meanwhile),
-        };
+        let stops = Stops::default();
+        let cloud = Flaky::new(Guarded::new(sim.clone(), holder.clone(), stops.clone()), faults.clone());
+        let agents =
+            Reached { sim: sim.clone(), faults: faults.clone(), heard: Mutex::default(), stops: stops.clone() };
         let binary = Binary {
             architecture: "arm64".into(),
             build: BuildId::new(build.to_string().repeat(64)).expect("64 hex digits are a build"),
@@ -99,16 +111,21 @@ impl Process {
         let clock = Arc::new(VirtualClock(fake));
         let entropy = Arc::new(Seeded(Mutex::new(ChaCha8Rng::seed_from_u64(seed))));
         let operator = Operator::new(Arc::new(cloud), Arc::new(agents), clock, entropy, config);
-        Self { operator, faults, holder, meanwhile }
+        Self { operator, faults, holder, stops }
     }
 
     pub fn pass(&mut self) -> PassOutcome {
         self.operator.pass().now_or_never().expect("the cloud in memory answers at the first poll")
     }
 
-    /// In its next pass it is stopped after it has looked at the cloud and before it hears the agents.
-    pub fn stop_in_the_middle(&self, meanwhile: impl FnOnce() + Send + 'static) {
-        *locked(&self.meanwhile) = Some(Meanwhile(Box::new(meanwhile)));
+    /// When it next gets there, it is stopped until `meanwhile` has happened.
+    pub fn stop_at(&self, moment: Moment, meanwhile: impl FnOnce() + Send + 'static) {
+        locked(&self.stops.0).at = Some((moment, Box::new(meanwhile)));
+    }
+
+    /// Mutating calls, the lock's aside, and orders to agents so far.
+    pub fn changes(&self) -> u64 {
+        locked(&self.stops.0).changes
     }
 
     /// Gives the lock up, as a graceful end does; it may fail, and then the lease ends by itself.
@@ -117,14 +134,30 @@ impl Process {
     }
 }
 
+// === impl Stops ===
+
+impl Stops {
+    pub(crate) fn changed(&self) {
+        let changes = {
+            let mut stop = locked(&self.0);
+            stop.changes += 1;
+            stop.changes
+        };
+        self.reach(Moment::Changed(changes));
+    }
+
+    fn reach(&self, moment: Moment) {
+        let stop = locked(&self.0).at.take_if(|(at, _)| *at == moment);
+        if let Some((_, meanwhile)) = stop {
+            meanwhile();
+        }
+    }
+}
+
 // === impl Reached ===
 
 impl Agents for Reached {
     async fn reports(&self, endpoints: &BTreeMap<InstanceId, Endpoint>, fence: u64) -> BTreeMap<InstanceId, Agent> {
-        let meanwhile = locked(&self.meanwhile).take();
-        if let Some(Meanwhile(happens)) = meanwhile {
-            happens();
-        }
         let mut world = self.sim.lock();
         let mut heard = locked(&self.heard);
         heard.retain(|id, _| endpoints.contains_key(id));
@@ -142,7 +175,10 @@ impl Agents for Reached {
                 Err(why) => agent.unreachable = Some(why),
             }
         }
-        heard.clone()
+        let answer = heard.clone();
+        drop((heard, world));
+        self.stops.reach(Moment::Heard);
+        answer
     }
 
     async fn order(&self, endpoint: &Endpoint, orders: &Orders) -> Result<OrdersReply, AgentError> {
@@ -160,11 +196,14 @@ impl Agents for Reached {
         let reply = world.step(&endpoint.instance, Event::Orders { to: 1, orders: Box::new(orders.clone()) });
         world.keep(format!("after an order to {}", endpoint.slot));
         let lost = world.orders_lost;
-        match reply {
+        let answer = match reply {
             Some(_) if world.rng.random_range(0..1000) < lost => unreachable("the reply was lost"),
             Some(reply) => Ok(reply),
             None => unreachable("no agent runs"),
-        }
+        };
+        drop(world);
+        self.stops.changed();
+        answer
     }
 
     async fn upgrade(&self, endpoint: &Endpoint, order: &BuildOrder) -> Result<(), AgentError> {
@@ -177,6 +216,8 @@ impl Agents for Reached {
         world.changes += 1;
         let done = world.upgrade(&endpoint.instance, &order.build);
         world.keep(format!("after an upgrade of {}", endpoint.slot));
+        drop(world);
+        self.stops.changed();
         done.map_err(|body| AgentError::Refused { address: endpoint.address, status: 400, body })
     }
 }
@@ -212,9 +253,9 @@ impl Entropy for Seeded {
     }
 }
 
-impl std::fmt::Debug for Meanwhile {
+impl std::fmt::Debug for Stop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Meanwhile")
+        write!(f, "Stop at {:?} of {}", self.at.as_ref().map(|(moment, _)| moment), self.changes)
     }
 }
 

@@ -1,44 +1,23 @@
 //! The laws as single histories.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use drover_api::{InstanceId, Slot, conditions::ConditionType, records::RegisterState};
+use drover_cloud::ec2::NoCapacity;
 use drover_sim::{
     Declared, Process, Sim, each,
-    laws::{BUSY, converge, rest, slots},
-    process::LEASE,
+    laws::{self, BUSY, converge, pass_for, rest, slots},
     world::keys,
 };
 
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 
-/// A set that has come to rest, and its operator.
 fn settled(seed: u64, set: &Declared) -> (Sim, Process) {
-    let sim = Sim::new(seed);
-    let mut operator = Process::start(&sim, 'a');
-    operator.operator.declare(set.intents(), vec![]);
-    converge(&sim, &mut operator, &[(set.key(), slots(set.members, set.readers))], LIMIT);
-    (sim, operator)
+    laws::settled(seed, set, LIMIT)
 }
 
 fn machine(sim: &Sim, set: &Declared, slot: Slot) -> InstanceId {
     sim.lock().machine_in(&set.key(), slot).expect("the slot is filled")
-}
-
-/// Passes for a while; the mutating calls and orders in that time.
-fn pass_for(sim: &Sim, operator: &mut Process, time: Duration) -> u64 {
-    let before = sim.lock().changes;
-    let until = sim.lock().now().plus(time);
-    while sim.lock().now() < until {
-        operator.pass();
-        sim.lock().check();
-        sim.advance(BUSY * 2);
-    }
-    sim.lock().changes - before
 }
 
 #[test]
@@ -103,39 +82,6 @@ fn an_empty_bucket_beside_living_machines_stalls_and_changes_nothing() {
 }
 
 #[test]
-fn a_holder_that_was_stopped_past_its_lease_sends_nothing_of_what_it_had_planned() {
-    each(
-        &(0..40).collect::<Vec<u32>>(),
-        |passes| format!("stopped in pass {passes}"),
-        |passes| {
-            let shop = Declared::new("shop", 3, 1);
-            let sim = Sim::new(5);
-            let mut first = Process::start(&sim, 'a');
-            first.operator.declare(shop.intents(), vec![]);
-            for _ in 0..*passes {
-                first.pass();
-                sim.advance(BUSY);
-            }
-            let second = Arc::new(Mutex::new(Process::start(&sim, 'a')));
-            let (world, other, declared) = (sim.clone(), Arc::clone(&second), shop.clone());
-            let meanwhile = Arc::new(Mutex::new(None));
-            let until = Arc::clone(&meanwhile);
-            first.stop_in_the_middle(move || {
-                let mut other = other.lock().expect("not poisoned");
-                other.operator.declare(declared.intents(), vec![]);
-                pass_for(&world, &mut other, LEASE * 2);
-                *until.lock().expect("not poisoned") = Some(world.lock().changes);
-            });
-            first.pass();
-            first.pass();
-            assert_eq!(*meanwhile.lock().expect("not poisoned"), Some(sim.lock().changes), "it sent something");
-            let mut second = second.lock().expect("not poisoned");
-            converge(&sim, &mut second, &[(shop.key(), slots(3, 1))], LIMIT);
-        },
-    );
-}
-
-#[test]
 fn a_set_of_three_whose_leader_died_stays_closed_and_is_not_touched() {
     let shop = Declared::new("shop", 3, 0);
     let (sim, mut operator) = settled(6, &shop);
@@ -192,6 +138,77 @@ fn launches_that_ec2_gives_up_at_once_are_paced_whoever_operates_and_go_on_when_
     let stalled = snapshot.sets[0].condition(ConditionType::Stalled).expect("it says so");
     assert!(stalled.message.contains("Client.VolumeLimitExceeded"), "{stalled:?}");
     converge(&sim, &mut operator, &[(shop.key(), slots(3, 0))], LIMIT);
+}
+
+const ZONES: [&str; 3] = ["eu-test-1a", "eu-test-1b", "eu-test-1c"];
+
+/// A world in which a zone has no capacity for any type, and an operator of a set.
+fn without_capacity_in(zone: &str, set: &Declared) -> (Sim, Process) {
+    let sim = Sim::new(10);
+    let refused = NoCapacity { zone: Some(zone.into()), instance_type: None };
+    sim.lock().fake.look(|world| world.ec2.faults().no_capacity = vec![refused]);
+    let mut operator = Process::start(&sim, 'a');
+    operator.operator.declare(set.intents(), vec![]);
+    (sim, operator)
+}
+
+/// RunInstances calls that brought a machine, and those that were refused.
+fn launches(sim: &Sim) -> (usize, usize) {
+    sim.lock().fake.look(|world| {
+        let log = world.ec2.log();
+        let calls = log.since(0).filter(|entry| entry.action == "RunInstances");
+        let (made, refused): (Vec<_>, Vec<_>) = calls.partition(|entry| entry.changed_something());
+        (made.len(), refused.len())
+    })
+}
+
+#[test]
+fn a_zone_without_capacity_is_passed_by_where_the_spread_is_preferred_and_that_is_told() {
+    let cases: Vec<(&str, u8)> = ZONES.iter().flat_map(|zone| [(*zone, 3), (*zone, 5)]).collect();
+    each(
+        &cases,
+        |(zone, members)| format!("{members} members and nothing in {zone}"),
+        |(zone, members)| {
+            let shop = Declared { zone_spread: "Preferred", ..Declared::new("shop", *members, 1) };
+            let (sim, mut operator) = without_capacity_in(zone, &shop);
+            converge(&sim, &mut operator, &[(shop.key(), slots(*members, 1))], LIMIT);
+            let there = sim.lock().fake.look(|world| world.ec2.instances().filter(|it| it.zone == *zone).count());
+            assert_eq!(there, 0);
+            let told = operator.operator.snapshots().borrow().sets[0].awaiting.clone();
+            assert!(told.iter().any(|line| line.contains("the set is lost with that zone")), "{told:?}");
+        },
+    );
+}
+
+#[test]
+fn a_zone_without_capacity_is_waited_for_where_the_spread_is_required_and_nothing_is_launched_elsewhere() {
+    each(
+        &ZONES,
+        |zone| format!("nothing in {zone}"),
+        |zone| {
+            let shop = Declared { zone_spread: "Required", ..Declared::new("shop", 3, 1) };
+            let (sim, mut operator) = without_capacity_in(zone, &shop);
+            pass_for(&sim, &mut operator, Duration::from_secs(15 * 60));
+            let members = sim.lock().filled(&shop.key()).0.into_iter().filter(|slot| slot.is_member()).count();
+            assert_eq!(members, 2);
+            let (made, refused) = launches(&sim);
+            // Two members and a read replica, which stands where there is room; and both types every three minutes for each
+            // slot that would stand there.
+            assert_eq!(made, 3);
+            assert!((2 * 4..=2 * 2 * 6).contains(&refused), "{refused} launches were refused in 15 minutes");
+            let set = operator.operator.snapshots().borrow().sets[0].clone();
+            let told = set.awaiting.iter().any(|line| line.contains("no capacity") && line.contains(zone));
+            assert!(!set.ready && told, "{:?}", set.awaiting);
+
+            sim.lock().fake.look(|world| world.ec2.faults().no_capacity.clear());
+            converge(&sim, &mut operator, &[(shop.key(), slots(3, 1))], LIMIT);
+            let zones: BTreeSet<String> = sim.lock().fake.look(|world| {
+                let members = world.ec2.instances().filter(|it| it.tags["drover:slot"].starts_with('m'));
+                members.map(|it| it.zone.clone()).collect()
+            });
+            assert_eq!(zones, ZONES.map(String::from).into());
+        },
+    );
 }
 
 #[test]
