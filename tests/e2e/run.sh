@@ -15,7 +15,7 @@ export DROVER_BIN=$logs/bin
 
 # The largest has ten machines; the demo asks for 6 GiB to be free beside whatever runs.
 fitting() {
-  awk '/^MemAvailable/ { n = 1 + int(($2 / 1048576 - 6) / 4); print n < 1 ? 1 : n > 3 ? 3 : n }' /proc/meminfo
+  awk '/^MemAvailable/ { n = 1 + int(($2 / 1048576 - 6) / 4); print (n < 1 ? 1 : (n > 3 ? 3 : n)) }' /proc/meminfo
 }
 side_by_side=${DROVER_SIDE_BY_SIDE:-$(fitting)}
 
@@ -68,6 +68,7 @@ mkdir -p "$target"
 exec 9>"$target/e2e.lock"
 flock --nonblock 9 || { echo "e2e: another run is under way in this checkout" >&2; exit 1; }
 rm -rf "$logs" && mkdir -p "$DROVER_BIN"
+: >"$logs/failed"
 cargo build --locked --workspace --bins
 listed=$(programs "$@")
 cp "$target"/debug/{drover,drover-local} "$DROVER_BIN"
@@ -75,6 +76,6 @@ export -f scenario
 cd "$here"
 # Whoever ends this script ends them all.
 setpriv --pdeathsig TERM xargs -P "$side_by_side" -L 1 setpriv --pdeathsig TERM bash -euc 'scenario "$@"' scenario <<<"$listed" 9>&-
-failed=$(sort "$logs/failed" 2>/dev/null | tr '\n' ' ')
+failed=$(sort "$logs/failed" | tr '\n' ' ')
 [ -z "$failed" ] || { echo "e2e: failed: $failed($logs/NAME.log)"; exit 1; }
 echo "e2e: $# scenarios passed in $((SECONDS - begun)) s, $side_by_side at a time"

@@ -1,24 +1,16 @@
 //! A member that came back is joining, and is not heard again: given up after a while, by the order of steps that keeps every
 //! acknowledgement (PROTOCOL.md section 6).
 
-#![allow(clippy::panic, reason = "a broken expectation ends the test")]
-
-mod world;
-
 use std::time::Duration;
 
+use super::{M0, M1, M2, M4};
+use crate::world::{World, key, resolved};
 use drover_api::{
     Slot,
     records::Register,
     wire::{LeaderOrder, RoleOrder},
 };
 use drover_plan::Action;
-use world::{World, key, resolved};
-
-const M0: Slot = Slot::Member(0);
-const M1: Slot = Slot::Member(1);
-const M2: Slot = Slot::Member(2);
-const M4: Slot = Slot::Member(4);
 
 fn register(world: &mut World) -> Register {
     world.records().register.clone().expect("a register")

@@ -1,26 +1,11 @@
 //! Data volumes that failed, that nobody asked for, or that would go with their machine.
 
-#![allow(clippy::panic, reason = "a broken expectation ends the test")]
-
-mod world;
-
 use std::collections::BTreeMap;
 
+use super::{M0, M1, M2, R0, ready};
+use crate::world::{World, key, resolved};
 use drover_api::{Slot, VolumeId, conditions::ConditionType};
 use drover_plan::{Action, observed::VolumePhase};
-use world::{World, key, resolved};
-
-const M0: Slot = Slot::Member(0);
-const M1: Slot = Slot::Member(1);
-const M2: Slot = Slot::Member(2);
-const R0: Slot = Slot::Reader(0);
-
-fn ready(members: u8, readers: u16) -> World {
-    let mut world = World::new(resolved(members, readers));
-    assert!(world.converge().reports[&key()].ready);
-    world.done.clear();
-    world
-}
 
 fn volume_of(world: &mut World, slot: Slot) -> VolumeId {
     world.records().slots[&slot].volume.clone().expect("a volume")

@@ -1,18 +1,13 @@
 //! Slots whose machines end soon after their launch: filled again ever less often, by the slot's record alone.
 
-#![allow(clippy::panic, reason = "a broken expectation ends the test")]
-
-mod world;
-
+use super::{M0, M1};
+use crate::world::{World, fresh_send, key, resolved};
 use drover_api::{Millis, Slot, conditions::ConditionType};
 use drover_plan::{
     Action,
     observed::{Failure, FailureKind, Phase, StateReason},
 };
-use world::{World, fresh_send, key, resolved};
 
-const M0: Slot = Slot::Member(0);
-const M1: Slot = Slot::Member(1);
 const QUOTA: &str = "Client.VolumeLimitExceeded";
 const PERSON: &str = "Client.UserInitiatedShutdown";
 

@@ -1,5 +1,4 @@
 //! A world for plans: it does what a plan says, at once and without fail, with agents that obey. Tests then break it.
-#![allow(dead_code, clippy::panic, reason = "each test target uses its part, and a broken world ends the test")]
 
 use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
@@ -482,8 +481,4 @@ pub fn fresh_send() -> Send {
         looked_up_empty_since: None,
         last_lookup: None,
     }
-}
-
-pub fn epoch(number: u64) -> Epoch {
-    Epoch(number)
 }

@@ -1,12 +1,9 @@
 //! Any interleaving of what happens to machines, volumes, agents, records and operators, and still: every step keeps the
 //! laws, and when nothing more happens the plan becomes quiet.
 
-#![allow(clippy::panic, reason = "a broken law ends the test")]
-
-mod world;
-
 use std::{collections::BTreeMap, time::Duration};
 
+use crate::world::{World, key, resolved};
 use drover_api::{
     Epoch, Slot, VoterId,
     records::{IncarnationState, Register, RegisterState},
@@ -17,7 +14,6 @@ use drover_plan::{
     observed::{Absence, Phase, SetRecords, VolumePhase},
 };
 use proptest::prelude::*;
-use world::{World, key, resolved};
 
 #[derive(Clone, Debug)]
 enum Happens {
