@@ -102,6 +102,7 @@ async fn a_container_gets_a_token_only_where_the_hop_limit_allows_it() {
 async fn another_process_enters_a_machine_by_the_directory() {
     let world = World::new().await;
     let id = world.boot(1).await;
+    world.until(&id, "systemctl is-active -q multi-user.target").await;
     let entrance = entrance_to(world.dir.path(), &id).unwrap();
     let inside = std::process::Command::new(&entrance[0])
         .args(&entrance[1..])
