@@ -1,4 +1,5 @@
-//! Any cloud plus seeded faults: calls that are refused, replies that are lost, and a crash before or after any one call.
+//! Any cloud plus seeded faults: calls that are refused, replies that are lost, answers that are long in coming, and a crash
+//! before or after any one call.
 //!
 //! All handles that share a [`Plan`] are one process. Once its crash has come, every call of that process, also one that was
 //! under way, answers `Class::Crashed` and nothing more reaches the cloud; a test then drops what it was driving and starts
@@ -11,7 +12,9 @@ mod tests;
 
 use std::{
     collections::VecDeque,
+    future::poll_fn,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Poll, Waker},
 };
 
 use rand::{RngExt, SeedableRng};
@@ -104,6 +107,9 @@ struct State {
     calls: u64,
     mutating_calls: u64,
     record: VecDeque<Made>,
+    held: bool,
+    /// Who waits while calls are held: a call has an entry for each time that it was asked for its answer.
+    waiting: Vec<(&'static str, Waker)>,
 }
 
 /// What was decided about one call before it was sent.
@@ -125,6 +131,8 @@ impl Plan {
             calls: 0,
             mutating_calls: 0,
             record: VecDeque::new(),
+            held: false,
+            waiting: Vec::new(),
         })))
     }
 
@@ -135,6 +143,24 @@ impl Plan {
 
     pub fn crash_at(&self, crash: Crash) {
         self.lock().crash = Some(crash);
+    }
+
+    /// From now on no call is answered, until [`Plan::let_go`].
+    pub fn hold(&self) {
+        self.lock().held = true;
+    }
+
+    pub fn let_go(&self) {
+        let mut state = self.lock();
+        state.held = false;
+        for (_, waker) in state.waiting.drain(..) {
+            waker.wake();
+        }
+    }
+
+    /// The calls that wait to be let go.
+    pub fn waiting(&self) -> Vec<&'static str> {
+        self.lock().waiting.iter().map(|(call, _)| *call).collect()
     }
 
     /// Ends the process now.
@@ -172,6 +198,15 @@ impl Plan {
     /// Runs one call as the plan decides about it.
     async fn pass<T>(&self, call: &'static str, effect: Effect, work: impl Future<Output = Result<T>>) -> Result<T> {
         let verdict = self.lock().decide(call, effect)?;
+        poll_fn(|context| {
+            let mut state = self.lock();
+            if state.held {
+                state.waiting.push((call, context.waker().clone()));
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        })
+        .await;
         let answer = work.await;
         self.lock().conclude(call, effect, verdict, answer)
     }

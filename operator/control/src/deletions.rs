@@ -129,7 +129,7 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
         if self.intents.contains_key(key) {
             return Some(DeleteRefused::Declared { key: key.clone() });
         }
-        let problem = self.problems.first()?.clone();
+        let problem = self.problems.lines().into_iter().next()?;
         Some(DeleteRefused::Unclear { key: key.clone(), problem })
     }
 

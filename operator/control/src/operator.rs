@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -64,11 +64,18 @@ pub struct Operator<C, A> {
     pub(crate) intents: BTreeMap<ResourceKey, Intent>,
     pub(crate) sources: Sources,
     pub(crate) deletions: BTreeSet<ResourceKey>,
-    pub(crate) problems: Vec<String>,
+    pub(crate) problems: Problems,
     pub(crate) endpoints: BTreeMap<InstanceId, Endpoint>,
     pub(crate) memory: Memory,
     seq: AtomicU64,
     passes: u64,
+    snapshot: watch::Sender<Arc<Snapshot>>,
+}
+
+/// What a source of manifests could not read, a line each: told at once, also while a pass is under way.
+#[derive(Clone, Debug)]
+pub struct Problems {
+    lines: Arc<Mutex<Vec<String>>>,
     snapshot: watch::Sender<Arc<Snapshot>>,
 }
 
@@ -101,6 +108,7 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
         let us = Challenger { process: entropy.write_id(), holder: config.holder.clone(), lease: config.lease };
         let lease = Arc::new(Lease::new(&keys, us));
         let (snapshot, _) = watch::channel(Arc::new(Snapshot::empty(config.realm.clone())));
+        let problems = Problems { lines: Arc::default(), snapshot: snapshot.clone() };
         Self {
             cloud,
             agents,
@@ -112,7 +120,7 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
             intents: BTreeMap::new(),
             sources: Sources::NotAsked,
             deletions: BTreeSet::new(),
-            problems: Vec::new(),
+            problems,
             endpoints: BTreeMap::new(),
             memory: Memory::default(),
             seq: AtomicU64::new(0),
@@ -125,7 +133,7 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
     pub fn declare(&mut self, intents: BTreeMap<ResourceKey, Intent>, problems: Vec<String>) {
         self.intents = intents;
         self.sources = Sources::Read;
-        self.problems = problems;
+        self.problems.tell(problems);
         let mut asked = std::mem::take(&mut self.deletions);
         asked.retain(|key| self.stays(key).is_none());
         self.deletions = asked;
@@ -134,6 +142,11 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
     /// The latest report, and every one after it.
     pub fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.snapshot.subscribe()
+    }
+
+    /// For whoever reads manifests while a pass takes long.
+    pub fn problems(&self) -> Problems {
+        self.problems.clone()
     }
 
     /// To be kept by the run loop while a pass takes long.
@@ -295,7 +308,7 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
             waiting,
             at: self.clock.now(),
             passes: self.passes,
-            problems: self.problems.clone(),
+            problems: self.problems.lines(),
             sources_read: self.sources == Sources::Read,
             ..Snapshot::empty(self.config.realm.clone())
         }));
@@ -305,7 +318,7 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
         let mut snapshot = report::snapshot(observed, plan, failed);
         snapshot.lock = lock;
         snapshot.passes = self.passes;
-        snapshot.problems = self.problems.clone();
+        snapshot.problems = self.problems.lines();
         report::log_transitions(&self.snapshot.borrow(), &snapshot);
         self.snapshot.send_replace(Arc::new(snapshot));
     }
@@ -313,6 +326,28 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
     fn forget_records(&mut self) {
         self.memory.sets.clear();
         self.memory.bucket = Bucket::default();
+    }
+}
+
+// === impl Problems ===
+
+impl Problems {
+    /// What cannot be read from now on, in place of what could not before.
+    pub fn tell(&self, lines: Vec<String>) {
+        *self.lines.lock().unwrap_or_else(PoisonError::into_inner) = lines.clone();
+        self.snapshot.send_if_modified(|snapshot| {
+            let has_changed = snapshot.problems != lines;
+            if has_changed {
+                let told = Arc::new(Snapshot { problems: lines, ..(**snapshot).clone() });
+                report::log_transitions(snapshot, &told);
+                *snapshot = told;
+            }
+            has_changed
+        });
+    }
+
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

@@ -87,10 +87,10 @@ where
     loop {
         // Once more before acting: who went away since the last pass does not want it any more.
         deletions.answer(&mut operator, &holding);
-        let outcome = operator.pass().await;
+        let (outcome, read) = source.read_during(&mut operator, &mut scanned).await;
         holding = outcome.holding.clone();
         deletions.answer(&mut operator, &holding);
-        let interval = match (outcome.done.is_empty(), is_busy(&outcome)) {
+        let interval = match (outcome.done.is_empty() && read == Read::Nothing, is_busy(&outcome)) {
             (false, _) => Duration::ZERO,
             (true, true) => INTERVAL_BUSY,
             (true, false) => INTERVAL,
@@ -138,7 +138,48 @@ struct Source {
     directory: Directory,
 }
 
+/// What was read while a pass was under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Read {
+    Nothing,
+    /// Something else than before: worth a pass at once.
+    Changes,
+}
+
 impl Source {
+    /// One pass. What changes in the directory meanwhile is read, and told of where it cannot be; it is wanted from the next
+    /// pass on.
+    async fn read_during<C: Machines + Volumes + Objects, A: Agents>(
+        &mut self,
+        operator: &mut Operator<C, A>,
+        scanned: &mut mpsc::Receiver<io::Result<Scan>>,
+    ) -> (PassOutcome, Read) {
+        let (mut read, mut latest) = (Read::Nothing, None);
+        let told = operator.problems();
+        let outcome = {
+            let pass = operator.pass();
+            tokio::pin!(pass);
+            loop {
+                tokio::select! {
+                    biased;
+                    outcome = &mut pass => break outcome,
+                    Some(scan) = scanned.recv() => {
+                        let (has_changed, problems) = self.absorb(scan);
+                        told.tell(problems.clone());
+                        latest = Some(problems);
+                        if has_changed {
+                            read = Read::Changes;
+                        }
+                    }
+                }
+            }
+        };
+        if let Some(problems) = latest {
+            operator.declare(self.directory.intents(&self.defaults), problems);
+        }
+        (outcome, read)
+    }
+
     /// The first scan must succeed: a directory that is not there is a mistake, and not "nothing is wanted".
     fn first_scan<C: Machines + Volumes + Objects, A: Agents>(
         &mut self,
@@ -150,23 +191,25 @@ impl Source {
         Ok(())
     }
 
-    /// A later scan that fails leaves everything in force, and says so.
     fn take<C: Machines + Volumes + Objects, A: Agents>(
         &mut self,
         operator: &mut Operator<C, A>,
         scan: io::Result<Scan>,
     ) {
-        let mut problems = Vec::new();
-        match scan {
-            Ok(scan) => {
-                self.directory.absorb(scan);
-            }
-            Err(error) => {
-                problems.push(format!("{}: cannot be read, what it said stays: {error}", self.path.display()))
-            }
-        }
-        problems.extend(self.directory.problems());
+        let (_, problems) = self.absorb(scan);
         operator.declare(self.directory.intents(&self.defaults), problems);
+    }
+
+    /// A later scan that fails leaves everything in force, and says so. Answers whether anything changed, and what cannot be
+    /// read.
+    fn absorb(&mut self, scan: io::Result<Scan>) -> (bool, Vec<String>) {
+        let (has_changed, failed) = match scan {
+            Ok(scan) => (self.directory.absorb(scan), None),
+            Err(error) => {
+                (false, Some(format!("{}: cannot be read, what it said stays: {error}", self.path.display())))
+            }
+        };
+        (has_changed, failed.into_iter().chain(self.directory.problems()).collect())
     }
 }
 

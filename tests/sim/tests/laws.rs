@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use drover_api::{InstanceId, Slot, conditions::ConditionType, records::RegisterState};
-use drover_cloud::ec2::NoCapacity;
+use drover_cloud::{ec2::NoCapacity, flaky::Odds};
 use drover_sim::{
     Declared, Process, Sim, each,
     laws::{self, BUSY, converge, pass_for, rest, slots},
@@ -25,6 +25,25 @@ fn clients_are_let_in_and_what_they_were_told_is_kept() {
     let shop = Declared::new("shop", 3, 1);
     let (sim, _operator) = settled(1, &shop);
     assert!(sim.lock().told(&shop.key()) > 3);
+}
+
+/// Law 12: time and randomness come in as arguments, so one seed is one history, call for call.
+#[test]
+fn a_seed_is_one_history_and_another_is_another() {
+    let history = |seed: u64| {
+        let shop = Declared::new("shop", 3, 1);
+        let sim = Sim::new(seed);
+        sim.record();
+        let mut operator = Process::start(&sim, 'a');
+        operator.faults.set_odds(Odds { throttled: 50, unsent: 30, reply_lost: 60 });
+        operator.operator.declare(shop.intents(), vec![]);
+        converge(&sim, &mut operator, &[(shop.key(), slots(3, 1))], LIMIT);
+        let calls: Vec<_> = sim.recorded().into_iter().map(|fork| (fork.world.now(), fork.call)).collect();
+        let machines: Vec<_> = sim.lock().fake.look(|world| world.ec2.instances().cloned().collect());
+        (calls, machines)
+    };
+    assert_eq!(history(11), history(11));
+    assert_ne!(history(11), history(12));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future};
 
 use super::*;
-use crate::{Aws, send::LOCAL_RATE};
+use crate::send::LOCAL_RATE;
 
 #[tokio::test]
 async fn a_lost_reply_is_ambiguous_and_the_launch_was_sent_once() {

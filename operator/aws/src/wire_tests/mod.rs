@@ -16,8 +16,8 @@ use drover_cloud::{
 use expect_test::expect;
 
 use crate::{
-    OBJECT_BYTES_MAX,
-    calls::calls,
+    Aws, OBJECT_BYTES_MAX,
+    calls::{Call, calls},
     loopback::{Loopback, Received, Reply, answer, config, ec2_error, ok, s3_error, serve},
 };
 
@@ -110,12 +110,10 @@ async fn launch_against(reply: Reply) -> (Loopback, CloudError) {
 
 // === the table of calls ===
 
-/// Drives every method of the adapter; what it answers to a closed connection does not matter here.
-#[tokio::test]
-async fn the_table_of_calls_is_what_goes_over_the_wire() {
-    let server = serve(vec![Reply::HangUp]).await;
-    let (aws, id, ids) = (server.connect(), machine(), Selector::Ids(vec!["x-1".into()]));
+/// Drives every method of the adapter once; how each call failed.
+async fn drive(aws: &Aws) -> Vec<CloudError> {
     let (ec2, bucket) = (aws.ec2(), aws.bucket("b"));
+    let (id, ids) = (machine(), Selector::Ids(vec!["x-1".into()]));
     let errors = [
         Machines::list(&ec2, &realm()).await.err(),
         Machines::get(&ec2, &id).await.err(),
@@ -133,16 +131,43 @@ async fn the_table_of_calls_is_what_goes_over_the_wire() {
         Volumes::get(&ec2, &volume()).await.err(),
         ec2.create(&volume_request()).await.err(),
         ec2.attach(&volume(), &id, "/dev/sdf").await.err(),
+        ec2.keep_on_termination(&id, "/dev/sdf").await.err(),
         Volumes::delete(&ec2, &volume()).await.err(),
         bucket.get(&key()).await.err(),
         bucket.put(&key(), vec![], Condition::Absent).await.err(),
         bucket.list("").await.err(),
     ];
+    errors.map(|error| error.expect("nothing is answered")).into()
+}
+
+/// What the adapter answers to a closed connection does not matter here.
+#[tokio::test]
+async fn the_table_of_calls_is_what_goes_over_the_wire() {
+    let server = serve(vec![Reply::HangUp]).await;
+    let errors = drive(&server.connect()).await;
     let sent: Vec<_> = server.requests().iter().map(action).collect();
-    let said: Vec<_> = errors.iter().map(|error| error.as_ref().expect("all connections are closed").call).collect();
+    let said: Vec<_> = errors.iter().map(|error| error.call).collect();
     assert_eq!(sent, said, "a call is sent under another row's name");
     let table: BTreeSet<_> = calls().iter().map(|call| call.action.to_owned()).collect();
     assert_eq!(sent.into_iter().collect::<BTreeSet<_>>(), table);
+}
+
+/// Law 10, for every row of the table.
+#[tokio::test]
+async fn every_call_that_is_not_answered_ends_by_its_deadline_and_says_so() {
+    let server = serve(vec![Reply::Silence]).await;
+    let deadline = Duration::from_millis(100);
+    let aws = server.connect_within(deadline);
+    let errors =
+        tokio::time::timeout(Duration::from_secs(20), drive(&aws)).await.expect("a call outlived its deadline");
+    for error in &errors {
+        assert_eq!((error.class, error.code.as_str()), (Class::Transient, "Timeout"), "{error:?}");
+        assert!(error.to_string().contains(&format!("{} failed: Timeout", error.call)), "{error}");
+    }
+    let ended: BTreeSet<_> = errors.iter().map(|error| error.call).collect();
+    assert_eq!(ended, calls().iter().map(|call| call.action).collect());
+    let lasts = |call: &Call| !call.deadline.is_zero() && call.deadline <= Duration::from_secs(20);
+    assert!(calls().iter().all(lasts), "a deadline that nobody waits for is none");
 }
 
 /// What a request is, by what it carries.

@@ -27,7 +27,10 @@ use drover_cloud::{
     flaky::{Flaky, Plan as Faults},
 };
 use drover_control::{AgentError, Agents, Clock, Config, Endpoint, Entropy, Operator, Pace};
-use drover_plan::observed::{Agent, Intent};
+use drover_plan::{
+    Observed, Plan,
+    observed::{Agent, Intent},
+};
 
 pub const START: Millis = Millis(1_800_000_000_000);
 pub const LEASE: Duration = Duration::from_secs(30);
@@ -83,9 +86,26 @@ impl std::fmt::Debug for Meanwhile {
 struct Played {
     orders: Option<Orders>,
     seq: u64,
+    /// What it was told to become.
+    build: Option<BuildId>,
+    upgrades: u64,
 }
 
 impl Playing {
+    /// The last orders of a machine.
+    pub fn last(&self, instance: &InstanceId) -> Option<Orders> {
+        self.machines.lock().expect("not poisoned").get(instance).and_then(|played| played.orders.clone())
+    }
+
+    pub fn build(&self, instance: &InstanceId) -> Option<BuildId> {
+        self.machines.lock().expect("not poisoned").get(instance).and_then(|played| played.build.clone())
+    }
+
+    /// Builds that agents were told to become so far.
+    pub fn upgrades(&self) -> u64 {
+        self.machines.lock().expect("not poisoned").values().map(|played| played.upgrades).sum()
+    }
+
     /// Orders that were accepted so far.
     pub fn orders(&self) -> u64 {
         self.machines.lock().expect("not poisoned").values().map(|played| played.seq).sum()
@@ -118,7 +138,10 @@ impl Agents for Playing {
         Ok(OrdersReply::Accepted)
     }
 
-    async fn upgrade(&self, _: &Endpoint, _: &BuildOrder) -> Result<(), AgentError> {
+    async fn upgrade(&self, endpoint: &Endpoint, order: &BuildOrder) -> Result<(), AgentError> {
+        let mut machines = self.machines.lock().expect("not poisoned");
+        let played = machines.entry(endpoint.instance.clone()).or_default();
+        (played.build, played.upgrades) = (Some(order.build.clone()), played.upgrades + 1);
         Ok(())
     }
 }
@@ -134,7 +157,7 @@ fn report(endpoint: &Endpoint, played: &Played) -> Report {
     Report {
         seq: played.seq,
         started: START,
-        build: BuildId::new("ab".repeat(32)).expect("a build"),
+        build: played.build.clone().unwrap_or_else(|| BuildId::new("ab".repeat(32)).expect("a build")),
         incarnation: endpoint.incarnation.clone(),
         slot: endpoint.slot,
         boot_id: "boot".into(),
@@ -215,6 +238,11 @@ impl World {
 
     /// A new process with nothing but its configuration, and what its calls meet.
     pub fn start(&self) -> (Process, Faults) {
+        self.start_deciding(drover_plan::plan)
+    }
+
+    /// The same, with another planner.
+    pub fn start_deciding(&self, plan: fn(&Observed) -> Plan) -> (Process, Faults) {
         let number = self.processes.fetch_add(1, Ordering::Relaxed);
         let faults = Faults::new(number);
         let cloud = Flaky::new(self.fake.clone(), faults.clone());
@@ -227,7 +255,7 @@ impl World {
             pace: Pace::default(),
             user_data: "#!/bin/sh\n".into(),
             binary: None,
-            plan: drover_plan::plan,
+            plan,
         };
         let clock = Arc::new(FakeClock(self.fake.clone()));
         let entropy = Arc::new(Counting(AtomicU64::new(number << 32)));
