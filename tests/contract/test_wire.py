@@ -176,6 +176,12 @@ def test_a_request_may_be_a_get(cloud):
         assert status == 200 and cloud.vpc in body
 
 
+@differs("any method is accepted")
+def test_a_request_is_a_get_or_a_post(cloud):
+    status, body = cloud.send("DescribeVpcs", method="PUT")
+    assert status >= 400 and cloud.vpc not in body
+
+
 def test_text_survives_the_wire(cloud, yard):
     value = "a&b <c> \"d\" 'e' ünï 漢 \u2028"
     group = yard.group(Description="plain")
