@@ -202,22 +202,6 @@ def test_an_interface_may_be_told_to_stay(ec2, pair):
     ec2.modify_network_interface_attribute(NetworkInterfaceId=pair[0], Attachment=asked | {"DeleteOnTermination": True})
 
 
-@differs("a terminated instance keeps its interface and address")
-def test_an_interface_that_is_to_stay_outlives_its_instance(cloud, ec2, yard):
-    # It is left behind: DeleteNetworkInterface is not among the actions that drover-local has.
-    instance = yard.new()
-    told = cloud.interface(instance)
-    own, attachment = told["NetworkInterfaceId"], told["Attachment"]["AttachmentId"]
-    asked = {"AttachmentId": attachment, "DeleteOnTermination": False}
-    ec2.modify_network_interface_attribute(NetworkInterfaceId=own, Attachment=asked)
-    ec2.terminate_instances(InstanceIds=[instance])
-    cloud.wait("instance_terminated", instance)
-    left = seen(ec2, own)
-    assert left["Status"] == "available" and "Attachment" not in left
-    assert left["PrivateIpAddress"] == told["PrivateIpAddress"]
-    assert cloud.instance(instance)["NetworkInterfaces"] == []
-
-
 @pytest.mark.parametrize(
     ("asked", "codes"),
     [
