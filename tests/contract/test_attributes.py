@@ -154,6 +154,21 @@ def test_type_and_user_data_do_not_change_while_running(cloud, ec2, running, ask
     assert cloud.instance(running)["InstanceType"] == cloud.types[0]
 
 
+@differs("type and user data change while the instance runs")
+def test_user_data_does_not_change_before_the_instance_runs(ec2, yard):
+    with refused("IncorrectInstanceState"):
+        ec2.modify_instance_attribute(InstanceId=yard.new(), UserData={"Value": b"x"})
+
+
+@differs("devices are unchecked")
+def test_one_unknown_device_changes_nothing_of_the_others(cloud, ec2, running):
+    [root] = cloud.instance(running)["BlockDeviceMappings"]
+    asked = [{"DeviceName": name, "Ebs": {"DeleteOnTermination": False}} for name in (root["DeviceName"], "/dev/sdz")]
+    with refused("InvalidInstanceAttributeValue", "InvalidParameterValue", "InvalidBlockDeviceMapping"):
+        ec2.modify_instance_attribute(InstanceId=running, BlockDeviceMappings=asked)
+    assert cloud.instance(running)["BlockDeviceMappings"][0]["Ebs"]["DeleteOnTermination"] is True
+
+
 def test_delete_on_termination_is_set_by_device(cloud, ec2, yard):
     instance = yard.run()
     [mapping] = cloud.instance(instance)["BlockDeviceMappings"]
@@ -222,6 +237,11 @@ def test_groups_are_one_to_five_each_once(cloud, ec2, yard, running):
 
 
 @differs("instance types are not looked up")
-def test_an_unknown_type_is_refused(ec2, stopped):
+def test_an_unknown_type_is_refused(cloud, ec2, stopped):
     with refused("InvalidInstanceAttributeValue", "InvalidParameterValue"):
         ec2.modify_instance_attribute(InstanceId=stopped, InstanceType={"Value": "t1.unheard"})
+    # Nor does what is installed run on another architecture.
+    other = {"x86_64": "t4g.small", "arm64": "t3.small"}[cloud.image["Architecture"]]
+    with refused("InvalidInstanceAttributeValue", "InvalidParameterValue", "InvalidParameterCombination"):
+        ec2.modify_instance_attribute(InstanceId=stopped, InstanceType={"Value": other})
+    assert cloud.instance(stopped)["InstanceType"] == cloud.types[0]

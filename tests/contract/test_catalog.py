@@ -28,6 +28,12 @@ def test_images_by_owner(cloud, ec2, owner, mine):
     assert (cloud.image["ImageId"] in found) is mine
 
 
+def test_images_of_one_owner_or_another(cloud, ec2):
+    wanted = where(image_id=cloud.image["ImageId"])
+    found = ec2.describe_images(Owners=["aws-marketplace", "self"], Filters=wanted)["Images"]
+    assert [it["ImageId"] for it in found] == [cloud.image["ImageId"]]
+
+
 IMAGE_FILTERS = {
     "image-id": "ImageId",
     "name": "Name",
@@ -69,6 +75,7 @@ def test_image_filters_of_devices(cloud, ec2):
     for name, value in [
         ("block-device-mapping.device-name", cloud.image["RootDeviceName"]),
         ("block-device-mapping.volume-size", str(root["VolumeSize"])),
+        ("block-device-mapping.snapshot-id", root["SnapshotId"]),
     ]:
         for asked, mine in [(value, True), ("nothing-like-it", False)]:
             found = ec2.describe_images(Owners=["self"], Filters=[where_named(name, asked)])["Images"]

@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime
 
 import pytest
-from cloud import MISSING, differs, drover_only, refused, spec, tags, unique, where_named
+from cloud import MISSING, differs, drover_only, outcome, refused, spec, tags, unique, where_named
 
 
 def test_the_answer_describes_the_volume(cloud, ec2, yard):
@@ -116,6 +116,13 @@ CREATE_REFUSED = [
     ({"VolumeType": "io1", "Size": 10, "Iops": 99}, ["InvalidParameterValue"], "no rules by type"),
     ({"VolumeType": "io1", "Size": 10, "Iops": 501}, ["InvalidParameterValue"], "no rules by type"),
     ({"VolumeType": "io2", "Size": 10, "Iops": 10001}, ["InvalidParameterValue"], "no rules by type"),
+    ({"VolumeType": "io2", "Size": 300, "Iops": 256001}, ["InvalidParameterValue"], "no rules by type"),
+    ({"VolumeType": "io1", "Size": 10}, [*MISSING, "InvalidParameterDependency"], None),
+    (
+        {"VolumeType": "io2", "Size": 10, "Iops": 500, "Throughput": 125},
+        ["InvalidParameterCombination", "InvalidParameterValue"],
+        "no rules by type",
+    ),
     ({"VolumeType": "gp3", "Throughput": 124}, ["InvalidParameterValue"], "no rules by type"),
     ({"Size": 100, "Iops": 10000, "Throughput": 2001}, ["InvalidParameterValue"], "no rules by type"),
     ({"VolumeType": "gp3", "Iops": 3000, "Throughput": 751}, ["InvalidParameterValue"], "no rules by type"),
@@ -157,6 +164,8 @@ def test_the_token_of_a_deleted_volume_makes_no_other(cloud, ec2, yard):
     asked = {"ClientToken": unique(), "AvailabilityZone": cloud.zones[0], "Size": 1}
     volume = yard.volume(**asked)
     ec2.delete_volume(VolumeId=volume)
+    with refused("IdempotentParameterMismatch"):
+        yard.volume(**asked)
     cloud.wait("volume_deleted", volume)
     with refused("IdempotentParameterMismatch"):
         yard.volume(**asked)
@@ -173,6 +182,19 @@ def test_deleting(cloud, ec2, yard):
     with refused("DryRunOperation", status=412):
         ec2.delete_volume(VolumeId=volume, DryRun=True)
     ec2.delete_volume(VolumeId=volume)
+    # It goes once: first it is being deleted, then it is not there.
+    with refused("IncorrectState", "InvalidVolume.NotFound"):
+        ec2.delete_volume(VolumeId=volume)
     cloud.wait("volume_deleted", volume)
     with refused("InvalidVolume.NotFound"):
         ec2.delete_volume(VolumeId=volume)
+
+
+@differs("volumes are available at once")
+def test_a_volume_is_not_deleted_before_it_is_available(cloud, ec2, yard):
+    def too_early():
+        volume = ec2.create_volume(AvailabilityZone=cloud.zones[0], Size=1)["VolumeId"]
+        yard.volumes.append(volume)
+        return outcome(ec2.delete_volume, VolumeId=volume) == ("IncorrectState", 400)
+
+    cloud.catch(too_early, "a volume that is being created is not deleted")

@@ -136,6 +136,8 @@ AS_IT_IS = [
     ("tenancy", "default", ALL),
     ("monitoring-state", "disabled", ALL),
     ("ebs-optimized", "false", ALL),
+    ("hibernation-options.configured", "false", ALL),
+    ("usage-operation", "RunInstances", ALL),
     ("launch-index", "0", ALL),
     ("maintenance-options.auto-recovery", "default", ALL),
     ("metadata-options.http-tokens", "optional", ALL),
@@ -251,6 +253,7 @@ def test_a_token_is_good_for_its_own_request_only(ec2, fleet):
     for call, asked in [
         (ec2.describe_instances, {}),
         (ec2.describe_instances, {"Filters": [*filters, tag("colour", "*")]}),
+        (ec2.describe_instances, {"Filters": [where_named("tag:run", "*")]}),
         (ec2.describe_instance_status, {}),
         (ec2.describe_volumes, {"Filters": filters}),
     ]:
@@ -273,10 +276,18 @@ def test_a_page_ends_within_a_reservation_and_nothing_is_told_twice(cloud, ec2, 
     assert len({it["InstanceId"] for reservation in seen for it in reservation["Instances"]}) == 7
 
 
-def test_a_list_that_fits_has_no_next_page(ec2, fleet):
-    answer = ec2.describe_instances(Filters=[where_named("tag:run", fleet.run)], MaxResults=1000)
+def test_after_a_last_page_that_is_full_there_is_none(ec2, fleet):
+    wanted = [where_named("tag:run", fleet.run), *where(instance_state_name="running")]
+    answer = ec2.describe_instances(Filters=wanted, MaxResults=5)
+    assert sum(len(group["Instances"]) for group in answer["Reservations"]) == 5
     assert not answer.get("NextToken")
-    assert sum(len(group["Instances"]) for group in answer["Reservations"]) == len(FLEET)
+
+
+def test_a_list_that_fits_has_no_next_page(ec2, fleet):
+    for asked in ({"MaxResults": 1000}, {}):
+        answer = ec2.describe_instances(Filters=[where_named("tag:run", fleet.run)], **asked)
+        assert not answer.get("NextToken")
+        assert sum(len(group["Instances"]) for group in answer["Reservations"]) == len(FLEET)
 
 
 @differs("page bounds and tokens are unchecked")

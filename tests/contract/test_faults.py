@@ -1,11 +1,12 @@
 """What `drover-local fault` does to a client: throttling, no capacity, late visibility, lost replies, a zone out."""
 
 import json
+import time
 from contextlib import contextmanager
 
 import pytest
 from botocore.exceptions import ConnectionClosedError
-from cloud import drover_local, drover_only, outcome, refused, tags, unique, where
+from cloud import NO_INSTANCE, drover_local, drover_only, outcome, refused, tags, unique, where
 
 pytestmark = drover_only("faults cannot be injected")
 
@@ -19,17 +20,51 @@ def fault(*words):
         drover_local("fault", "clear", *words)
 
 
+# Before the cases that empty the buckets of requests: here those are to be full.
+def test_instances_are_counted_besides_requests(cloud, ec2):
+    with fault("throttle"):
+        assert outcome(cloud.launch, MinCount=1001, MaxCount=1001, DryRun=True) == ("RequestLimitExceeded", 503)
+        asked = {"InstanceIds": [NO_INSTANCE] * 400, "DryRun": True}
+        told = [outcome(ec2.stop_instances, **asked)[0] for _ in range(3)]
+        assert told == ["DryRunOperation"] * 2 + ["RequestLimitExceeded"]
+
+
 def test_throttling_lets_a_burst_of_five_launches_through(cloud, ec2):
     def launch(**_):
         return outcome(cloud.launch, DryRun=True)
 
     with fault("throttle"):
-        assert [launch() for _ in range(5)] == [("DryRunOperation", 412)] * 5
+        start, told = time.monotonic(), []
+        while (spent := time.monotonic() - start) < 1:
+            told.append(launch())
+        assert told[:4] == [("DryRunOperation", 412)] * 4
         # Two come back each second: a client that asks faster than that is refused soon.
-        assert ("RequestLimitExceeded", 503) in [launch() for _ in range(50)]
+        assert ("RequestLimitExceeded", 503) in told
+        assert told.count(("DryRunOperation", 412)) <= 5 + 2 * spent
         assert outcome(ec2.describe_vpcs)[0] == "ok"
         cloud.until(lambda: launch()[0] == "DryRunOperation", "the bucket fills again")
     assert {launch()[0] for _ in range(12)} == {"DryRunOperation"}
+
+
+# Tokens of each bucket when it is full, and those that come back each second, as long as it is not.
+BUCKETS = [
+    ("start_instances", {"InstanceIds": [NO_INSTANCE]}, 5, 2),
+    ("stop_instances", {"InstanceIds": [NO_INSTANCE]}, 50, 5),
+    ("terminate_instances", {"InstanceIds": [NO_INSTANCE]}, 100, 5),
+    ("create_tags", {"Resources": [NO_INSTANCE], "Tags": tags({"a": "b"})}, 100, 10),
+    ("describe_volumes", {}, 50, 10),
+    ("describe_volumes", {"Filters": where(status="available")}, 100, 20),
+]
+
+
+def test_every_action_has_a_bucket_of_its_own(ec2):
+    with fault("throttle"):
+        for action, asked, tokens, refill in BUCKETS:
+            start, passed = time.monotonic(), 0
+            # The refused cost a token too, so the first refusal says it all; a host that is slow may see none.
+            while passed < 2 * tokens and outcome(getattr(ec2, action), **asked, DryRun=True)[0] == "DryRunOperation":
+                passed += 1
+            assert tokens <= passed <= tokens + refill * (time.monotonic() - start), (action, asked)
 
 
 @pytest.mark.parametrize("narrow", [False, True])
@@ -139,7 +174,7 @@ def test_a_reply_that_is_lost_after_a_conditional_write(s3, bucket, key):
 def test_a_zone_that_is_out(cloud, ec2, yard):
     subnets = [cloud.subnets[cloud.zones[zone]]["SubnetId"] for zone in (0, 1)]
     inside, outside = (yard.run(SubnetId=subnet) for subnet in subnets)
-    volume = yard.volume()
+    volume, interface = yard.volume(), cloud.interface(inside)["NetworkInterfaceId"]
     out = ["Unavailable", "ServiceUnavailable", "InternalError"]
     with fault("zone-outage", cloud.zones[0]):
         for call, asked in [
@@ -154,11 +189,17 @@ def test_a_zone_that_is_out(cloud, ec2, yard):
             (ec2.describe_volumes, {"VolumeIds": [volume]}),
             (ec2.delete_volume, {"VolumeId": volume}),
             (ec2.describe_network_interfaces, {}),
+            (ec2.describe_network_interfaces, {"NetworkInterfaceIds": [interface]}),
+            (
+                ec2.assign_private_ip_addresses,
+                {"NetworkInterfaceId": interface, "SecondaryPrivateIpAddressCount": 1},
+            ),
             (ec2.create_volume, {"AvailabilityZone": cloud.zones[0], "Size": 1}),
             (yard.launch, {"SubnetId": subnets[0]}),
             (yard.launch, {"Placement": {"AvailabilityZone": cloud.zones[0]}}),
         ]:
-            assert outcome(call, **asked)[0] in out, (call, asked)
+            code, status = outcome(call, **asked)
+            assert code in out and status >= 500, (call, asked)
         [seen] = ec2.describe_instances(InstanceIds=[outside])["Reservations"]
         assert seen["Instances"][0]["InstanceId"] == outside
         yard.launch(SubnetId=subnets[1])

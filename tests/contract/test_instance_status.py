@@ -65,6 +65,7 @@ STATUS_FILTERS_OF_MOTO = ("instance-state-name", "instance-state-code")
             ("instance-status.reachability", ["passed", "initializing"], ["n0", "n1", "n2", "n3", "n4"]),
             ("system-status.reachability", ["passed", "initializing"], ["n0", "n1", "n2", "n3", "n4"]),
             ("instance-status.status", "not-applicable", ["n5"]),
+            ("event.code", "instance-stop", []),
         ]
     ],
 )

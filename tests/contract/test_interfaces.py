@@ -6,6 +6,8 @@ import pytest
 from cloud import BAD_PAGE_SIZE, MISSING, differs, refused, spec, tags, unique, where_named
 
 NO_INTERFACE = "eni-0123456789abcdef0"
+# The addresses of a subnet that AWS keeps, the network's own among them.
+RESERVED = {"the first": 0, "the second": 1, "the fourth": 3, "the last": -1}
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +150,7 @@ def test_pages(cloud, ec2, yard):
 
 @differs("groups are united, and the instance keeps the old ones")
 def test_groups_are_replaced_not_united(cloud, ec2, yard):
-    instance, groups = yard.new(), [yard.group(), yard.group()]
+    instance, groups = yard.new(), [yard.group() for _ in range(5)]
     interface = cloud.interface(instance)["NetworkInterfaceId"]
     for asked in (groups, groups[:1]):
         ec2.modify_network_interface_attribute(NetworkInterfaceId=interface, Groups=asked)
@@ -265,9 +267,10 @@ def test_an_instance_shows_its_secondary_addresses(cloud, ec2, yard):
 
 
 def test_an_address_by_count(cloud, ec2, pair):
-    ec2.assign_private_ip_addresses(NetworkInterfaceId=pair[0], SecondaryPrivateIpAddressCount=1)
+    answer = ec2.assign_private_ip_addresses(NetworkInterfaceId=pair[0], SecondaryPrivateIpAddressCount=1)
     cloud.until(lambda: len(addresses(ec2, pair[0])) == 2, "an address is assigned")
     found = addresses(ec2, pair[0])
+    assert found[1] in [it["PrivateIpAddress"] for it in answer["AssignedPrivateIpAddresses"]]
     network = ipaddress.ip_network(cloud.subnet["CidrBlock"])
     assert len(set(found)) == 2
     assert all(ipaddress.ip_address(it) in network for it in found)
@@ -291,6 +294,22 @@ def test_an_address_moves_only_when_allowed(cloud, ec2, pair, again):
         asked = [where_named("addresses.private-ip-address", address)]
         [holder] = ec2.describe_network_interfaces(Filters=asked)["NetworkInterfaces"]
         assert holder["NetworkInterfaceId"] == target
+
+
+@differs("an address that moves is there at once, and stays on the other interface")
+def test_moving_an_address_takes_its_time(cloud, ec2, pair):
+    asked = {"PrivateIpAddresses": [cloud.address()], "AllowReassignment": True}
+    ec2.assign_private_ip_addresses(NetworkInterfaceId=pair[0], **asked)
+    cloud.until(lambda: asked["PrivateIpAddresses"][0] in addresses(ec2, pair[0]), "the address is assigned")
+
+    def moving():
+        pair.reverse()
+        ec2.assign_private_ip_addresses(NetworkInterfaceId=pair[0], **asked)
+        at_once = asked["PrivateIpAddresses"][0] in addresses(ec2, pair[0])
+        cloud.until(lambda: asked["PrivateIpAddresses"][0] in addresses(ec2, pair[0]), "the address moved")
+        return not at_once
+
+    cloud.catch(moving, "an address is on its way")
 
 
 @differs("the secondary address of a stopped instance is not guarded")
@@ -317,14 +336,20 @@ def test_assigning_again_to_the_same_interface_changes_nothing(cloud, ec2, pair)
 
 
 @differs("addresses are unchecked")
-@pytest.mark.parametrize("case", ["other subnet", "reserved", "primary of another", "both", "neither"])
+@pytest.mark.parametrize(
+    "case", ["other subnet", *RESERVED, "no address", "primary of another", "both", "neither"]
+)
 def test_assign_is_refused(cloud, ec2, pair, case):
     own = {"NetworkInterfaceId": pair[0]}
     network = ipaddress.ip_network(cloud.subnet["CidrBlock"])
     primary = addresses(ec2, pair[1])[0]
     asked, codes = {
         "other subnet": ({"PrivateIpAddresses": [cloud.address(zone=1)]}, ["InvalidParameterValue"]),
-        "reserved": ({"PrivateIpAddresses": [str(network[1])]}, ["InvalidParameterValue", "InvalidIPAddress.InUse"]),
+        **{
+            name: ({"PrivateIpAddresses": [str(network[at])]}, ["InvalidParameterValue", "InvalidIPAddress.InUse"])
+            for name, at in RESERVED.items()
+        },
+        "no address": ({"PrivateIpAddresses": ["10.0.0"]}, ["InvalidParameterValue"]),
         "primary of another": (
             {"PrivateIpAddresses": [primary], "AllowReassignment": True},
             ["InvalidParameterValue", "InvalidIPAddress.InUse", "OperationNotPermitted"],
@@ -339,6 +364,16 @@ def test_assign_is_refused(cloud, ec2, pair, case):
     with refused(*codes):
         ec2.assign_private_ip_addresses(**own | asked)
     assert [addresses(ec2, it) for it in pair] == before
+
+
+@differs("addresses are unchecked")
+def test_one_address_that_is_taken_assigns_none(cloud, ec2, yard, interface):
+    own = cloud.interface(yard.new(InstanceType=cloud.types[1]))["NetworkInterfaceId"]
+    before = addresses(ec2, own)
+    with refused("InvalidParameterValue", "InvalidIPAddress.InUse"):
+        asked = [cloud.address(), interface["PrivateIpAddress"]]
+        ec2.assign_private_ip_addresses(NetworkInterfaceId=own, PrivateIpAddresses=asked)
+    assert addresses(ec2, own) == before
 
 
 @differs("addresses are unchecked")
@@ -365,6 +400,17 @@ def test_unassign_is_refused(cloud, ec2, pair, case):
     with refused("InvalidParameterValue", *(MISSING if case == "none" else [])):
         ec2.unassign_private_ip_addresses(NetworkInterfaceId=pair[0], PrivateIpAddresses=asked)
     assert [addresses(ec2, it) for it in pair] == before
+
+
+@differs("addresses are unchecked")
+def test_one_bad_address_unassigns_none(cloud, ec2, pair):
+    address, primary = cloud.address(), addresses(ec2, pair[0])[0]
+    ec2.assign_private_ip_addresses(NetworkInterfaceId=pair[0], PrivateIpAddresses=[address])
+    cloud.until(lambda: address in addresses(ec2, pair[0]), "the address is assigned")
+    for bad in (primary, cloud.address()):
+        with refused("InvalidParameterValue"):
+            ec2.unassign_private_ip_addresses(NetworkInterfaceId=pair[0], PrivateIpAddresses=[address, bad])
+    assert addresses(ec2, pair[0]) == [primary, address]
 
 
 @differs("DryRun is not a parameter of these, and is ignored")

@@ -103,6 +103,7 @@ def test_an_interface_that_is_to_stay_stays(cloud, ec2, yard):
     [left] = ec2.describe_network_interfaces(NetworkInterfaceIds=[own["NetworkInterfaceId"]])["NetworkInterfaces"]
     assert left["Status"] == "available" and not left.get("Attachment")
     assert left["PrivateIpAddress"] == own["PrivateIpAddress"]
+    assert cloud.instance(instance)["NetworkInterfaces"] == []
     with refused("InvalidIPAddress.InUse"):
         yard.launch(PrivateIpAddress=own["PrivateIpAddress"])
 

@@ -158,6 +158,45 @@ def test_rebooting_keeps_the_instance(cloud, ec2, yard):
     assert before["LaunchTime"] == after["LaunchTime"] and before["PrivateIpAddress"] == after["PrivateIpAddress"]
 
 
+@differs("a terminated instance is started and stopped")
+@pytest.mark.parametrize("action", ["start_instances", "stop_instances"])
+def test_an_instance_that_is_being_terminated_does_not_come_back(cloud, ec2, yard, action):
+    instance = yard.run()
+    ec2.terminate_instances(InstanceIds=[instance])
+    with refused("IncorrectInstanceState"):
+        getattr(ec2, action)(InstanceIds=[instance])
+
+
+@differs("a stopped instance is rebooted")
+def test_an_instance_that_is_being_stopped(ec2, yard):
+    instance = yard.run()
+    ec2.stop_instances(InstanceIds=[instance])
+    assert change(ec2.stop_instances(InstanceIds=[instance]))[1] in ("stopping", "stopped")
+    with refused("IncorrectInstanceState"):
+        ec2.reboot_instances(InstanceIds=[instance])
+
+
+@differs("states change at once")
+def test_without_the_shutdown_of_the_system_a_stop_is_sooner(cloud, ec2, yard):
+    def sooner():
+        gracefully, later, at_once = (yard.new() for _ in range(3))
+        cloud.wait("instance_running", gracefully, later, at_once)
+        ec2.stop_instances(InstanceIds=[gracefully, later])
+        ec2.stop_instances(InstanceIds=[at_once], SkipOsShutdown=True)
+        # An order that came before is no obstacle.
+        ec2.stop_instances(InstanceIds=[later], SkipOsShutdown=True)
+
+        def seen():
+            found = ec2.describe_instances(InstanceIds=[gracefully, later, at_once])["Reservations"]
+            states = {it["InstanceId"]: it["State"]["Name"] for group in found for it in group["Instances"]}
+            return [states[it] for it in (at_once, later, gracefully)]
+
+        cloud.until(lambda: seen()[:2] == ["stopped"] * 2 or seen()[2] == "stopped", "one of them is stopped")
+        return seen() == ["stopped", "stopped", "stopping"]
+
+    cloud.catch(sooner, "those without a shutdown are stopped first")
+
+
 @differs("a stopped instance is rebooted")
 def test_a_stopped_instance_is_not_rebooted(cloud, ec2, stopped):
     with refused("IncorrectInstanceState"):
@@ -259,6 +298,15 @@ def test_stop_protection_keeps_from_terminating_too(cloud, ec2, yard):
     with refused("OperationNotPermitted"):
         ec2.terminate_instances(InstanceIds=[instance])
     ec2.modify_instance_attribute(InstanceId=instance, DisableApiStop={"Value": False})
+    ec2.terminate_instances(InstanceIds=[instance])
+    cloud.wait("instance_terminated", instance)
+
+
+@differs("a terminated instance is changed")
+def test_protection_that_comes_too_late_is_no_error(cloud, ec2, yard):
+    instance = yard.run()
+    ec2.terminate_instances(InstanceIds=[instance])
+    outcome(ec2.modify_instance_attribute, InstanceId=instance, DisableApiTermination={"Value": True})
     ec2.terminate_instances(InstanceIds=[instance])
     cloud.wait("instance_terminated", instance)
 

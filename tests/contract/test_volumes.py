@@ -33,6 +33,14 @@ def test_attaching(cloud, ec2, yard):
     assert mappings[DEVICE] == volume and len(mappings) == 2
 
 
+@differs("volumes are attached and detached at once")
+def test_attaching_and_detaching_have_begun_when_they_are_answered(cloud, ec2, yard):
+    instance, volume = yard.run(), yard.volume()
+    assert ec2.attach_volume(VolumeId=volume, InstanceId=instance, Device=DEVICE)["State"] == "attaching"
+    cloud.until(lambda: cloud.volume(volume)["Attachments"][0]["State"] == "attached", "the volume is attached")
+    assert ec2.detach_volume(VolumeId=volume)["State"] == "detaching"
+
+
 @differs("DeleteOnTermination of volumes attached later is not told")
 def test_a_volume_attached_later_is_to_stay(cloud, attached):
     assert cloud.volume(attached[1])["Attachments"][0]["DeleteOnTermination"] is False
@@ -92,6 +100,46 @@ def test_a_volume_is_not_attached_before_it_is_available(cloud, ec2, yard):
     cloud.catch(too_early, "a volume that is being created is not attached")
 
 
+@differs("states change at once")
+def test_nothing_is_attached_to_a_pending_instance(cloud, ec2, yard):
+    volume = yard.volume()
+
+    def refused_while_pending():
+        told = outcome(ec2.attach_volume, VolumeId=volume, InstanceId=yard.new(), Device=DEVICE)
+        if told[0] == "ok":
+            cloud.wait("volume_in_use", volume)
+            cloud.wait("instance_running", yard.instances[-1])
+            ec2.detach_volume(VolumeId=volume)
+            cloud.wait("volume_available", volume)
+        return told == ("IncorrectState", 400)
+
+    cloud.catch(refused_while_pending, "nothing is attached to a pending instance")
+
+
+@differs("states change at once")
+def test_while_an_instance_stops_its_volumes_are_as_they_are(cloud, ec2, yard):
+    volume = yard.volume()
+
+    def refused_while_stopping():
+        instance = yard.run()
+        root = cloud.instance(instance)["BlockDeviceMappings"][0]["Ebs"]["VolumeId"]
+        ec2.stop_instances(InstanceIds=[instance])
+        told = [
+            outcome(ec2.attach_volume, VolumeId=volume, InstanceId=instance, Device=DEVICE)[0],
+            outcome(ec2.detach_volume, VolumeId=root)[0],
+        ]
+        if cloud.state(instance) == "stopping":
+            assert told == ["IncorrectState", "OperationNotPermitted"]
+            return True
+        if told[0] == "ok":
+            ec2.detach_volume(VolumeId=volume)
+            cloud.wait("volume_available", volume)
+        yard.volumes += [root] if told[1] == "ok" else []
+        return False
+
+    cloud.catch(refused_while_stopping, "an instance is stopping")
+
+
 @differs("volumes are attached to terminated instances")
 def test_nothing_is_attached_to_a_terminated_instance(cloud, ec2, yard):
     instance, volume = yard.run(), yard.volume()
@@ -115,6 +163,12 @@ def test_nothing_is_attached_to_a_terminated_instance(cloud, ec2, yard):
 def test_attach_and_detach_are_refused(ec2, running, idle, action, asked, codes):
     with refused(*codes, status=412 if "DryRun" in asked else 400):
         getattr(ec2, action)(**{"VolumeId": idle, "InstanceId": running, "Device": DEVICE} | asked)
+
+
+@differs("devices are unchecked")
+def test_a_volume_is_attached_as_something(ec2, running, idle):
+    with refused(*MISSING, "InvalidParameterValue"):
+        ec2.attach_volume(VolumeId=idle, InstanceId=running, Device="")
 
 
 @pytest.fixture(scope="module")
@@ -297,6 +351,7 @@ VOLUMES = [f"v{n}" for n in range(6)]
         ({"encrypted": "true"}, []),
         pytest.param({"multi-attach-enabled": "false"}, VOLUMES, marks=differs("filter not known")),
         pytest.param({"multi-attach-enabled": "true"}, [], marks=differs("filter not known")),
+        pytest.param({"fast-restored": "false"}, VOLUMES, marks=differs("filter not known")),
         ({"tag-key": "odd"}, ["v1", "v3", "v5"]),
         ({"tag:Name": ["v1", "v2"]}, ["v1", "v2"]),
         ({"tag:Name": "v*", "tag:odd": "", "size": "1"}, ["v1"]),
