@@ -8,6 +8,7 @@ use std::{
 
 use drover_api::{
     BuildId, Incarnation, InstanceId, ResourceKey, Slot,
+    bucket::ObjectKey,
     defaults::ResolvedSet,
     records::CurrentBuilds,
     tags::{Identity, TagVerdict},
@@ -158,13 +159,14 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
         if !is_due {
             return;
         }
-        let named = store::named_sets(&*self.cloud, &self.keys).await;
+        let objects = store::objects_of_sets(&*self.cloud, &self.keys).await;
         let builds = current_builds(&*self.cloud, &self.keys).await;
-        match (named, builds) {
-            (Ok(named), Ok(builds)) => {
+        match (objects, builds) {
+            (Ok(objects), Ok(builds)) => {
+                let named: BTreeSet<_> = objects.iter().filter_map(|object| self.keys.resource_of(object)).collect();
                 self.memory.bucket =
                     Bucket { named: named.into_iter().collect(), builds, listed: Some(now), failing: None };
-                self.doubt_records();
+                self.doubt_records(&objects);
             }
             (Err(error), _) => self.memory.bucket.failing = Some(error.to_string()),
             (_, Err(why)) => self.memory.bucket.failing = Some(why),
@@ -179,19 +181,20 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
         })
     }
 
-    /// Forgets records that lack something, are of another life than what carries their set's tags, or of a set that the bucket
-    /// names no more: a person may have restored or emptied the bucket since they were read.
-    fn doubt_records(&mut self) {
+    /// Forgets records that lack something, are of another life than what carries their set's tags, or have no register among
+    /// the bucket's `objects`: a person may have restored, emptied or changed the bucket since they were read.
+    fn doubt_records(&mut self, objects: &BTreeSet<ObjectKey>) {
         let mut lives: BTreeMap<ResourceKey, BTreeSet<Incarnation>> = BTreeMap::new();
         for identity in self.shown() {
             lives.entry(identity.key).or_default().insert(identity.incarnation);
         }
-        let named = &self.memory.bucket.named;
+        let keys = &self.keys;
         self.memory.sets.retain(|key, read| {
             let is_whole = |set: &StoredSet| {
                 let known = set.incarnation();
                 let others = lives.get(key).is_some_and(|lives| lives.iter().any(|life| Some(life) != known));
-                set.is_whole() && !others && named.contains(key)
+                let register = known.map(|known| keys.set(key).of(known).register());
+                set.is_whole() && !others && register.is_some_and(|register| objects.contains(&register))
             };
             read.as_ref().is_ok_and(is_whole)
         });

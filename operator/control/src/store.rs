@@ -84,10 +84,9 @@ macro_rules! record {
 }
 record!(IncarnationRecord, CaRecord, Register, SlotRecord, Bundle);
 
-/// Sets that have any object in the bucket.
-pub async fn named_sets(objects: &impl Objects, realm: &RealmKeys) -> Result<BTreeSet<ResourceKey>, CloudError> {
-    let keys = objects.list(&realm.sets_prefix()).await?;
-    Ok(keys.iter().filter_map(|key| realm.resource_of(key)).collect())
+/// Every object of every set.
+pub async fn objects_of_sets(objects: &impl Objects, realm: &RealmKeys) -> Result<BTreeSet<ObjectKey>, CloudError> {
+    Ok(objects.list(&realm.sets_prefix()).await?.into_iter().collect())
 }
 
 /// Reads everything of one set: one list, and one read per record of its present incarnation.
