@@ -5,11 +5,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use drover_api::InstanceId;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use serde::Deserialize;
 
 use super::command;
@@ -145,7 +147,7 @@ impl Network {
 
 /// While it is held, no other process chooses a range: what is chosen shows in the host's routes only once the network is made.
 #[derive(Debug)]
-pub struct Turn(#[expect(dead_code, reason = "it is locked as long as it is open")] File);
+pub struct Turn(#[expect(dead_code, reason = "it is let go when it is dropped")] Flock<File>);
 
 /// One for the host.
 const TURN: &str = "/run/drover-local.lock";
@@ -157,22 +159,22 @@ const TURN_WAIT: Duration = Duration::from_secs(60);
 /// Errors: [`Error::Unfit`] that names the last one's collision, or that others have had their turn for a minute.
 pub async fn first_free(ranges: &[Subnet]) -> Result<(Subnet, Turn)> {
     let failed = |source| Error::Io { what: format!("cannot lock {TURN}"), source };
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(TURN).map_err(failed)?;
+    let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(TURN).map_err(failed)?;
     let mut pause = tokio::time::interval(Duration::from_millis(20));
     let locked = async {
         loop {
             pause.tick().await;
-            match file.try_lock() {
-                Err(TryLockError::WouldBlock) => {}
-                Err(TryLockError::Error(source)) => return Err(failed(source)),
-                Ok(()) => return Ok(()),
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(held) => return Ok(Turn(held)),
+                Err((back, Errno::EWOULDBLOCK)) => file = back,
+                Err((_, errno)) => return Err(failed(errno.into())),
             }
         }
     };
     let late = |_| Error::Unfit(format!("another drover-local has held {TURN} for {TURN_WAIT:?}"));
-    tokio::time::timeout(TURN_WAIT, locked).await.map_err(late)??;
+    let turn = tokio::time::timeout(TURN_WAIT, locked).await.map_err(late)??;
     let range = first_without_collision(ranges, &routes(Limits::default().command).await?)?;
-    Ok((range, Turn(file)))
+    Ok((range, turn))
 }
 
 fn first_without_collision(ranges: &[Subnet], routes: &str) -> Result<Subnet> {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use drover_api::InstanceId;
 use futures::future::BoxFuture;
+use nix::fcntl::Flock;
 use tokio::sync::mpsc;
 
 use super::boot::{self, Boot, Ending, Running};
@@ -37,7 +38,7 @@ pub(super) struct Site {
     pub metadata: Arc<dyn Metadata>,
     pub events: mpsc::Sender<HostEvent>,
     /// Held for the life of this process: two that share a directory would sweep each other away.
-    pub _lock: File,
+    pub _lock: Flock<File>,
 }
 
 pub(super) struct Machine {

@@ -1,8 +1,11 @@
 //! Removes what a crash left, found by name alone: processes and cgroups below `drover-<tag>`, namespaces and links with the tag, loop
 //! devices whose file is in the directory. A machine's mounts are in its own namespace and end with its processes.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 
 use super::cgroups::Hierarchies;
 use super::command;
@@ -25,18 +28,16 @@ pub async fn sweep(dir: &Path) -> Result<Swept> {
     locked(&names, &Limits::default()).await
 }
 
-/// The kernel lets the lock go when its holder ends, in any way.
-pub(super) fn lock(names: &Names) -> Result<File> {
+/// The kernel lets the lock go when its holder ends, in any way. Dropped, it is let go at once: a file that is only closed stays
+/// locked as long as a child that was forked meanwhile has not become its program (flock(2)).
+pub(super) fn lock(names: &Names) -> Result<Flock<File>> {
     let path = names.dir().join("lock");
     let failed = |source| Error::Io { what: format!("cannot lock {}", path.display()), source };
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            Err(Error::Unfit(format!("another process runs machines in {}", names.dir().display())))
-        }
-        Err(TryLockError::Error(source)) => Err(failed(source)),
-    }
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        Errno::EWOULDBLOCK => Error::Unfit(format!("another process runs machines in {}", names.dir().display())),
+        errno => failed(errno.into()),
+    })
 }
 
 /// The caller holds the lock.
