@@ -65,8 +65,12 @@ fn outages(cloud: &Cloud, operator: &mut Operator) -> anyhow::Result<()> {
         operator.await_set(name, LAUNCH, "stalls", |set| set.condition(ConditionType::Stalled).is_some())?;
     }
     let single = cloud.fleet_of("late")?["m0"].clone();
+    let boot = || cloud.inside(&single, &["cat", "/proc/sys/kernel/random/boot_id"]);
+    let before_reboot = boot()?;
     cloud.ec2("RebootInstances", &[("InstanceId.1", &single)])?;
-    within(LAUNCH, "its agent is up again", || Ok((answer(cloud, &single)? != "200").then_some(())))?;
+    within(LAUNCH, "it has booted again, and its agent answers that it is no primary", || {
+        Ok((boot()? != before_reboot && answer(cloud, &single)? == "503").then_some(()))
+    })?;
     operator.await_passes(3)?;
     assert_ne!(answer(cloud, &single)?, "200", "it opened without a register");
     cloud.sql(&primary, "INSERT INTO shop.t SELECT COUNT(*) FROM shop.t")?;
