@@ -7,12 +7,12 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
 };
 
-use common::{Counting, DEADLINE, FakeClock, LEASE, Playing, World, declare, key, realm};
+use common::{Counting, FakeClock, Playing, World, config, declare, key};
 use drover_api::{
     InstanceId, Slot,
     wire::{BuildOrder, Orders, OrdersReply},
 };
-use drover_control::{AgentError, Agents, Config, Endpoint, Operator, Pace};
+use drover_control::{AgentError, Agents, Endpoint, Operator};
 use drover_plan::observed::Agent;
 use futures::executor::block_on;
 
@@ -40,23 +40,12 @@ impl Agents for Refusing {
 #[test]
 fn an_agent_that_refuses_every_order_does_not_keep_the_others_from_theirs() {
     let world = World::new();
-    let config = Config {
-        realm: realm(),
-        prefix: String::new(),
-        holder: "a test".into(),
-        lease: LEASE,
-        deadline: DEADLINE,
-        pace: Pace::default(),
-        user_data: "#!/bin/sh\n".into(),
-        binary: None,
-        plan: drover_plan::plan,
-    };
     let mut operator = Operator::new(
         Arc::new(world.fake.clone()),
         Arc::new(Refusing(world.agents.clone(), Slot::Reader(0))),
         Arc::new(FakeClock(world.fake.clone())),
         Arc::new(Counting(AtomicU64::new(1 << 32))),
-        config,
+        config("a test"),
     );
     operator.declare(declare("orders", 1, 2), vec![]);
     let ready = |operator: &Operator<_, _>| {

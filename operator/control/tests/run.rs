@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use common::{DEADLINE, LEASE, World, key, realm};
+use common::{World, config, key, realm};
 use drover_api::{
     Incarnation, Millis, WriteId,
     bucket::RealmKeys,
@@ -18,7 +18,7 @@ use drover_api::{
 };
 use drover_cloud::flaky::{Flaky, Plan as Faults};
 use drover_control::{
-    Config, Pace, Snapshot,
+    Snapshot,
     run::{Running, run},
     socket::{self, DeleteRequest},
 };
@@ -36,17 +36,7 @@ fn provide_cryptography() {
 
 fn running(manifests: &Path, state: &Path) -> Running {
     Running {
-        operator: Config {
-            realm: realm(),
-            prefix: String::new(),
-            holder: "a test".into(),
-            lease: LEASE,
-            deadline: DEADLINE,
-            pace: Pace::default(),
-            user_data: "#!/bin/sh\n".into(),
-            binary: None,
-            plan: drover_plan::plan,
-        },
+        operator: config("a test"),
         manifests: manifests.to_owned(),
         defaults: Defaults::default(),
         state: state.to_owned(),

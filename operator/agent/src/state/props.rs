@@ -8,7 +8,7 @@ use drover_api::{
 use proptest::prelude::*;
 
 use super::{
-    tests::{UUID, leader, me, minted, orders, register, replica, volume},
+    tests::{closed, leader, me, minted, orders, register, replica, volume},
     *,
 };
 
@@ -251,20 +251,7 @@ impl Truth {
     }
 
     fn observation(&self, up: &Up) -> Observation {
-        Observation {
-            start: up.start.clone(),
-            version: "9.7.4".into(),
-            server_uuid: UUID.into(),
-            executed: Default::default(),
-            read_only: true,
-            super_read_only: true,
-            offline: true,
-            source_k: 0,
-            replica_semi_sync: false,
-            channel: None,
-            dumps: vec![],
-            heartbeat: None,
-        }
+        closed(&up.start)
     }
 
     fn event(&mut self, happens: Happens) -> Option<Event> {

@@ -246,17 +246,7 @@ impl World {
         let number = self.processes.fetch_add(1, Ordering::Relaxed);
         let faults = Faults::new(number);
         let cloud = Flaky::new(self.fake.clone(), faults.clone());
-        let config = Config {
-            realm: realm(),
-            prefix: String::new(),
-            holder: format!("process {number}"),
-            lease: LEASE,
-            deadline: DEADLINE,
-            pace: Pace::default(),
-            user_data: "#!/bin/sh\n".into(),
-            binary: None,
-            plan,
-        };
+        let config = Config { plan, ..config(&format!("process {number}")) };
         let clock = Arc::new(FakeClock(self.fake.clone()));
         let entropy = Arc::new(Counting(AtomicU64::new(number << 32)));
         (Operator::new(Arc::new(cloud), Arc::new(self.agents.clone()), clock, entropy, config), faults)
@@ -318,6 +308,21 @@ impl World {
 
 /// Booting takes 15 s and attaching 2; a set of four is made within minutes.
 const PASSES_MAX: usize = 400;
+
+/// What every operator here is told; `holder` is what it calls itself.
+pub fn config(holder: &str) -> Config {
+    Config {
+        realm: realm(),
+        prefix: String::new(),
+        holder: holder.into(),
+        lease: LEASE,
+        deadline: DEADLINE,
+        pace: Pace::default(),
+        user_data: "#!/bin/sh\n".into(),
+        binary: None,
+        plan: drover_plan::plan,
+    }
+}
 
 pub fn realm() -> Realm {
     Realm::new("test").expect("a realm")

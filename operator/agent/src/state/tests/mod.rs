@@ -135,7 +135,7 @@ pub(super) fn minted(life_step: u64) -> Minted {
     Minted { voter_id: voter(), server_uuid: UUID.into(), life_step }
 }
 
-fn closed(start: &str) -> Observation {
+pub(super) fn closed(start: &str) -> Observation {
     Observation {
         start: start.into(),
         version: "9.7.4".into(),
