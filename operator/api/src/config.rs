@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     Realm,
+    allow::Allow,
     defaults::Defaults,
     validate::{self, Violation},
     yaml::{self, Document, Mistake},
@@ -21,8 +22,21 @@ pub struct Config {
     pub region: Option<String>,
     #[serde(default)]
     pub defaults: Defaults,
+    #[serde(default)]
+    pub allow: Allow,
+    #[serde(default)]
+    pub limits: Limits,
     /// How long another operator waits before it takes over from one that died.
     pub lease_seconds: Option<u32>,
+}
+
+/// What an installation never exceeds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Limits {
+    /// Machines of the realm, all sets together: one more is not launched.
+    #[serde(default)]
+    pub max_machines: Option<u32>,
 }
 
 /// A call's deadline is a third of the lease, and AWS answers most within a second: below this, slow answers would be taken
@@ -91,6 +105,11 @@ fn schema() -> Value {
         "realm": text, "bucket": text, "prefix": text, "region": { "type": "string", "minLength": 1 },
         "leaseSeconds": { "type": "integer", "minimum": LEASE_SECONDS_MIN, "maximum": LEASE_SECONDS_MAX },
         "defaults": { "type": "object", "properties": { "machine": { "type": "object" } } },
+        "allow": { "type": "object", "additionalProperties": { "type": "object", "properties": {
+            "instanceProfiles": { "type": "array", "items": { "type": "string", "minLength": 1 } },
+            "subnets": { "type": "array", "items": { "type": "string", "minLength": 1 } },
+        } } },
+        "limits": { "type": "object", "properties": { "maxMachines": { "type": "integer", "minimum": 0, "maximum": 1_000_000 } } },
     } })
 }
 

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ResourceKey,
+    Namespace, ResourceKey,
+    allow::Allow,
     set::{
         DataVolumeSpec, DeletionPolicy, Durability, ImageSelector, MachineSpec, MySQLReplicaSetSpec, NetworkSelector,
         VolumeType, ZoneSpread,
@@ -21,6 +22,25 @@ pub struct Defaults {
     pub machine: MachineSpec,
 }
 
+/// What an installation gives its sets, and what it lets them have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    pub defaults: Defaults,
+    pub allow: Allow,
+}
+
+impl Terms {
+    /// [`resolve`], held to what is allowed.
+    pub fn resolve(
+        &self,
+        key: ResourceKey,
+        spec: &MySQLReplicaSetSpec,
+        left_out: &[&str],
+    ) -> Result<ResolvedSet, Unresolved> {
+        self.allow.hold(resolve(key, spec, left_out, &self.defaults)?)
+    }
+}
+
 /// A set with nothing left open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvedSet {
@@ -31,6 +51,8 @@ pub struct ResolvedSet {
     pub image: ImageSelector,
     pub instance_types: Vec<String>,
     pub subnets: NetworkSelector,
+    /// Of what is selected only these may be used; `None` where all may.
+    pub subnets_allowed: Option<Vec<String>>,
     pub security_groups: NetworkSelector,
     pub instance_profile: String,
     pub zone_spread: ZoneSpread,
@@ -69,6 +91,13 @@ pub enum Origin {
 pub enum Unresolved {
     #[error("{field} is set neither in the manifest nor in the operator's defaults: set it in one of them")]
     Missing { field: &'static str },
+    /// It breaks rules that an API server of this version of Drover would hold it to.
+    #[error("mend the resource: {0}")]
+    Invalid(String),
+    #[error(
+        "{field}: {value} is not allowed in namespace {namespace}: use what is, or have it added to `allow` of the operator's configuration"
+    )]
+    NotAllowed { field: &'static str, value: String, namespace: Namespace },
     /// Each value is allowed where it was written, and they are not allowed together.
     #[error("{rule}: {values}")]
     Contradiction {
@@ -93,7 +122,7 @@ pub const SCHEMA_FIELDS: [&str; 6] = [
 
 /// Fills in what a manifest leaves out. The spec and the defaults are each taken to be valid; what they make together is
 /// checked. `left_out` are those of [`SCHEMA_FIELDS`] that are in the spec although its manifest does not say them.
-pub fn resolve(
+fn resolve(
     key: ResourceKey,
     spec: &MySQLReplicaSetSpec,
     left_out: &[&str],
@@ -147,6 +176,7 @@ pub fn resolve(
         image,
         instance_types,
         subnets,
+        subnets_allowed: None,
         security_groups,
         instance_profile,
         zone_spread,
@@ -236,7 +266,7 @@ impl fmt::Display for Origin {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Namespace, ResourceName};
+    use crate::ResourceName;
 
     fn volume(own: DataVolumeSpec, shared: DataVolumeSpec) -> ResolvedVolume {
         resolved(own, shared).expect("nothing is missing").data_volume

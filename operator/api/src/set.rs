@@ -6,7 +6,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::conditions::Condition;
+use crate::status::MySQLReplicaSetStatus;
 
 pub const GROUP: &str = "drover.dev";
 pub const VERSION: &str = "v1alpha1";
@@ -25,13 +25,25 @@ pub const KIND: &str = "MySQLReplicaSet";
     namespaced,
     status = "MySQLReplicaSetStatus",
     derive = "PartialEq",
-    scale(spec_replicas_path = ".spec.readReplicas", status_replicas_path = ".status.readReplicas"),
+    scale(
+        spec_replicas_path = ".spec.readReplicas",
+        status_replicas_path = ".status.readReplicas",
+        label_selector_path = ".status.selector"
+    ),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(name = "Primary", type_ = "string", json_path = ".status.primary"),
     printcolumn(name = "Nodes", type_ = "string", json_path = ".status.nodes"),
     printcolumn(name = "Version", type_ = "string", json_path = ".spec.version"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Quorum",
+        type_ = "string",
+        priority = 1,
+        json_path = r#".status.conditions[?(@.type=="QuorumHeld")].status"#
+    ),
+    printcolumn(name = "Endpoint", type_ = "string", priority = 1, json_path = ".status.endpoint"),
+    printcolumn(name = "Zones", type_ = "string", priority = 1, json_path = ".status.zones")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MySQLReplicaSetSpec {
@@ -57,9 +69,9 @@ pub struct MySQLReplicaSetSpec {
     #[serde(default)]
     pub mysql: MysqlSpec,
 
-    /// Not acted on yet: it is for resources of a Kubernetes API, where Delete will have their deletion end machines and
-    /// volumes for good. A manifest that is removed from a directory always retains: everything goes on running, and the same
-    /// name adopts it again. Only `drover delete` ends it.
+    /// What deleting the resource does. Retain: everything goes on running, and the same name adopts it again. Delete: its
+    /// machines and volumes are ended for good, with all data; the resource is gone once they were seen to end. In a directory
+    /// of manifests a removed manifest always retains: there, `drover delete` ends a set.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 
@@ -211,32 +223,8 @@ pub enum VolumeType {
     Io2,
 }
 
-/// What was observed; never what is hoped.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct MySQLReplicaSetStatus {
-    /// The generation that the rest of the status is about.
-    #[serde(default = "unobserved")]
-    pub observed_generation: i64,
-    #[serde(default)]
-    pub conditions: Vec<Condition>,
-    /// The slot that leads.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub primary: Option<String>,
-    /// Read replicas that are ready: what the scale subresource reports.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub read_replicas: Option<u16>,
-    /// Ready machines of wanted machines, such as "4/4".
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub nodes: Option<String>,
-}
-
 fn three() -> u8 {
     3
-}
-
-fn unobserved() -> i64 {
-    -1
 }
 
 impl VolumeType {

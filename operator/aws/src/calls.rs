@@ -63,6 +63,8 @@ pub(crate) const MODIFY_INSTANCE_ATTRIBUTE: Call =
 pub(crate) const TERMINATE_INSTANCES: Call = write("TerminateInstances", &["ec2:TerminateInstances"], LARGE);
 /// 100 and 10 per second.
 pub(crate) const CREATE_TAGS: Call = write("CreateTags", &["ec2:CreateTags"], rate(50, 200));
+/// 100 and 10 per second, in a bucket of its own.
+pub(crate) const DELETE_TAGS: Call = write("DeleteTags", &["ec2:DeleteTags"], rate(50, 200));
 pub(crate) const CREATE_VOLUME: Call = write("CreateVolume", &["ec2:CreateVolume", "ec2:CreateTags"], LARGE);
 pub(crate) const ATTACH_VOLUME: Call = write("AttachVolume", &["ec2:AttachVolume"], MUTATING);
 pub(crate) const DELETE_VOLUME: Call = write("DeleteVolume", &["ec2:DeleteVolume"], LARGE);
@@ -88,6 +90,7 @@ pub fn calls() -> &'static [Call] {
         MODIFY_INSTANCE_ATTRIBUTE,
         TERMINATE_INSTANCES,
         CREATE_TAGS,
+        DELETE_TAGS,
         CREATE_VOLUME,
         ATTACH_VOLUME,
         DELETE_VOLUME,
@@ -133,6 +136,7 @@ mod tests {
         ("ModifyInstanceAttribute", 50.0, 5.0),
         ("TerminateInstances", 100.0, 5.0),
         ("CreateTags", 100.0, 10.0),
+        ("DeleteTags", 100.0, 10.0),
         ("CreateVolume", 100.0, 5.0),
         ("AttachVolume", 50.0, 5.0),
         ("DeleteVolume", 100.0, 5.0),

@@ -8,7 +8,7 @@ use aws_sdk_ec2::{
     types::{
         AttributeBooleanValue, Filter, HttpTokensState, IamInstanceProfileSpecification, InstanceMetadataEndpointState,
         InstanceMetadataOptionsRequest, InstanceMetadataTagsState, InstanceType as SdkInstanceType, ResourceType,
-        ShutdownBehavior,
+        ShutdownBehavior, Tag,
     },
 };
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -20,8 +20,9 @@ use drover_cloud::{
 
 use crate::{
     calls::{
-        CREATE_TAGS, DESCRIBE_IMAGES, DESCRIBE_INSTANCE_TYPES, DESCRIBE_INSTANCES, DESCRIBE_INSTANCES_BY_ID,
-        DESCRIBE_SECURITY_GROUPS, DESCRIBE_SUBNETS, MODIFY_INSTANCE_ATTRIBUTE, RUN_INSTANCES, TERMINATE_INSTANCES,
+        CREATE_TAGS, DELETE_TAGS, DESCRIBE_IMAGES, DESCRIBE_INSTANCE_TYPES, DESCRIBE_INSTANCES,
+        DESCRIBE_INSTANCES_BY_ID, DESCRIBE_SECURITY_GROUPS, DESCRIBE_SUBNETS, MODIFY_INSTANCE_ATTRIBUTE, RUN_INSTANCES,
+        TERMINATE_INSTANCES,
     },
     classify::failed,
     convert,
@@ -79,6 +80,11 @@ impl Machines for Ec2 {
     async fn tag(&self, id: &InstanceId, tags: &BTreeMap<String, String>) -> Result<()> {
         let request = self.client.create_tags().resources(id.as_str()).set_tags(Some(sdk_tags(tags)));
         self.sender.send(&CREATE_TAGS, request.send()).await.map(drop)
+    }
+
+    async fn untag(&self, id: &InstanceId, key: &str) -> Result<()> {
+        let request = self.client.delete_tags().resources(id.as_str()).tags(Tag::builder().key(key).build());
+        self.sender.send(&DELETE_TAGS, request.send()).await.map(drop)
     }
 
     /// By tags only available ones; by id in any state, so that "still pending" can be told from "not there".

@@ -63,6 +63,10 @@ impl Machines for Cloud {
         self.ec2.tag(id, tags)
     }
 
+    fn untag(&self, id: &InstanceId, key: &str) -> impl Future<Output = Result<()>> + Send {
+        self.ec2.untag(id, key)
+    }
+
     fn images(&self, selector: &Selector, owners: &[String]) -> impl Future<Output = Result<Vec<Image>>> + Send {
         self.ec2.images(selector, owners)
     }

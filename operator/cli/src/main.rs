@@ -1,16 +1,17 @@
 //! The binary `drover`: arguments and wiring, nothing else.
 
 mod cloud;
+mod cluster;
 mod commands;
 mod settings;
 mod words;
 
 use std::{ffi::OsString, io::IsTerminal, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{agent, delete, mysql, plan, run, status};
+use crate::commands::{agent, delete, mysql, plan, request, run, status};
 
 /// MySQL replica sets on plain EC2 machines, kept the way their manifests say.
 ///
@@ -24,6 +25,16 @@ struct Cli {
     /// What is logged, such as `info` or `drover_control=debug`; `run` and `agent` log at `info`, the others at `warn`.
     #[arg(long, global = true, env = "DROVER_LOG")]
     log: Option<String>,
+
+    /// How a line of the log is written: for people, or as one JSON object.
+    #[arg(long, global = true, env = "DROVER_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -39,6 +50,10 @@ enum Command {
     Status(status::Arguments),
     /// Ends a set for good: its machines and its data. A manifest must not declare it any more.
     Delete(delete::Arguments),
+    /// Has Drover keep its hands off machines of a set.
+    Hold(request::Arguments),
+    /// Gives held machines back to Drover.
+    Release(request::Arguments),
     /// Opens a MySQL prompt on a set's primary, or on a replica.
     Mysql(mysql::Arguments),
     /// Prints the custom resource definition.
@@ -57,7 +72,11 @@ fn main() -> ExitCode {
         Err(error) => return told(&anyhow::anyhow!("--log {filter:?} is not understood: {error}")),
     };
     let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match cli.log_format {
+        LogFormat::Text => log.with_ansi(colours).init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
     // Two crates here could bring a provider; the first to say so wins, and it is always this one.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -77,6 +96,8 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Plan(arguments) => plan::run(arguments).await,
         Command::Status(arguments) => status::run(arguments).await,
         Command::Delete(arguments) => delete::run(arguments).await,
+        Command::Hold(arguments) => request::run("hold", arguments).await,
+        Command::Release(arguments) => request::run("release", arguments).await,
         Command::Mysql(arguments) => mysql::run(arguments).await,
         Command::Crd => {
             print!("{}", drover_api::crd::yaml()?);

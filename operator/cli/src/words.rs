@@ -218,6 +218,9 @@ pub(super) mod tests {
             epoch: None,
             members: vec![member],
             conditions: vec![],
+            handled: Default::default(),
+            endpoints: None,
+            version: None,
             awaiting: if ready { vec![] } else { vec!["m1: booting".into()] },
         }
     }

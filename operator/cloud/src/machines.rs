@@ -108,6 +108,9 @@ pub trait Machines: Send + Sync {
     /// CreateTags: adds and overwrites.
     fn tag(&self, id: &InstanceId, tags: &BTreeMap<String, String>) -> impl Future<Output = Result<()>> + Send;
 
+    /// DeleteTags: takes one tag away, whatever its value.
+    fn untag(&self, id: &InstanceId, key: &str) -> impl Future<Output = Result<()>> + Send;
+
     /// Images by id, or by tags and owners (`self`, account ids).
     fn images(&self, selector: &Selector, owners: &[String]) -> impl Future<Output = Result<Vec<Image>>> + Send;
 

@@ -4,15 +4,19 @@
 
 pub mod act;
 pub mod agents;
+pub mod asks;
 pub mod certificates;
 pub mod deletions;
 pub mod directory;
 pub mod edge;
 mod fleet;
 pub mod forecast;
+pub mod health;
+pub mod kubernetes;
 pub mod live;
 pub mod lock;
 mod memory;
+pub mod metrics;
 pub mod observe;
 pub mod operator;
 pub mod publish;
@@ -20,7 +24,9 @@ pub mod report;
 pub mod run;
 pub mod snapshot;
 pub mod socket;
+pub mod source;
 pub mod store;
+pub mod task;
 pub mod watching;
 pub mod words;
 

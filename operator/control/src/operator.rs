@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use drover_api::{InstanceId, Realm, ResourceKey, bucket::RealmKeys};
+use drover_api::{InstanceId, Realm, ResourceKey, bucket::RealmKeys, requests::Request};
 use drover_cloud::{Machines, Objects, Volumes};
 use drover_plan::{
     Observed, Plan, Planned,
@@ -44,6 +44,8 @@ pub struct Config {
     /// The longest that any call of the cloud or of the agents takes, by their own deadlines.
     pub deadline: Duration,
     pub pace: Pace,
+    /// Machines of the realm beyond which none is launched.
+    pub machines_max: Option<u32>,
     /// What machines are launched with; constant per realm.
     pub user_data: String,
     /// What new machines run; `None` leaves `bin/current` as it is.
@@ -63,7 +65,12 @@ pub struct Operator<C, A> {
     pub(crate) lease: Arc<Lease>,
     pub(crate) intents: BTreeMap<ResourceKey, Intent>,
     pub(crate) sources: Sources,
+    /// Asked for by people, as long as they wait.
     pub(crate) deletions: BTreeSet<ResourceKey>,
+    /// Recorded by the source of intents.
+    pub(crate) recorded_deletions: BTreeSet<ResourceKey>,
+    /// What people ask for through the socket.
+    pub(crate) asked: BTreeMap<ResourceKey, Vec<Request>>,
     pub(crate) problems: Problems,
     pub(crate) endpoints: BTreeMap<InstanceId, Endpoint>,
     pub(crate) memory: Memory,
@@ -120,6 +127,8 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
             intents: BTreeMap::new(),
             sources: Sources::NotAsked,
             deletions: BTreeSet::new(),
+            recorded_deletions: BTreeSet::new(),
+            asked: BTreeMap::new(),
             problems,
             endpoints: BTreeMap::new(),
             memory: Memory::default(),
@@ -137,6 +146,11 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
         let mut asked = std::mem::take(&mut self.deletions);
         asked.retain(|key| self.stays(key).is_none());
         self.deletions = asked;
+    }
+
+    /// Sets whose end is recorded where they were declared: whole, in place of what was recorded before.
+    pub fn end_for_good(&mut self, recorded: BTreeSet<ResourceKey>) {
+        self.recorded_deletions = recorded;
     }
 
     /// The latest report, and every one after it.

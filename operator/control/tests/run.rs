@@ -13,13 +13,13 @@ use common::{World, config, key, realm};
 use drover_api::{
     Incarnation, Millis, WriteId,
     bucket::RealmKeys,
-    defaults::Defaults,
+    defaults::Terms,
     records::{IncarnationRecord, IncarnationState, Lock},
 };
 use drover_cloud::flaky::{Flaky, Plan as Faults};
 use drover_control::{
     Snapshot,
-    run::{Running, run},
+    run::{Intents, Running, run},
     socket::{self, DeleteRequest},
 };
 
@@ -37,9 +37,11 @@ fn provide_cryptography() {
 fn running(manifests: &Path, state: &Path) -> Running {
     Running {
         operator: config("a test"),
-        manifests: manifests.to_owned(),
-        defaults: Defaults::default(),
+        intents: Intents::Directory(manifests.to_owned()),
+        terms: Terms::default(),
         state: state.to_owned(),
+        listen: None,
+        metrics: Arc::default(),
     }
 }
 

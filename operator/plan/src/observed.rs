@@ -11,6 +11,7 @@ use drover_api::{
     SubnetId, VolumeId, Zone,
     defaults::{ResolvedSet, Unresolved},
     records::{IncarnationRecord, Register, SlotRecord},
+    requests::Request,
     secrets::SetSecret,
     tags::{Role, SpecHash},
     wire::Report,
@@ -48,6 +49,8 @@ pub struct Operator {
     pub builds: BTreeMap<String, BuildId>,
     /// Constant per realm.
     pub user_data: String,
+    /// Machines of the realm beyond which none is launched; `None` for as many as are wanted.
+    pub machines_max: Option<u32>,
     /// A fresh incarnation for a set that has none, were one minted in this pass.
     pub minted: BTreeMap<ResourceKey, Incarnation>,
 }
@@ -77,6 +80,8 @@ pub struct Intent {
     pub set: Result<ResolvedSet, Unresolved>,
     /// Counts changes of the manifest.
     pub generation: i64,
+    /// What people asked for that is not answered yet.
+    pub requests: Vec<Request>,
 }
 
 /// The realm's machines and volumes by the last complete lists, overlaid with our own writes that no list shows yet.

@@ -1,13 +1,16 @@
 //! How a set is, computed from what was observed: the words, the table and the conditions that people read.
 
-use std::net::Ipv4Addr;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use drover_api::{
     Epoch, InstanceId, ResourceKey, Slot, Zone,
     conditions::{Condition, ConditionType},
+    status::Handled,
     tags::Role,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::endpoints::Endpoints;
 
 /// One set as it was seen in one pass.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,8 +24,17 @@ pub struct SetReport {
     pub epoch: Option<Epoch>,
     pub members: Vec<MemberReport>,
     pub conditions: Vec<Condition>,
+    /// Where clients connect; `None` while that is not known.
+    #[serde(default)]
+    pub endpoints: Option<Endpoints>,
+    /// What mysqld the leader says it is, such as `9.7.4`.
+    #[serde(default)]
+    pub version: Option<String>,
     /// What is awaited, a line each.
     pub awaiting: Vec<String>,
+    /// What became of requests, by their verb.
+    #[serde(default)]
+    pub handled: BTreeMap<String, Handled>,
 }
 
 /// One slot's row of the table.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use drover_api::{ResourceKey, defaults::Defaults, manifest};
+use drover_api::{ResourceKey, defaults::Terms, manifest};
 use drover_plan::observed::Intent;
 
 /// A set's manifest, as far as the simulation varies it.
@@ -66,8 +66,8 @@ spec:
         let (manifests, errors) = manifest::parse("sim.yaml", &text);
         assert_eq!(errors, []);
         let resolved = manifests.into_iter().map(|manifest| {
-            let set = manifest.resolve(&Defaults::default());
-            (manifest.key, Intent { set, generation: *generation })
+            let set = manifest.resolve(&Terms::default());
+            (manifest.key, Intent { set, generation: *generation, requests: vec![] })
         });
         resolved.collect()
     }

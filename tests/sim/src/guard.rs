@@ -122,6 +122,11 @@ impl Machines for Guarded {
         self.changes(format!("RunInstances {}", identity.slot), self.fake.launch(request)).await
     }
 
+    async fn untag(&self, id: &InstanceId, key: &str) -> Result<()> {
+        self.witness("DeleteTags");
+        self.changes(format!("DeleteTags {id}"), self.fake.untag(id, key)).await
+    }
+
     async fn protect(&self, id: &InstanceId, protection: Protection) -> Result<()> {
         self.witness("ModifyInstanceAttribute");
         self.may_end(id, "Unprotect");

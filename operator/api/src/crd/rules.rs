@@ -40,11 +40,12 @@ pub(super) fn bounds() -> Vec<(&'static str, &'static str, Value)> {
         ("status.conditions", "x-kubernetes-list-type", json!("map")),
         ("status.conditions", "x-kubernetes-list-map-keys", json!(["type"])),
         ("status.conditions", "maxItems", json!(16)),
-        ("status.conditions[].reason", "maxLength", json!(128)),
-        ("status.conditions[].message", "maxLength", json!(32_768)),
-        ("status.primary", "maxLength", json!(16)),
-        ("status.nodes", "maxLength", json!(16)),
+        ("status.members", "maxItems", json!(128)),
+        ("status.handled", "maxProperties", json!(16)),
+        ("status.members", "x-kubernetes-list-type", json!("map")),
+        ("status.members", "x-kubernetes-list-map-keys", json!(["slot"])),
     ];
+    bounds.extend(STATUS_TEXTS.iter().map(|(path, length)| (*path, "maxLength", json!(length))));
     for (selector, value) in SELECTOR_TAGS {
         bounds.push((*selector, "minProperties", json!(1)));
         bounds.push((*selector, "maxProperties", json!(20)));
@@ -67,6 +68,29 @@ pub(super) fn rules() -> Vec<Rule> {
     rules.extend(about_settings());
     rules
 }
+
+/// The texts of a status, and the most characters that each may have.
+const STATUS_TEXTS: &[(&str, u32)] = &[
+    ("status.conditions[].type", 316),
+    ("status.conditions[].status", 16),
+    ("status.conditions[].reason", 1_024),
+    ("status.conditions[].message", 32_768),
+    ("status.conditions[].lastTransitionTime", 64),
+    ("status.primary", 16),
+    ("status.nodes", 16),
+    ("status.selector", 128),
+    ("status.version", 32),
+    ("status.endpoint", 256),
+    ("status.readEndpoint", 256),
+    ("status.zones", 1_024),
+    ("status.members[].slot", 16),
+    ("status.members[].instance", 64),
+    ("status.members[].zone", 64),
+    ("status.members[].address", 64),
+    ("status.members[].role", 32),
+    ("status.handled{}.token", 128),
+    ("status.handled{}.outcome", 1_024),
+];
 
 /// Maps of tags that select something: the map, and its values.
 const SELECTOR_TAGS: &[(&str, &str)] = &[

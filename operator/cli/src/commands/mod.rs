@@ -4,5 +4,6 @@ pub mod agent;
 pub mod delete;
 pub mod mysql;
 pub mod plan;
+pub mod request;
 pub mod run;
 pub mod status;

@@ -231,6 +231,9 @@ mod tests {
             epoch: None,
             members,
             conditions: vec![],
+            handled: Default::default(),
+            endpoints: None,
+            version: None,
             awaiting: vec![],
         };
         (Snapshot { sets: vec![set], ..Snapshot::empty(Realm::new("r").expect("a realm")) }, key)

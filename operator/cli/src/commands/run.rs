@@ -1,6 +1,7 @@
 //! `drover run`, and how any command makes an operator.
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -14,12 +15,14 @@ use drover_control::{
     Agents, Clock, Config, Operator, Pace,
     directory::{Directory, Scan},
     edge::{SystemClock, SystemEntropy},
+    metrics::Metrics,
     publish::Binary,
-    run::{Running, run as keep_running},
+    run::{Intents, Running, run as keep_running},
 };
 
 use crate::{
     cloud::{self, Cloud},
+    cluster,
     settings::{Installation, Settings},
 };
 
@@ -28,8 +31,13 @@ pub struct Arguments {
     #[command(flatten)]
     installation: Installation,
     /// A directory of manifests: its .yaml, .yml and .json files, not those of directories below it.
-    #[arg(long, env = "DROVER_MANIFESTS")]
-    manifests: PathBuf,
+    #[arg(long, env = "DROVER_MANIFESTS", conflicts_with = "kubernetes", required_unless_present = "kubernetes")]
+    manifests: Option<PathBuf>,
+    /// Where probes (/live, /ready) and scrapes (/metrics) are answered, such as 0.0.0.0:8080; nowhere unless said.
+    #[arg(long, env = "DROVER_LISTEN")]
+    listen: Option<SocketAddr>,
+    #[command(flatten)]
+    cluster: cluster::Arguments,
 }
 
 /// A process reads its own file here, also after the file was replaced (proc(5), "/proc/self/exe").
@@ -37,14 +45,22 @@ const OWN_FILE: &str = "/proc/self/exe";
 
 pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let settings = arguments.installation.settings()?;
-    must_be_directory(&arguments.manifests)?;
+    let intents = match arguments.manifests {
+        Some(manifests) => {
+            must_be_directory(&manifests)?;
+            Intents::Directory(manifests)
+        }
+        None => Intents::Kubernetes(Box::new(arguments.cluster.connect().await?)),
+    };
     let (aws, cloud) = cloud::connect(&settings).await?;
     let binary = Binary::of(OWN_FILE.into(), architecture())?;
     let running = Running {
         operator: Config { binary: Some(binary), ..operator_config(&settings, &aws) },
-        manifests: arguments.manifests,
-        defaults: settings.defaults,
+        intents,
+        terms: settings.terms,
         state: arguments.installation.state,
+        listen: arguments.listen,
+        metrics: Arc::new(Metrics::default()),
     };
     keep_running(cloud, running).await?;
     Ok(ExitCode::SUCCESS)
@@ -74,7 +90,7 @@ pub fn looking<A: Agents>(
     if let Some(scan) = scan {
         let mut directory = Directory::default();
         directory.absorb(scan);
-        operator.declare(directory.intents(&settings.defaults), directory.problems());
+        operator.declare(directory.intents(&settings.terms), directory.problems());
     }
     operator
 }
@@ -94,6 +110,7 @@ fn operator_config(settings: &Settings, aws: &Aws) -> Config {
         lease: settings.lease,
         deadline: settings.deadline(),
         pace: Pace::default(),
+        machines_max: settings.machines_max,
         user_data: user_data(&boot),
         binary: None,
         plan: drover_plan::plan,

@@ -7,9 +7,9 @@ use drover_api::{ClientToken, InstanceId, Realm, SecurityGroupId, launch::Launch
 use super::{Fake, convert};
 use crate::{
     ec2::{
-        CreateTags, DescribeImages, DescribeInstanceTypes, DescribeInstances, DescribeSecurityGroups, DescribeSubnets,
-        HttpTokens, InstanceChange, InstanceProfileSpecification, MetadataOptionsRequest, Mode,
-        ModifyInstanceAttribute, Page, Paged, RunInstances, ShutdownBehavior, Switch, TagSpecification,
+        CreateTags, DeleteTags, DescribeImages, DescribeInstanceTypes, DescribeInstances, DescribeSecurityGroups,
+        DescribeSubnets, HttpTokens, InstanceChange, InstanceProfileSpecification, MetadataOptionsRequest, Mode,
+        ModifyInstanceAttribute, Page, Paged, RunInstances, ShutdownBehavior, Switch, TagSpecification, TagToDelete,
         TerminateInstances,
     },
     error::{Class, CloudError, Result},
@@ -57,6 +57,11 @@ impl Machines for Fake {
 
     async fn tag(&self, id: &InstanceId, tags: &BTreeMap<String, String>) -> Result<()> {
         self.call(&CreateTags { resources: vec![id.to_string()], tags: convert::tags(tags) })
+    }
+
+    async fn untag(&self, id: &InstanceId, key: &str) -> Result<()> {
+        let tags = vec![TagToDelete { key: key.to_owned(), value: None }];
+        self.call(&DeleteTags { resources: vec![id.to_string()], tags })
     }
 
     async fn images(&self, selector: &Selector, owners: &[String]) -> Result<Vec<Image>> {

@@ -47,6 +47,10 @@ impl<C: Machines> Machines for Flaky<C> {
         self.plan.pass("CreateTags", Mutates, self.inner.tag(id, tags)).await
     }
 
+    async fn untag(&self, id: &InstanceId, key: &str) -> Result<()> {
+        self.plan.pass("DeleteTags", Mutates, self.inner.untag(id, key)).await
+    }
+
     async fn images(&self, selector: &Selector, owners: &[String]) -> Result<Vec<Image>> {
         self.plan.pass("DescribeImages", Reads, self.inner.images(selector, owners)).await
     }

@@ -14,7 +14,7 @@ use std::{
 use drover_api::{
     BuildId, GtidSet, InstanceId, Millis, Realm, ResourceKey,
     bucket::RealmKeys,
-    defaults::Defaults,
+    defaults::Terms,
     manifest,
     wire::{
         Accepted, BuildOrder, DataReport, LeaderPhase, MysqlReport, Orders, OrdersReply, Promise, Report, RoleOrder,
@@ -318,6 +318,7 @@ pub fn config(holder: &str) -> Config {
         lease: LEASE,
         deadline: DEADLINE,
         pace: Pace::default(),
+        machines_max: None,
         user_data: "#!/bin/sh\n".into(),
         binary: None,
         plan: drover_plan::plan,
@@ -356,8 +357,8 @@ spec:
     manifests
         .into_iter()
         .map(|manifest| {
-            let set = manifest.resolve(&Defaults::default());
-            (manifest.key, Intent { set, generation: 1 })
+            let set = manifest.resolve(&Terms::default());
+            (manifest.key, Intent { set, generation: 1, requests: vec![] })
         })
         .collect()
 }
