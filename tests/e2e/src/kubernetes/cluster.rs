@@ -113,11 +113,8 @@ impl Cluster {
         let config = written(&self.dir, "kubelet.yaml", &config.to_string())?;
         let address = cable.node.to_string();
         let node = self.node()?;
-        let kubelet = [
-            &["--config", &config, "--kubeconfig", &user],
-            ["--hostname-override", NODE, "--node-ip", &address].as_slice(),
-        ];
-        let kubelet = node.start("kubelet", &kubelet.concat())?;
+        let flags = ["--config", &config, "--kubeconfig", &user, "--hostname-override", NODE, "--node-ip", &address];
+        let kubelet = node.start("kubelet", &flags)?;
         let user = text(plane.component("proxy", "system:kube-proxy", &[])?);
         let config = written(&self.dir, "proxy.yaml", &proxy(&user).to_string())?;
         let proxy = node.start("kube-proxy", &["--config", &config])?;

@@ -175,6 +175,7 @@ impl ControlPlane {
             ("initial-cluster", format!("default={peers}")),
             // What a power cut would lose is nobody's.
             ("unsafe-no-fsync", "true".into()),
+            ("log-level", "warn".into()),
         ];
         self.etcd = Some(self.start("etcd", &flags)?);
         Ok(())
