@@ -57,7 +57,7 @@ impl ControlPlane {
         fs::create_dir_all(dir)?;
         let tag = u32::from_str_radix(&host::tag(dir)?, 16)?;
         let [a, b, c, _] = tag.to_be_bytes();
-        Self::up_at(dir, Ipv4Addr::new(127, 64 | a % 64, b, 1 | c), tools::of_control_plane()?)
+        Self::up_at(dir, Ipv4Addr::new(127, 64 + a % 64, b, c.clamp(1, 254)), tools::of_control_plane()?)
     }
 
     /// Starts one at an address of this host that nodes and pods reach too.
