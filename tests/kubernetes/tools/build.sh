@@ -111,7 +111,8 @@ step() { # title, command...: says how long it took, and the end of what it said
   local title=$1 begun=$SECONDS log=$work/build.log
   shift
   say "building $title"
-  timeout --foreground --kill-after=10 "$limit" "$@" >"$log" 2>&1 9>&- ||
+  # It ends with this script, and holds the lock until it has.
+  setpriv --pdeathsig TERM timeout --foreground --kill-after=10 "$limit" "$@" >"$log" 2>&1 ||
     { tail -n 30 "$log" >&2; die "building $title failed after $((SECONDS - begun)) s"; }
   say "built $title in $((SECONDS - begun)) s; $(du -sm "$work" | cut -f1) MiB are in use in $work"
 }
@@ -128,14 +129,16 @@ compiled() {
 }
 
 begun=$SECONDS
-packages=()
+packages=() titles=()
 for name in "${lacking[@]}"; do
   case $name in
     etcd) packages+=(go.etcd.io/etcd/server/v3) ;;
     helm) packages+=(helm.sh/helm/v4/cmd/helm) ;;
     kubeconform) packages+=(github.com/yannh/kubeconform/cmd/kubeconform) ;;
     kube*) packages+=("k8s.io/kubernetes/cmd/$name") ;;
+    *) continue ;;
   esac
+  titles+=("$name")
 done
 if [ ${#packages[@]} != 0 ]; then
   version=$(sed -n 's/^\tk8s.io\/kubernetes v//p' "$here/go.mod")
@@ -143,7 +146,7 @@ if [ ${#packages[@]} != 0 ]; then
   at=k8s.io/component-base/version
   say "this is done once and takes about 15 minutes on 2 cores"
   # Without its version, kubectl and helm take an API server for one of another age.
-  CGO_ENABLED=0 step "${packages[*]##*/}" go build -C "$here" -mod=readonly "${flags[@]}" -o "$GOBIN/" \
+  CGO_ENABLED=0 step "${titles[*]}" go build -C "$here" -mod=readonly "${flags[@]}" -o "$GOBIN/" \
     -ldflags "-s -w -X $at.gitVersion=v$version -X $at.gitMajor=$major -X $at.gitMinor=$minor" "${packages[@]}"
   for package in "${packages[@]}"; do
     case $package in
