@@ -1,7 +1,7 @@
 //! Scenarios with the real binaries: `drover-local` boots machines on this host, `drover` runs the operator, machines run the
 //! agent and mysqld. Here is what the scenarios stand on; the scenarios themselves are in `tests/`.
 //!
-//! Needs root and what `make build image` leaves. `run.sh` says how many at a time.
+//! Needs root and what `make build image kubernetes` leaves. `run.sh` says how many at a time.
 
 mod cloud;
 mod demo;

@@ -15,6 +15,7 @@ use super::{
     image::{image_of_program, reference},
     network::{self, Cable},
     node::{HOME, Node},
+    plane,
     running::Running,
     tools,
 };
@@ -44,10 +45,11 @@ const COMMAND: Duration = Duration::from_secs(60);
 impl Cluster {
     /// Starts one in a directory of its own, after what an earlier one left in the kernel for that directory is removed.
     pub fn up(dir: &Path) -> anyhow::Result<Self> {
-        let tools = tools::of_cluster()?;
-        fs::create_dir_all(dir.join(HOME))?;
-        let (dir, tag) = (dir.canonicalize()?, host::tag(dir)?);
+        let (tools, tag) = (tools::of_cluster()?, host::tag(dir)?);
         cgroups::remove(&cgroup(&tag))?;
+        plane::empty(dir)?;
+        let dir = dir.canonicalize()?;
+        fs::create_dir_all(dir.join(HOME))?;
         cgroups::make(&cgroup(&tag))?;
         let cable = Cable::choose(&tag)?;
         let node = Node::up(&dir, &tag, &tools, cable)?;
@@ -94,6 +96,11 @@ impl Cluster {
         self.node()?.plug(&self.tag, &format!("drover-{}", host::tag_of_cloud(&cloud.dir)?), gateway)
     }
 
+    /// Ends as when the test is killed: what the kernel does not end by itself is left.
+    pub fn crash(mut self) -> anyhow::Result<()> {
+        self.node.take().map_or(Ok(()), Node::crash)
+    }
+
     /// Everything that runs on and for the node, once containerd does.
     fn start_node(&mut self, cable: Cable) -> anyhow::Result<()> {
         let plane = &self.plane;
@@ -130,7 +137,8 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         // Killed with its first process are all the others, theirs in pods too.
-        self.node = None;
+        let Some(node) = self.node.take() else { return };
+        drop(node);
         self.running.clear();
         let gone = within(COMMAND, "the cable is gone", || {
             Ok((!Path::new("/sys/class/net").join(network::link(&self.tag)).exists()).then_some(()))

@@ -2,7 +2,7 @@
 //! it is killed. So nothing of a node outlives its test but cgroups and files.
 
 use std::{
-    fs,
+    fs, mem,
     net::Ipv4Addr,
     path::{Path, PathBuf},
     process::Command,
@@ -45,9 +45,6 @@ impl Node {
     /// Starts one with nothing in it, at the end of a cable.
     pub(super) fn up(dir: &Path, tag: &str, tools: &Path, cable: Cable) -> anyhow::Result<Self> {
         let ready = dir.join(HOME).join("ready");
-        if ready.exists() {
-            fs::remove_file(&ready)?;
-        }
         let mut command = Command::new("unshare");
         command.args("--net --mount --pid --fork --kill-child --mount-proc --propagation=private".split(' '));
         command.arg(SCRIPT).arg(dir).arg(tools);
@@ -88,6 +85,14 @@ impl Node {
     /// Makes it one of the machines of a switch; see [`network::plug`].
     pub(super) fn plug(&self, tag: &str, switch: &str, gateway: Ipv4Addr) -> anyhow::Result<Ipv4Addr> {
         network::plug(tag, self.first, switch, gateway)
+    }
+
+    /// Ends as when the test is killed, which unshare(1) dies of.
+    pub(super) fn crash(mut self) -> anyhow::Result<()> {
+        let first = PathBuf::from(format!("/proc/{}", self.first));
+        self.outside.kill()?;
+        mem::forget(self);
+        within(COMMAND, "the node's first process has ended", || Ok((!first.exists()).then_some(())))
     }
 
     /// What stands before a command that is to run there.

@@ -48,13 +48,16 @@ struct Ports {
 const UP: Duration = Duration::from_secs(120);
 /// What a Service's address is taken from. It is routed inside a node only, so that any cluster may have the same.
 const SERVICES: &str = "10.96.0.0/16";
+/// Below its directory: certificates, by which an earlier one is known.
+const PKI: &str = "pki";
 /// The API server's own Service: the first of them.
 const API_SERVICE: &str = "10.96.0.1";
 
 impl ControlPlane {
-    /// Starts one in a directory of its own, on a loopback address that is made of the directory's name.
+    /// Starts one in a directory of its own, on a loopback address that is made of the directory's name. What an earlier one left
+    /// there is removed.
     pub fn up(dir: &Path) -> anyhow::Result<Self> {
-        fs::create_dir_all(dir)?;
+        empty(dir)?;
         let tag = u32::from_str_radix(&host::tag(dir)?, 16)?;
         let [a, b, c, _] = tag.to_be_bytes();
         Self::up_at(dir, Ipv4Addr::new(127, 64 + a % 64, b, c.clamp(1, 254)), tools::of_control_plane()?)
@@ -62,9 +65,8 @@ impl ControlPlane {
 
     /// Starts one at an address of this host that nodes and pods reach too.
     pub(super) fn up_at(dir: &Path, address: Ipv4Addr, tools: PathBuf) -> anyhow::Result<Self> {
-        fs::create_dir_all(dir)?;
         let ports = Ports::free(address)?;
-        let authority = Authority::make(&dir.join("pki"))?;
+        let authority = Authority::make(&dir.join(PKI))?;
         let host = address.to_string();
         let names = [&host, API_SERVICE, "kubernetes.default.svc", "kubernetes.default", "localhost"];
         let served = authority.server("kube-apiserver", &names)?;
@@ -125,8 +127,8 @@ impl ControlPlane {
             ("audit-policy-file", text(&self.dir.join("audit.yaml"))),
             ("audit-log-path", text(&self.audit_log())),
             // For logs of pods and commands in them.
-            ("kubelet-client-certificate", text(&self.dir.join("pki/admin.crt"))),
-            ("kubelet-client-key", text(&self.dir.join("pki/admin.key"))),
+            ("kubelet-client-certificate", text(&self.dir.join(PKI).join("admin.crt"))),
+            ("kubelet-client-key", text(&self.dir.join(PKI).join("admin.key"))),
             ("kubelet-certificate-authority", text(&self.place.authority)),
             ("kubelet-preferred-address-types", "InternalIP".into()),
         ];
@@ -212,6 +214,14 @@ impl ControlPlane {
     fn audit_log(&self) -> PathBuf {
         self.dir.join("audit.json")
     }
+}
+
+/// Makes the directory, without what an earlier control plane left in it.
+pub(super) fn empty(dir: &Path) -> anyhow::Result<()> {
+    if dir.join(PKI).exists() {
+        fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+    }
+    fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))
 }
 
 impl Ports {

@@ -33,6 +33,11 @@ impl Running {
         self.child.id()
     }
 
+    pub(super) fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        Ok(self.child.wait().map(drop)?)
+    }
+
     /// Waits until it has ended by itself.
     pub(super) fn await_end(&mut self, limit: Duration) -> anyhow::Result<()> {
         within(limit, format!("{} ends", self.log.display()), || Ok(self.child.try_wait()?)).map(drop)
