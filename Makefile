@@ -2,10 +2,11 @@
 
 CARGO ?= cargo
 export DROVER_IMAGE_CACHE ?= /var/cache/drover-local
+export DROVER_KUBERNETES_CACHE ?= /var/cache/drover-kubernetes
 
 # The steps of a test share this machine, its kernel and the build: never two at once.
 .NOTPARALLEL:
-.PHONY: help demo demo-down test test-unit test-contract test-e2e bench build image setup crds lint
+.PHONY: help demo demo-down test test-unit test-contract test-e2e bench build image kubernetes setup crds lint
 
 help:
 	@echo 'make demo        a MySQL replica set on machines of this box, from nothing, to look at and to break'
@@ -23,6 +24,11 @@ build: setup
 image: setup
 	@tests/local/image/build.sh $(DROVER_IMAGE_CACHE) >/dev/null
 
+# The programs of a real Kubernetes, for the tests: built once, or taken from KUBEBUILDER_ASSETS.
+kubernetes:
+	@tests/setup.sh --kubernetes
+	@tests/kubernetes/tools/build.sh --cluster $(DROVER_KUBERNETES_CACHE) >/dev/null
+
 # It says what it needs before it installs anything.
 demo:
 	@tests/demo/run.sh
@@ -30,7 +36,7 @@ demo:
 demo-down:
 	@tests/demo/down.sh
 
-test: build image test-unit test-contract test-e2e
+test: build image kubernetes test-unit test-contract test-e2e
 
 # Everything that needs no machines beyond what a test makes for itself.
 test-unit: setup image
@@ -41,7 +47,7 @@ test-contract: build
 	tests/contract/run.sh
 
 # The binaries on real machines, a few scenarios side by side.
-test-e2e: build image
+test-e2e: build image kubernetes
 	tests/e2e/run.sh
 
 bench: setup

@@ -1,7 +1,7 @@
 //! Scenarios with the real binaries: `drover-local` boots machines on this host, `drover` runs the operator, machines run the
 //! agent and mysqld. Here is what the scenarios stand on; the scenarios themselves are in `tests/`.
 //!
-//! Needs root and what `make build image` leaves. `run.sh` says how many at a time.
+//! Needs root and what `make build image kubernetes` leaves. `run.sh` says how many at a time.
 
 mod cloud;
 mod demo;
@@ -9,6 +9,7 @@ mod disks;
 mod ec2;
 mod fleet;
 mod host;
+mod kubernetes;
 mod operator;
 mod pace;
 mod processes;
@@ -25,6 +26,7 @@ pub use disks::device;
 pub use ec2::Xml;
 pub use fleet::{Facts, Machine};
 pub use host::{Traces, traces};
+pub use kubernetes::{Access, AuditEntry, Cluster, ControlPlane, image_of_program, traces as kubernetes_traces};
 pub use operator::{Asked, CONFIG, Operator, drover, manifest};
 pub use pace::{Clock, within};
 pub use processes::{Seen, Watch};

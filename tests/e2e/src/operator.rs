@@ -251,7 +251,7 @@ impl Drop for Operator {
 /// A command of `drover` with this environment and no other.
 pub fn drover(environment: &BTreeMap<&str, String>, words: &[&str]) -> anyhow::Result<Asked> {
     let program = programs::binary("drover")?.display().to_string();
-    let output = finish_alone(environment, &[&[program.as_str()], words].concat(), COMMAND)?;
+    let output = finish_alone(environment, &[&[program.as_str()], words].concat(), COMMAND, "")?;
     Ok(Asked {
         status: output.status,
         out: String::from_utf8(output.stdout)?,
