@@ -13,6 +13,7 @@ mod pace;
 mod properties;
 mod refusals;
 mod replicas;
+mod serving;
 mod volumes;
 mod world;
 

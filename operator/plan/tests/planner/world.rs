@@ -289,6 +289,12 @@ impl World {
             Action::Tag { instance, tags } => {
                 self.observed.fleet.machines.get_mut(&instance).expect("listed").role = tags::read_role(&tags);
             }
+            Action::Hold { instance } => {
+                self.observed.fleet.machines.get_mut(&instance).expect("listed").held = true;
+            }
+            Action::Release { instance } => {
+                self.observed.fleet.machines.get_mut(&instance).expect("listed").held = false;
+            }
             Action::Order { slot, wanted, .. } => self.obey(slot, *wanted),
             Action::Upgrade { slot, build, .. } => self.report(slot).build = build,
             Action::FindByToken { .. } | Action::LookUpMachine { .. } | Action::LookUpVolume { .. } => {}
