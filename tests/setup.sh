@@ -21,6 +21,11 @@ needs=(
   "python:ensurepip python3-venv"
 )
 
+# What Kubernetes' own tests need besides.
+kubernetes_needs=(
+  "buildah buildah"               # the operator's image, without a daemon
+)
+
 missing=()
 for need in "${needs[@]}"; do
   read -r what package <<<"$need"

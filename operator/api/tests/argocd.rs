@@ -3,7 +3,7 @@
 
 mod generated;
 
-use mlua::{Lua, LuaOptions, LuaSerdeExt, SerializeOptions, StdLib, Table};
+use mlua::{Lua, LuaOptions, LuaSerdeExt, StdLib, Table, serde::SerializeOptions};
 use serde_json::{Value, json};
 
 const DIRECTORY: &str = "tests/kubernetes/argocd";
