@@ -1,6 +1,7 @@
 //! The chart's files that follow from other files of the repository: copies of the CRDs, the schema of `defaults.machine`, Argo
 //! CD's ConfigMap; and the alerts, each with its runbook.
 
+mod argocd;
 mod generated;
 
 use std::{collections::BTreeSet, fmt::Write as _};
@@ -29,7 +30,9 @@ fn the_charts_defaults_have_the_schema_of_a_manifests_machine() {
 fn closed(schema: &Value) -> Value {
     let keywords = schema.as_object().expect("a schema is an object").iter();
     let mut kept: Map<String, Value> = keywords
-        .filter(|(keyword, _)| !keyword.starts_with("x-kubernetes-") && !["default", "format"].contains(&keyword.as_str()))
+        .filter(|(keyword, _)| {
+            !keyword.starts_with("x-kubernetes-") && !["default", "format"].contains(&keyword.as_str())
+        })
         .map(|(keyword, value)| {
             let value = match keyword.as_str() {
                 "properties" => {
@@ -111,7 +114,10 @@ fn every_alert_has_its_runbook_and_every_runbook_its_alert() {
         for field in ["/for", "/annotations/summary", "/annotations/description"] {
             assert!(alert.pointer(field).is_some_and(Value::is_string), "{name} has no {field}");
         }
-        assert!(alert["expr"].as_str().is_some_and(|expr| expr.contains("INSTALLATION")), "{name} asks all installations");
+        assert!(
+            alert["expr"].as_str().is_some_and(|expr| expr.contains("INSTALLATION")),
+            "{name} asks all installations"
+        );
     }
     let runbooks = generated::read(&format!("{CHART}/RUNBOOKS.md"));
     let sections: Vec<&str> = runbooks.split("\n## ").skip(1).collect();
@@ -120,7 +126,8 @@ fn every_alert_has_its_runbook_and_every_runbook_its_alert() {
             assert!(section.contains(part), "{} has no {part}", section.lines().next().unwrap_or_default());
         }
     }
-    let titles: BTreeSet<String> = sections.iter().filter_map(|section| section.lines().next()).map(Into::into).collect();
+    let titles: BTreeSet<String> =
+        sections.iter().filter_map(|section| section.lines().next()).map(Into::into).collect();
     assert_eq!(titles, told);
     let anchors: BTreeSet<String> = titles.iter().map(|title| title.to_lowercase()).collect();
     for link in runbooks.split("](#").skip(1).filter_map(|rest| rest.split(')').next()) {

@@ -21,6 +21,5 @@ pub fn must_be(file: &str, generated: &str) {
         fs::create_dir_all(path.parent().expect("a directory")).expect("the file's directory");
         fs::write(&path, generated).expect("written");
     }
-    let committed = fs::read_to_string(&path).unwrap_or_default();
-    assert!(committed == generated, "{file} is not what operator/api generates; run: make crds");
+    assert!(read(file) == generated, "{file} is not what operator/api generates; run: make crds");
 }

@@ -1,20 +1,24 @@
 //! Argo CD's health script, run as Argo CD runs it: Lua 5.1 with the base and table functions, `obj` as the one global, an answer
 //! with `status` and `message` (argo-cd, util/lua/lua.go).
 
-mod generated;
-
-use mlua::{Lua, LuaOptions, LuaSerdeExt, StdLib, Table, serde::SerializeOptions};
+use mlua::{Function, Lua, LuaOptions, LuaSerdeExt, StdLib, Table, serde::SerializeOptions};
 use serde_json::{Value, json};
+
+use crate::generated;
 
 const DIRECTORY: &str = "tests/kubernetes/argocd";
 
 struct Script {
-    text: String,
+    lua: Lua,
+    function: Function,
 }
 
 impl Script {
     fn of_the_chart() -> Self {
-        Self { text: generated::read("charts/drover/files/argocd/health.lua") }
+        let lua = Lua::new_with(StdLib::TABLE, LuaOptions::default()).expect("an interpreter");
+        let text = generated::read("charts/drover/files/argocd/health.lua");
+        let function = lua.load(text).into_function().expect("health.lua is Lua 5.1");
+        Self { lua, function }
     }
 
     /// Health and message.
@@ -23,20 +27,20 @@ impl Script {
     }
 
     fn run(&self, object: &Value) -> mlua::Result<(String, String)> {
-        let lua = Lua::new_with(StdLib::TABLE, LuaOptions::default())?;
         // Argo CD hands over a null as nothing.
         let options = SerializeOptions::new()
             .set_array_metatable(false)
             .serialize_none_to_null(false)
             .serialize_unit_to_null(false);
-        lua.globals().set("obj", lua.to_value_with(object, options)?)?;
-        let health: Table = lua.load(&self.text).eval()?;
+        self.lua.globals().set("obj", self.lua.to_value_with(object, options)?)?;
+        let health: Table = self.function.call(())?;
         Ok((health.get("status")?, health.get("message")?))
     }
 }
 
 fn tests() -> Vec<(String, Value, Value)> {
-    let tests: Value = serde_saphyr::from_str(&generated::read(&format!("{DIRECTORY}/health_test.yaml"))).expect("YAML");
+    let tests: Value =
+        serde_saphyr::from_str(&generated::read(&format!("{DIRECTORY}/health_test.yaml"))).expect("YAML");
     let tests = tests["tests"].as_array().expect("a list").iter();
     tests
         .map(|test| {
@@ -75,10 +79,14 @@ fn whatever_is_missing_or_misshapen_has_a_health() {
     let script = Script::of_the_chart();
     for (input, object, expected) in tests() {
         for path in paths(&object, "") {
-            for change in [None, Some(json!("x")), Some(json!(7)), Some(json!([])), Some(json!({})), Some(json!(true))] {
+            for change in [None, Some(json!("x")), Some(json!(7)), Some(json!([])), Some(json!({})), Some(json!(true))]
+            {
                 let changed = with(&object, &path, change.as_ref());
                 let (status, _) = script.judge(&changed);
-                assert!(["Healthy", "Progressing", "Degraded", "Suspended"].contains(&status.as_str()), "{input} {path}");
+                assert!(
+                    ["Healthy", "Progressing", "Degraded", "Suspended"].contains(&status.as_str()),
+                    "{input} {path}"
+                );
                 let healthy_before = expected["status"] == "Healthy";
                 let says_so = ready_is_true(&changed) && changed["status"]["observedGeneration"].is_number();
                 assert!(status != "Healthy" || says_so, "{input}: healthy without {path}, which is now {change:?}");
