@@ -63,12 +63,32 @@ fn every_object_of_the_charts_schema_is_closed_or_free_on_purpose() {
         ".global",
         ".networkPolicy.extraEgress[]",
         ".networkPolicy.metricsFrom[]",
-        ".resources.claims[]",
         ".resources.limits",
         ".resources.requests",
         ".tolerations[]",
     ];
     assert_eq!(free, on_purpose.map(str::to_owned).into());
+}
+
+/// `helm lint` finds values that the schema does not have; this finds those that values.yaml does not explain.
+#[test]
+fn values_yaml_says_every_value_that_the_schema_has_and_explains_it() {
+    let schema: Value = serde_json::from_str(&generated::read(&format!("{CHART}/values.schema.json"))).expect("JSON");
+    let text = generated::read(&format!("{CHART}/values.yaml"));
+    said(&schema, &serde_saphyr::from_str(&text).expect("YAML"), "");
+    for paragraph in text.split("\n\n") {
+        // A comment stands above a value, or above the first of a map of values.
+        let explained = paragraph.lines().take(2).any(|line| line.trim_start().starts_with('#'));
+        assert!(explained, "values.yaml does not explain:\n{paragraph}");
+    }
+}
+
+fn said(schema: &Value, values: &Value, path: &str) {
+    for (name, child) in schema["properties"].as_object().into_iter().flatten() {
+        let value = values.get(name);
+        assert!(value.is_some() || name == "global", "values.yaml does not have {path}.{name}");
+        value.into_iter().for_each(|value| said(child, value, &format!("{path}.{name}")));
+    }
 }
 
 fn open_objects(schema: &Value, path: &str, free: &mut BTreeSet<String>) {

@@ -98,7 +98,8 @@ fn whatever_is_missing_or_misshapen_has_a_health() {
             }
         }
     }
-    for nothing in [json!({}), json!([]), json!("x"), Value::Null] {
+    let of_no_generation = json!({ "status": { "conditions": [{ "type": "Ready", "status": "True" }] } });
+    for nothing in [of_no_generation, json!({}), json!([]), json!("x"), Value::Null] {
         assert_eq!(script.judge(&nothing).0, "Progressing", "{nothing}");
     }
 }
