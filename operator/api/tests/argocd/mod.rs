@@ -23,7 +23,7 @@ impl Script {
 
     /// Health and message.
     fn judge(&self, object: &Value) -> (String, String) {
-        self.run(object).unwrap_or_else(|error| panic!("{error}\n{object:#}"))
+        self.run(object).map_err(|error| format!("{error}\n{object:#}")).expect("an answer")
     }
 
     fn run(&self, object: &Value) -> mlua::Result<(String, String)> {

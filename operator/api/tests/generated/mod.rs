@@ -10,7 +10,7 @@ pub fn repository() -> PathBuf {
 /// A file of the repository, by its path there.
 pub fn read(file: &str) -> String {
     let path = repository().join(file);
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display())).expect("a file of the repository")
 }
 
 /// Holds a committed file to what is generated; with `UPDATE_CRDS=1` writes it first.
