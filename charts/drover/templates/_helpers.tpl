@@ -51,7 +51,7 @@ app.kubernetes.io/part-of: drover
 {{- with .Values.prefix }}{{ $_ := set $config "prefix" . }}{{ end -}}
 {{- with .Values.defaults.machine }}{{ $_ := set $config "defaults" (dict "machine" .) }}{{ end -}}
 {{- with .Values.allow }}{{ $_ := set $config "allow" . }}{{ end -}}
-{{- with .Values.limits.maxMachines }}{{ $_ := set $config "limits" (dict "maxMachines" .) }}{{ end -}}
+{{- if ne nil .Values.limits.maxMachines }}{{ $_ := set $config "limits" (dict "maxMachines" .Values.limits.maxMachines) }}{{ end -}}
 {{- toYaml $config -}}
 {{- end -}}
 
