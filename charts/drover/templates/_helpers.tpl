@@ -86,13 +86,13 @@ privileged: false
 readOnlyRootFilesystem: true
 {{- end -}}
 
-{{/* Of every Pod here. */}}
+{{/* Of every Pod here. A number of ten digits would be written with an exponent. */}}
 {{- define "drover.podSecurity" -}}
 runAsNonRoot: true
 {{- with .Values.runAsUser }}
-runAsUser: {{ . }}
-runAsGroup: {{ . }}
-fsGroup: {{ . }}
+runAsUser: {{ int64 . }}
+runAsGroup: {{ int64 . }}
+fsGroup: {{ int64 . }}
 {{- end }}
 seccompProfile:
   type: RuntimeDefault
