@@ -35,6 +35,11 @@ for word in "$@"; do
   esac
 done
 
+# What Kubernetes' own tests need besides.
+kubernetes_needs=(
+  "buildah buildah"               # the operator's image, without a daemon
+)
+
 missing=()
 for need in "${needs[@]}"; do
   read -r what package <<<"$need"

@@ -43,7 +43,7 @@ pub struct Waiter(Child);
 const COMMAND: Duration = Duration::from_secs(30);
 /// All machines are killed and unmade.
 const DOWN: Duration = Duration::from_secs(120);
-/// The image is there already: `make image`.
+/// The image is there already: `make machine-image`.
 const UP: Duration = Duration::from_secs(60);
 /// Not below /tmp: mysqld's data is real, and some hosts keep /tmp in memory.
 const SCRATCH: &str = "/var/tmp/drover-e2e";
