@@ -10,7 +10,7 @@ use std::{ffi::OsString, io::IsTerminal, process::ExitCode};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{agent, delete, mysql, plan, run, status};
+use crate::commands::{agent, delete, doctor, iam_policy, mysql, plan, run, status};
 
 /// MySQL replica sets on plain EC2 machines, kept the way their manifests say.
 ///
@@ -41,6 +41,10 @@ enum Command {
     Delete(delete::Arguments),
     /// Opens a MySQL prompt on a set's primary, or on a replica.
     Mysql(mysql::Arguments),
+    /// Looks at what an installation needs, and says what to do where it is not there. Ends with 1 where something fails.
+    Doctor(doctor::Arguments),
+    /// Prints a policy for AWS: what the operator may, what machines may, what others are denied, who may take a role on.
+    IamPolicy(iam_policy::Arguments),
     /// Prints the custom resource definition.
     Crd,
 }
@@ -78,6 +82,8 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Status(arguments) => status::run(arguments).await,
         Command::Delete(arguments) => delete::run(arguments).await,
         Command::Mysql(arguments) => mysql::run(arguments).await,
+        Command::Doctor(arguments) => doctor::run(arguments).await,
+        Command::IamPolicy(arguments) => iam_policy::run(arguments).await,
         Command::Crd => {
             print!("{}", drover_api::crd::yaml()?);
             Ok(ExitCode::SUCCESS)

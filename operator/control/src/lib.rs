@@ -7,6 +7,7 @@ pub mod agents;
 pub mod certificates;
 pub mod deletions;
 pub mod directory;
+pub mod doctor;
 pub mod edge;
 mod fleet;
 pub mod forecast;

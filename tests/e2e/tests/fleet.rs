@@ -4,7 +4,9 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use anyhow::{Context, bail, ensure};
 use drover_api::conditions::ConditionType;
-use drover_e2e::{Call, Clock, Cloud, Facts, Operator, heading, image_cache, manifest, scenario, within};
+use drover_e2e::{
+    Call, Clock, Cloud, Facts, Operator, Policy, heading, image_cache, manifest, permission, scenario, within,
+};
 
 /// Four machines boot on two cores while mysqld is initialised and copied.
 const LAUNCH: Duration = Duration::from_secs(300);
@@ -51,6 +53,19 @@ fn launch(cloud: &Cloud, operator: &mut Operator) -> anyhow::Result<()> {
             _ => "replica",
         };
         assert_eq!((tag("drover:role").as_str(), tag("drover:epoch").as_str()), (role, "1"), "{slot}");
+    }
+
+    heading("what its machines read is what the printed policy of their profile allows");
+    let mut environment = cloud.environment();
+    environment.extend([("DROVER_REALM", "e2e".to_owned()), ("DROVER_BUCKET", "drover".to_owned())]);
+    let profile = Policy::printed(&environment, &["--for", "machine", "--name", SET])?;
+    let calls: Vec<Call> = cloud.calls_since(0)?.into_iter().filter(|call| call.access_key.starts_with("ASIA")).collect();
+    let granted = |call: &Call| profile.allows(&permission(call), &call.target);
+    for call in &calls {
+        assert_eq!(granted(call), call.error.as_deref() != Some("403 Forbidden"), "{call:?}");
+    }
+    for read in ["/bin/current", "/drover", "/register.json", "/bundle.json"] {
+        assert!(calls.iter().any(|call| call.target.ends_with(read) && granted(call)), "no machine read {read}: {calls:#?}");
     }
 
     heading("a row that a client writes on the primary is read on every member");

@@ -79,14 +79,18 @@ pub fn looking<A: Agents>(
     operator
 }
 
-fn operator_config(settings: &Settings, aws: &Aws) -> Config {
-    let boot = Boot {
+/// What every machine of the installation is given at its first boot.
+pub fn machines_user_data(settings: &Settings, aws: &Aws) -> String {
+    user_data(&Boot {
         bucket: settings.bucket.clone(),
         prefix: settings.prefix.clone(),
         region: aws.region().to_owned(),
         realm: settings.realm.clone(),
         s3_endpoint: aws.object_endpoint().map(str::to_owned),
-    };
+    })
+}
+
+fn operator_config(settings: &Settings, aws: &Aws) -> Config {
     Config {
         realm: settings.realm.clone(),
         prefix: settings.prefix.clone(),
@@ -94,7 +98,7 @@ fn operator_config(settings: &Settings, aws: &Aws) -> Config {
         lease: settings.lease,
         deadline: settings.deadline(),
         pace: Pace::default(),
-        user_data: user_data(&boot),
+        user_data: machines_user_data(settings, aws),
         binary: None,
         plan: drover_plan::plan,
     }
@@ -109,7 +113,7 @@ fn holder() -> String {
 }
 
 /// This program's, as EC2 names it.
-fn architecture() -> &'static str {
+pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "aarch64" => "arm64",
         other => other,
