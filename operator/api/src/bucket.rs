@@ -260,7 +260,8 @@ mod tests {
     #[test]
     fn machines_read_what_agents_ask_for_and_nothing_beside_it() {
         let realm = RealmKeys::new("x/", &Realm::new("r").expect("realm"));
-        let key = |name: &str| ResourceKey { namespace: "shop".parse().expect("valid"), name: name.parse().expect("valid") };
+        let key =
+            |name: &str| ResourceKey { namespace: "shop".parse().expect("valid"), name: name.parse().expect("valid") };
         let (ours, other) = (realm.set(&key("orders")), realm.set(&key("orders2")));
         let life = Incarnation::new("k3j9x2m4").expect("incarnation");
         let (of, slot) = (ours.of(&life), Slot::Member(0));

@@ -66,7 +66,9 @@ pub fn refuse_bucket(bucket: &str) -> Option<String> {
 pub fn refuse_prefix(prefix: &str) -> Option<String> {
     let is_prefix = prefix.is_empty() || (prefix.ends_with('/') && !prefix.starts_with('/'));
     if !is_prefix {
-        return Some(format!("prefix {prefix:?} is not valid: it is empty, or ends with '/' and does not begin with it"));
+        return Some(format!(
+            "prefix {prefix:?} is not valid: it is empty, or ends with '/' and does not begin with it"
+        ));
     }
     // In an IAM policy they stand for something else (IAM User Guide, "Resource" and "Variables").
     let means_more = prefix.chars().find(|c| "*?$".contains(*c));

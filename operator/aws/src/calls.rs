@@ -165,10 +165,7 @@ const LIST_BUCKET: Permission = operator("s3:ListBucket", Scope::Bucket);
 /// Nor may it depend on `s3:prefix`, which no GetObject has.
 pub(crate) const GET_OBJECT: Call = object(
     "GetObject",
-    &[
-        Permission { action: "s3:GetObject", on: Scope::Objects, by: &[Party::Operator, Party::Machine] },
-        LIST_BUCKET,
-    ],
+    &[Permission { action: "s3:GetObject", on: Scope::Objects, by: &[Party::Operator, Party::Machine] }, LIST_BUCKET],
 );
 pub(crate) const PUT_OBJECT: Call = object("PutObject", &[operator("s3:PutObject", Scope::Objects)]);
 pub(crate) const LIST_OBJECTS: Call = object("ListObjectsV2", &[LIST_BUCKET]);

@@ -156,7 +156,12 @@ fn ec2_client(config: &SdkConfig, deadline_max: Duration, clock: CloudClock) -> 
 
 /// Checksums both ways wherever the API supports them: a register damaged in transit must not be believed, and computing
 /// a CRC of a few kilobytes costs nothing. Another endpoint than AWS's own rarely has a name per bucket, hence path style.
-fn s3_client(config: &SdkConfig, deadline_max: Duration, other_endpoint: bool, clock: CloudClock) -> aws_sdk_s3::Client {
+fn s3_client(
+    config: &SdkConfig,
+    deadline_max: Duration,
+    other_endpoint: bool,
+    clock: CloudClock,
+) -> aws_sdk_s3::Client {
     let bound = longest(|call| call.rate.is_none()).min(deadline_max) + transfer_time(OBJECT_BYTES_MAX);
     let config = aws_sdk_s3::config::Builder::from(config)
         .retry_config(RetryConfig::disabled())

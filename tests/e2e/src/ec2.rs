@@ -102,7 +102,8 @@ impl Cloud {
         if !body.is_empty() {
             config += &format!("data-binary = \"{body}\"\n");
         }
-        let (signing, url) = (format!("aws:amz:{}:s3", self.endpoints.region), format!("{}/{target}", self.endpoints.s3));
+        let (signing, url) =
+            (format!("aws:amz:{}:s3", self.endpoints.region), format!("{}/{target}", self.endpoints.s3));
         let unsigned = "x-amz-content-sha256: UNSIGNED-PAYLOAD";
         let command = ["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "-X", method, "-H", unsigned, "-K", "-"];
         let output = finish(&[&command[..], &["--aws-sigv4", &signing, &url]].concat(), CALL, &config)?;

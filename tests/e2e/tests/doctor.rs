@@ -96,14 +96,20 @@ fn a_whole_installation_is_all_ok_and_each_thing_that_is_wrong_is_told_with_what
         heading("nothing was changed by looking but the one object that says nothing");
         for call in cloud.mutating(0)? {
             let is_test = call.action == "PutBucketVersioning";
-            assert!(is_test || (call.action == "PutObject" && call.target == "drover/realms/e2e/doctor.json"), "{call:?}");
+            assert!(
+                is_test || (call.action == "PutObject" && call.target == "drover/realms/e2e/doctor.json"),
+                "{call:?}"
+            );
         }
         operator_and_manifests(cloud)?;
         policies(cloud)?;
         heading("a lock that is none");
         cloud.put_object("realms/e2e/lock.json", "{}")?;
         let asked = examine(cloud, CONFIG, &[], |_| ())?;
-        assert!(asked.status.code() == Some(1) && asked.out.contains("FAIL  realm: lock.json is not a lock"), "{asked:?}");
+        assert!(
+            asked.status.code() == Some(1) && asked.out.contains("FAIL  realm: lock.json is not a lock"),
+            "{asked:?}"
+        );
         Ok(())
     })
 }
@@ -112,7 +118,10 @@ fn versioning(cloud: &Cloud) -> anyhow::Result<()> {
     let command = "      do: aws s3api put-bucket-versioning --bucket drover --versioning-configuration Status=Enabled";
     for (status, said) in [
         (None, "FAIL  bucket versioning: not enabled: what is deleted or overwritten by mistake is lost for good"),
-        (Some("Suspended"), "FAIL  bucket versioning: suspended: what is deleted or overwritten by mistake is lost for good"),
+        (
+            Some("Suspended"),
+            "FAIL  bucket versioning: suspended: what is deleted or overwritten by mistake is lost for good",
+        ),
     ] {
         heading("a bucket without versions");
         status.map(|status| cloud.version_bucket(status)).transpose()?;
@@ -130,7 +139,8 @@ fn whole(cloud: &Cloud) -> anyhow::Result<()> {
         let asked = examine(cloud, CONFIG, &[], |_| ())?;
         assert!(asked.status.success() && asked.error.is_empty(), "{asked:?}");
         let names: Vec<&str> = asked.out.lines().map(|line| line.split(": ").next().unwrap_or_default()).collect();
-        let launches = ["a", "b", "c"].map(|zone| format!("ok    launch in {}{zone} of defaults", cloud.endpoints.region));
+        let launches =
+            ["a", "b", "c"].map(|zone| format!("ok    launch in {}{zone} of defaults", cloud.endpoints.region));
         let mut expected = vec![
             "ok    credentials",
             "ok    clock",
@@ -151,7 +161,10 @@ fn whole(cloud: &Cloud) -> anyhow::Result<()> {
     }
     let asked = examine(cloud, CONFIG, &["--json"], |_| ())?;
     let findings: Vec<serde_json::Value> = serde_json::from_str(&asked.out)?;
-    assert!(findings.len() == 15 && findings.iter().all(|it| it["level"] == "ok" && it.get("do").is_none()), "{asked:?}");
+    assert!(
+        findings.len() == 15 && findings.iter().all(|it| it["level"] == "ok" && it.get("do").is_none()),
+        "{asked:?}"
+    );
     Ok(())
 }
 
@@ -329,7 +342,9 @@ fn cases() -> anyhow::Result<Vec<Case>> {
         ),
         broken(
             "deny ec2:CreateTags",
-            &["FAIL  launch in local-1b of defaults: not allowed: ec2:CreateTags on arn:aws:ec2:local-1:123456789012:instance/*"],
+            &[
+                "FAIL  launch in local-1b of defaults: not allowed: ec2:CreateTags on arn:aws:ec2:local-1:123456789012:instance/*",
+            ],
         ),
         broken("deny ec2:DescribeSubnets", &["      do: allow these credentials DescribeSubnets in their policy"]),
         broken(
@@ -353,7 +368,8 @@ fn cases() -> anyhow::Result<Vec<Case>> {
 fn one_zone(cloud: &Cloud) -> anyhow::Result<()> {
     heading("a subnet in one zone, and one that is full");
     let subnet = cloud.ec2("DescribeSubnets", &[])?.text("subnetId");
-    let one = CONFIG.replace("subnets: {tags: {\"drover:network\": machines}}", &format!("subnets: {{ids: [{subnet}]}}"));
+    let one =
+        CONFIG.replace("subnets: {tags: {\"drover:network\": machines}}", &format!("subnets: {{ids: [{subnet}]}}"));
     let asked = examine(cloud, &one, &[], |_| ())?;
     assert_eq!(asked.status.code(), Some(0), "{asked:?}");
     let remedy = "      do: select subnets in 3 zones in defaults.machine.subnets in the configuration, or set \
@@ -366,7 +382,8 @@ fn one_zone(cloud: &Cloud) -> anyhow::Result<()> {
     cloud.mend(&fault)?;
     assert_eq!(asked.status.code(), Some(1), "{asked:?}");
     assert!(asked.out.contains("FAIL  subnets of defaults: no address is free in local-1"), "{}", asked.out);
-    let remedy = "      do: free addresses there, or select further subnets in defaults.machine.subnets in the configuration";
+    let remedy =
+        "      do: free addresses there, or select further subnets in defaults.machine.subnets in the configuration";
     assert!(asked.out.lines().any(|line| line == remedy), "{}", asked.out);
     Ok(())
 }
@@ -414,7 +431,9 @@ fn policies(cloud: &Cloud) -> anyhow::Result<()> {
     let role = ["--for", "operator", "--profile-role", "drover-machine"];
     let operator = Policy::printed(&environment, &role)?;
     let both = Policy::printed(&environment, &[&role[..], &["--with", "doctor"]].concat())?;
-    for call in cloud.calls_since(0)?.iter().filter(|call| !["PutBucketVersioning", "Refused"].contains(&call.action.as_str())) {
+    for call in
+        cloud.calls_since(0)?.iter().filter(|call| !["PutBucketVersioning", "Refused"].contains(&call.action.as_str()))
+    {
         let permission = permission(call);
         // This test's own: it looks for a subnet and for machines.
         assert!(both.names(&permission) || call.action == "DescribeTags", "{call:?}");

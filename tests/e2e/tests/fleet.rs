@@ -59,13 +59,17 @@ fn launch(cloud: &Cloud, operator: &mut Operator) -> anyhow::Result<()> {
     let mut environment = cloud.environment();
     environment.extend([("DROVER_REALM", "e2e".to_owned()), ("DROVER_BUCKET", "drover".to_owned())]);
     let profile = Policy::printed(&environment, &["--for", "machine", "--name", SET])?;
-    let calls: Vec<Call> = cloud.calls_since(0)?.into_iter().filter(|call| call.access_key.starts_with("ASIA")).collect();
+    let calls: Vec<Call> =
+        cloud.calls_since(0)?.into_iter().filter(|call| call.access_key.starts_with("ASIA")).collect();
     let granted = |call: &Call| profile.allows(&permission(call), &call.target);
     for call in &calls {
         assert_eq!(granted(call), call.error.as_deref() != Some("403 Forbidden"), "{call:?}");
     }
     for read in ["/bin/current", "/drover", "/register.json", "/bundle.json"] {
-        assert!(calls.iter().any(|call| call.target.ends_with(read) && granted(call)), "no machine read {read}: {calls:#?}");
+        assert!(
+            calls.iter().any(|call| call.target.ends_with(read) && granted(call)),
+            "no machine read {read}: {calls:#?}"
+        );
     }
 
     heading("a row that a client writes on the primary is read on every member");

@@ -56,7 +56,8 @@ const KEEPING: [&str; 6] = [
 /// `drover:hold` is left to people, who may put it on a machine and take it away.
 pub fn deny(names: &Names, operators: &[String], profile_roles: &[String]) -> Policy {
     let arns = |roles: &[String]| roles.iter().map(|role| names.role(role)).collect::<Vec<_>>();
-    let deny = |sid: &str, but: Vec<String>| Statement::new(sid, Effect::Deny).when("ArnNotLike", "aws:PrincipalArn", but);
+    let deny =
+        |sid: &str, but: Vec<String>| Statement::new(sid, Effect::Deny).when("ArnNotLike", "aws:PrincipalArn", but);
     let ours = |statement: Statement| {
         let machines = [Kind::Instance, Kind::Volume, Kind::NetworkInterface];
         statement.resources(machines.map(|kind| names.ec2(kind)))
@@ -72,10 +73,11 @@ pub fn deny(names: &Names, operators: &[String], profile_roles: &[String]) -> Po
         .when("StringEquals", tag, value)
         .when("Null", "aws:TagKeys", ["true"]);
     let mut statements = vec![
-        deny("Tags", arns(operators))
-            .actions(["ec2:CreateTags", "ec2:DeleteTags"])
-            .resources(["*".to_owned()])
-            .when("ForAnyValue:StringEquals", "aws:TagKeys", tags::OPERATORS_OWN),
+        deny("Tags", arns(operators)).actions(["ec2:CreateTags", "ec2:DeleteTags"]).resources(["*".to_owned()]).when(
+            "ForAnyValue:StringEquals",
+            "aws:TagKeys",
+            tags::OPERATORS_OWN,
+        ),
         strip,
         touch,
         deny("WriteObjects", arns(operators)).actions(WRITING).resources(objects()),

@@ -15,7 +15,8 @@ pub fn operator(names: &Names, profile_roles: &[String], parties: &[Party]) -> P
     for (action, on) in permissions(&parties) {
         by_scope.entry(on).or_default().insert(action);
     }
-    let statements = by_scope.into_iter().map(|(scope, actions)| statement(names, profile_roles, scope).actions(actions));
+    let statements =
+        by_scope.into_iter().map(|(scope, actions)| statement(names, profile_roles, scope).actions(actions));
     Policy::of(statements.collect())
 }
 

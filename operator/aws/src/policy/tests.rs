@@ -156,7 +156,9 @@ fn every_document_is_one_that_aws_takes() {
             assert!(["Allow", "Deny"].contains(&statement["Effect"].as_str().expect("an effect")), "{statement}");
             let actions = strings(&statement["Action"]);
             let is_action = |action: &&str| {
-                action.split_once(':').is_some_and(|(service, name)| is_word(&service.replace('-', "")) && is_word(name))
+                action
+                    .split_once(':')
+                    .is_some_and(|(service, name)| is_word(&service.replace('-', "")) && is_word(name))
             };
             assert!(!actions.is_empty() && actions.iter().all(is_action), "{statement}");
             let resources = strings(&statement["Resource"]);
@@ -199,8 +201,11 @@ fn the_operator_is_granted_what_is_called_and_no_more() {
 
 #[test]
 fn the_operator_acts_on_its_own_realm_only() {
-    let (made, ours, others) =
-        (("aws:RequestTag/drover:realm", "prod"), ("aws:ResourceTag/drover:realm", "prod"), ("aws:ResourceTag/drover:realm", "x"));
+    let (made, ours, others) = (
+        ("aws:RequestTag/drover:realm", "prod"),
+        ("aws:ResourceTag/drover:realm", "prod"),
+        ("aws:ResourceTag/drover:realm", "x"),
+    );
     let (in_launch, keys) = (("ec2:CreateAction", "RunInstances"), |key| ("aws:TagKeys", key));
     let to = |service| ("iam:PassedToService", service);
     type Row<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], bool);
@@ -345,7 +350,8 @@ fn everybody_but_the_operator_is_denied_our_tags_machines_and_objects() {
 fn nothing_that_the_operator_does_is_denied_to_it() {
     let ours = &[("aws:ResourceTag/drover:realm", "prod"), ("aws:TagKeys", "drover:role")];
     for (action, _) in permissions(&[Party::Operator, Party::Doctor]) {
-        for resource in [&ec2("instance/i-1"), "arn:aws:s3:::records", "arn:aws:s3:::records/db/realms/prod/lock.json"] {
+        for resource in [&ec2("instance/i-1"), "arn:aws:s3:::records", "arn:aws:s3:::records/db/realms/prod/lock.json"]
+        {
             let asked = Asked { principal: OPERATOR, action, resource, context: ours };
             assert_eq!(answer(&denied(), &asked), None, "{action}");
         }

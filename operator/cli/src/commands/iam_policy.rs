@@ -170,12 +170,16 @@ fn refuse_mistakes(arguments: &Arguments) -> anyhow::Result<()> {
     let is_partition = partition == "aws" || partition.starts_with("aws-");
     let is_partition = is_partition && partition.chars().all(|c| c.is_ascii_lowercase() || c == '-');
     ensure!(is_partition, "--partition {partition:?} is none: aws, aws-cn or aws-us-gov");
-    for (flag, roles) in [("--profile-role", &arguments.profile_roles), ("--operator-role", &arguments.operator_roles)] {
+    for (flag, roles) in [("--profile-role", &arguments.profile_roles), ("--operator-role", &arguments.operator_roles)]
+    {
         for role in roles {
             // IAM's own alphabet for names and paths (IAM API Reference, "CreateRole").
             let is_role = role.chars().all(|c| c.is_ascii_alphanumeric() || "+=,.@_-/".contains(c));
             let is_role = is_role && !role.is_empty() && !role.starts_with('/') && !role.ends_with('/');
-            ensure!(is_role, "{flag} {role:?} is not the name of a role: write the name, with its path where it has one, not the ARN");
+            ensure!(
+                is_role,
+                "{flag} {role:?} is not the name of a role: write the name, with its path where it has one, not the ARN"
+            );
         }
     }
     if let Some(provider) = &arguments.oidc_provider {
@@ -253,8 +257,14 @@ mod tests {
     fn every_mistake_names_its_flag_and_says_what_to_do() {
         for (line, said) in [
             ("--for operator", "no --profile-role: name each role"),
-            ("--for operator --profile-role arn:aws:iam::1:role/db", "--profile-role \"arn:aws:iam::1:role/db\" is not the name"),
-            ("--for operator --profile-role db --account 12", "--account \"12\" is not an account: write its twelve digits"),
+            (
+                "--for operator --profile-role arn:aws:iam::1:role/db",
+                "--profile-role \"arn:aws:iam::1:role/db\" is not the name",
+            ),
+            (
+                "--for operator --profile-role db --account 12",
+                "--account \"12\" is not an account: write its twelve digits",
+            ),
             ("--for operator --profile-role db --partition azure", "--partition \"azure\" is none: aws, aws-cn or"),
             ("--for operator --profile-role db --prefix x", "--prefix, or its environment variable: prefix \"x\""),
             ("--for machine", "no --name: name the set"),
@@ -264,8 +274,14 @@ mod tests {
             ("--for trust", "no --trusted: ec2 for machines"),
             ("--for trust --trusted irsa", "no --oidc-provider: aws eks describe-cluster"),
             ("--for trust --trusted irsa --oidc-provider o", "no --account: the provider's ARN"),
-            ("--for trust --trusted irsa --oidc-provider o --account 123456789012", "no --service-account: NAMESPACE/NAME"),
-            ("--for trust --trusted pod-identity --service-account drover", "--service-account \"drover\" is not understood"),
+            (
+                "--for trust --trusted irsa --oidc-provider o --account 123456789012",
+                "no --service-account: NAMESPACE/NAME",
+            ),
+            (
+                "--for trust --trusted pod-identity --service-account drover",
+                "--service-account \"drover\" is not understood",
+            ),
             ("--for anybody", "[possible values: operator, machine, deny, trust]"),
         ] {
             let mistake = told(line).expect_err("a mistake");

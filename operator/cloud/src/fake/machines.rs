@@ -7,8 +7,8 @@ use drover_api::{ClientToken, InstanceId, Realm, launch::LaunchRequest, tags};
 use super::{Fake, convert};
 use crate::{
     ec2::{
-        self, CreateTags, DescribeImages, DescribeInstanceTypes, DescribeInstances, DescribeSecurityGroups, DescribeSubnets,
-        HttpTokens, InstanceChange, InstanceProfileSpecification, MetadataOptionsRequest, Mode,
+        self, CreateTags, DescribeImages, DescribeInstanceTypes, DescribeInstances, DescribeSecurityGroups,
+        DescribeSubnets, HttpTokens, InstanceChange, InstanceProfileSpecification, MetadataOptionsRequest, Mode,
         ModifyInstanceAttribute, Page, Paged, RunInstances, ShutdownBehavior, Switch, TagSpecification,
         TerminateInstances,
     },
@@ -74,7 +74,10 @@ impl Machines for Fake {
     async fn security_groups(&self, selector: &Selector) -> Result<Vec<SecurityGroup>> {
         let (group_ids, paged) = selected(selector);
         let found = self.call(&DescribeSecurityGroups { group_ids, group_names: Vec::new(), paged })?;
-        let group = |group: &ec2::SecurityGroup| SecurityGroup { id: convert::security_group(&group.group_id), vpc: group.vpc_id.clone() };
+        let group = |group: &ec2::SecurityGroup| SecurityGroup {
+            id: convert::security_group(&group.group_id),
+            vpc: group.vpc_id.clone(),
+        };
         Ok(found.items.iter().map(group).collect())
     }
 

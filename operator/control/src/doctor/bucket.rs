@@ -55,8 +55,7 @@ fn there(bucket: &str, region: &str, read: &Result<Option<Object>, CloudError>) 
 
 fn versioned(bucket: &str, versioning: &Result<Versioning, CloudError>) -> Finding {
     let name = "bucket versioning";
-    let remedy =
-        format!("aws s3api put-bucket-versioning --bucket {bucket} --versioning-configuration Status=Enabled");
+    let remedy = format!("aws s3api put-bucket-versioning --bucket {bucket} --versioning-configuration Status=Enabled");
     let lost = "what is deleted or overwritten by mistake is lost for good";
     match versioning {
         Ok(Versioning::Enabled) => Finding::ok(name, "enabled"),
@@ -168,7 +167,9 @@ mod tests {
         let missing = || Err(error(Class::Invalid, "GetObject", "NoSuchBucket"));
         check(&there("b", "us-east-1", &Ok(None)), Level::Ok, "b is there", None);
         let there_of = |region| there("b", region, &missing()).remedy.unwrap_or_default();
-        assert!(there_of("us-east-1").starts_with("make it: aws s3api create-bucket --bucket b --region us-east-1; or"));
+        assert!(
+            there_of("us-east-1").starts_with("make it: aws s3api create-bucket --bucket b --region us-east-1; or")
+        );
         assert!(there_of("eu-west-1").contains("--create-bucket-configuration LocationConstraint=eu-west-1; or"));
         let denied = there("b", "eu-west-1", &Err(error(Class::Denied, "GetObject", "AccessDenied")));
         check(&denied, Level::Fail, "GetObject failed: AccessDenied", Some("s3:GetObject and s3:ListBucket"));

@@ -157,7 +157,14 @@ mod tests {
                 "there is no instance profile db",
                 "make the profile and put a role into it (aws iam create-instance-profile --instance-profile-name db; ",
             ),
-            (Class::Quota, "VcpuLimitExceeded", "32", Level::Fail, "VcpuLimitExceeded", "ask for more (aws service-quotas "),
+            (
+                Class::Quota,
+                "VcpuLimitExceeded",
+                "32",
+                Level::Fail,
+                "VcpuLimitExceeded",
+                "ask for more (aws service-quotas ",
+            ),
             (
                 Class::Capacity,
                 "Unsupported",
@@ -174,7 +181,14 @@ mod tests {
                 "InvalidParameterValue: no",
                 "set right in defaults.machine in the configuration what EC2 names here",
             ),
-            (Class::Denied, "AuthFailure", "no", Level::Fail, "AuthFailure", "AWS does not know these credentials here"),
+            (
+                Class::Denied,
+                "AuthFailure",
+                "no",
+                Level::Fail,
+                "AuthFailure",
+                "AWS does not know these credentials here",
+            ),
             (Class::Transient, "Connection", "no", Level::Fail, "Connection", "check the network"),
         ] {
             let error = CloudError::new(class, "RunInstances", code, message);
@@ -190,6 +204,9 @@ mod tests {
         let set = tests::set("orders", serde_json::json!({ "machine": { "instanceProfile": "own" } }));
         let section = of_sets([&set]).remove(0);
         let finding = judge(&section, &"a".parse().expect("a zone"), "m7i.large", &Ok(()));
-        assert_eq!(finding, Finding::ok("launch in a of shop/orders", "m7i.large with the profile own would be allowed"));
+        assert_eq!(
+            finding,
+            Finding::ok("launch in a of shop/orders", "m7i.large with the profile own would be allowed")
+        );
     }
 }

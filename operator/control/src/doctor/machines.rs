@@ -11,9 +11,7 @@ use drover_plan::observed::{CatalogImage, CatalogSubnet};
 use futures::future::OptionFuture;
 
 use super::{Context, Examined, Finding, Level, Section, launch};
-use crate::memory::catalogs::question::{
-    image_selector, in_order, network_selector, pick_image, pick_types, words,
-};
+use crate::memory::catalogs::question::{image_selector, in_order, network_selector, pick_image, pick_types, words};
 
 /// Everything that a launch names, once all of it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,7 +158,9 @@ fn image(
         (Ok(picked), _) => picked,
         (Err(why), Selector::Ids(ids)) => {
             let remedy = match unavailable {
-                Some(id) => format!("wait for it (aws ec2 wait image-available --image-ids {id}), or name another in {field}"),
+                Some(id) => {
+                    format!("wait for it (aws ec2 wait image-available --image-ids {id}), or name another in {field}")
+                }
                 None => format!("name an image of this Region in {field}, not {}", ids.join(", ")),
             };
             return (Finding::fail(name, why, remedy), None);
@@ -236,7 +236,8 @@ fn subnets_of(
         [vpc] => (*vpc).to_owned(),
         [] => return (none(name, "subnet", "SUBNET-ID", selector.as_ref(), &field), None),
         _ => {
-            let found = format!("they are in {} VPCs: {}", vpcs.len(), vpcs.iter().copied().collect::<Vec<_>>().join(", "));
+            let found =
+                format!("they are in {} VPCs: {}", vpcs.len(), vpcs.iter().copied().collect::<Vec<_>>().join(", "));
             return (Finding::fail(name, found, format!("select subnets of one VPC in {field}")), None);
         }
     };
@@ -251,7 +252,11 @@ fn subnets_of(
         Finding::fail(name, format!("no address is free in {}", full.join(", ")), remedy)
     } else if free.len() < section.zones {
         let found = format!("in {told} of {vpc}: members need {} zones, so a set that has more waits", section.zones);
-        let remedy = format!("select subnets in {} zones in {field}, or set {} to Preferred", section.zones, section.field("zoneSpread"));
+        let remedy = format!(
+            "select subnets in {} zones in {field}, or set {} to Preferred",
+            section.zones,
+            section.field("zoneSpread")
+        );
         Finding { level: section.crowded, ..Finding::warn(name, found, remedy) }
     } else {
         Finding::ok(name, format!("in {told} of {vpc}"))
@@ -279,7 +284,10 @@ fn groups_of(
     }
     let elsewhere = groups.iter().find(|group| vpc.is_some_and(|vpc| group.vpc != vpc));
     if let (Some(SecurityGroup { id, vpc: other }), Some(vpc)) = (elsewhere, vpc) {
-        let remedy = format!("select security groups of {vpc} in {field}, or subnets of {other} in {}", section.field("subnets"));
+        let remedy = format!(
+            "select security groups of {vpc} in {field}, or subnets of {other} in {}",
+            section.field("subnets")
+        );
         return (Finding::fail(name, format!("{id} is in {other}, and the subnets are in {vpc}"), remedy), None);
     }
     let ids: Vec<SecurityGroupId> = groups.into_iter().map(|group| group.id).collect();

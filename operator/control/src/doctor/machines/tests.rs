@@ -185,7 +185,10 @@ fn all_is_well_where_all_is_there() {
         ]
     );
     let launchable = launchable.expect("it can be launched");
-    assert_eq!(launchable.zones.values().map(SubnetId::as_str).collect::<Vec<_>>(), ["subnet-a", "subnet-b", "subnet-c"]);
+    assert_eq!(
+        launchable.zones.values().map(SubnetId::as_str).collect::<Vec<_>>(),
+        ["subnet-a", "subnet-b", "subnet-c"]
+    );
 }
 
 #[test]
@@ -196,7 +199,10 @@ fn an_image_of_another_architecture_than_the_agents_is_no_image() {
         ..good()
     };
     let (findings, _) = judge(&section(), arm, "x86_64");
-    assert_eq!((findings[0].level, findings[0].found.as_str()), (Level::Fail, "ami-1 debian (arm64), and this drover is for x86_64"));
+    assert_eq!(
+        (findings[0].level, findings[0].found.as_str()),
+        (Level::Fail, "ami-1 debian (arm64), and this drover is for x86_64")
+    );
     assert!(findings[0].remedy.as_deref().is_some_and(|it| it.starts_with("run the operator on arm64, or ")));
 }
 
