@@ -96,7 +96,7 @@ impl Cloud {
     pub fn s3(&self, who: &Role, method: &str, target: &str, body: &str) -> anyhow::Result<String> {
         let Role { access_key, secret_key, token } = who;
         let mut config = format!("user = \"{access_key}:{secret_key}\"\n");
-        for token in token {
+        if let Some(token) = token {
             config += &format!("header = \"x-amz-security-token: {token}\"\n");
         }
         if !body.is_empty() {

@@ -92,7 +92,7 @@ pub fn machine(names: &Names, set: &ResourceKey) -> Policy {
 /// What the table says that these parties need.
 fn permissions(parties: &[Party]) -> impl Iterator<Item = (&'static str, Scope)> {
     let all = calls().iter().flat_map(|call| call.permissions);
-    all.filter(|it| it.by.iter().any(|by| parties.contains(by))).map(|it| (it.action, it.on))
+    all.filter(move |it| it.by.iter().any(|by| parties.contains(by))).map(|it| (it.action, it.on))
 }
 
 // === impl Policy, Statement ===

@@ -10,7 +10,7 @@ use drover_cloud::{
 use drover_plan::observed::{CatalogImage, CatalogSubnet};
 use futures::future::OptionFuture;
 
-use super::{Context, Examined, Finding, Level, Section, launch};
+use super::{Context, Examined, Finding, Section, launch};
 use crate::memory::catalogs::question::{image_selector, in_order, network_selector, pick_image, pick_types, words};
 
 /// Everything that a launch names, once all of it was found.

@@ -3,7 +3,7 @@
 use drover_api::defaults::Defaults;
 
 use super::{
-    super::{of_defaults, sections::tests},
+    super::{Level, of_defaults, sections::tests},
     *,
 };
 
