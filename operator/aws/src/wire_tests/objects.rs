@@ -165,7 +165,7 @@ async fn a_bucket_is_versioned_was_or_never_was() {
     ] {
         let server = serve(vec![ok(&format!("<VersioningConfiguration>{said}</VersioningConfiguration>"))]).await;
         assert_eq!(server.connect().bucket("bucket").versioning().await, Ok(expected));
-        assert_eq!(server.requests()[0].line, "GET /bucket?versioning");
+        assert_eq!(server.requests()[0].line, "GET /bucket/?versioning");
     }
     let server = serve(vec![s3_error(404, "NoSuchBucket")]).await;
     let error = server.connect().bucket("bucket").versioning().await.expect_err("there is none");

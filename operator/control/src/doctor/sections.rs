@@ -162,7 +162,7 @@ pub(super) mod tests {
         ];
         let sections = of_sets(&sets);
         let told: Vec<_> = sections.iter().map(|it| (it.of.join(" "), it.zones, it.machines, it.volumes_gib)).collect();
-        let expected = [("shop/a shop/b", 3, 6, 60), ("shop/c", 1, 1, 10), ("shop/d", 1, 5, 50)];
+        let expected = [("shop/a shop/b shop/d", 3, 11, 110), ("shop/c", 1, 1, 10)];
         assert_eq!(told, expected.map(|(of, zones, machines, gib)| (of.to_owned(), zones, machines, gib)));
         assert_eq!(sections[0].field("instanceProfile"), "defaults.machine.instanceProfile in the configuration");
         assert_eq!(sections[1].field("instanceProfile"), "spec.machine.instanceProfile of shop/c");
