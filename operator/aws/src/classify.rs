@@ -63,12 +63,16 @@ where
 
 /// An error of the call with a message of one line, bounded.
 pub(crate) fn failed(class: Class, call: &Call, code: &str, message: &str) -> CloudError {
-    let mut message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut message = one_line(message);
     if let Some((end, _)) = message.char_indices().nth(MESSAGE_CHARS_MAX) {
         message.truncate(end);
         message.push('…');
     }
     CloudError::new(class, call.action, code, message)
+}
+
+pub(crate) fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// An error with its causes, without the Debug form that the SDK's own DisplayErrorContext appends.

@@ -12,7 +12,7 @@ use drover_cloud::{Class, CloudError, Result, examine::Identity};
 
 use crate::{
     calls::{Call, calls},
-    classify::described,
+    classify::{described, one_line},
     clock::CloudClock,
     machines::Ec2,
     objects::{Bucket, OBJECT_BYTES_MAX, transfer_time},
@@ -123,7 +123,7 @@ impl Aws {
         let provider = self.credentials.as_ref().ok_or_else(|| none("no provider is configured".to_owned()))?;
         let slow = |_| CloudError::new(Class::Transient, "credentials", "Timeout", "they were not had in time");
         let found = tokio::time::timeout(CONNECT_BOUND, provider.provide_credentials()).await.map_err(slow)?;
-        let found = found.map_err(|error| none(described(&error)))?;
+        let found = found.map_err(|error| none(one_line(&described(&error))))?;
         Ok(Identity {
             access_key: found.access_key_id().to_owned(),
             account: found.account_id().map(|account| account.as_str().to_owned()),

@@ -4,7 +4,7 @@ use drover_cloud::{CloudError, Objects, examine::Identity};
 
 use super::{Context, Examined, Finding};
 
-/// AWS refuses a signature dated 5 minutes wrong (EC2) or 15 (S3); see AWS.md's "Denied".
+/// AWS refuses a signature that is dated 5 minutes wrong (EC2) or 15 (S3).
 const REFUSED_SECONDS: i64 = 300;
 /// A machine with a time service is within a second.
 const SUSPICIOUS_SECONDS: i64 = 60;
