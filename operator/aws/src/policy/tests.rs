@@ -100,7 +100,7 @@ fn applies(statement: &Value, asked: &Asked<'_>) -> bool {
 /// IAM User Guide, "IAM JSON policy elements: Condition operators", as far as they are used here. A key that is not there
 /// fails a comparison, a negated one and `ForAllValues` aside.
 fn condition_holds(operator: &str, wanted: &[&str], given: &[String]) -> bool {
-    let is_wanted = |value: &String| wanted.iter().any(|it| *it == value.as_str());
+    let is_wanted = |value: &String| wanted.contains(&value.as_str());
     match operator {
         "StringEquals" => given.iter().any(is_wanted),
         "ForAnyValue:StringEquals" => given.iter().any(is_wanted),

@@ -24,6 +24,13 @@ pub(super) struct Launchable {
     pub groups: Vec<SecurityGroupId>,
 }
 
+/// The subnets' VPC, and of each zone the subnet that is tried first.
+#[derive(Clone, Debug)]
+struct Ground {
+    vpc: String,
+    zones: BTreeMap<Zone, SubnetId>,
+}
+
 /// What the selectors of one section found; `None` where there is no selector.
 #[derive(Clone, Debug, Default)]
 struct Seen {
@@ -103,19 +110,21 @@ fn judge(section: &Section, seen: Seen, architecture: &str) -> (Vec<Finding>, Op
         told(finding);
         types
     });
-    let vpc_and_zones = subnets.and_then(|subnets| {
+    let ground = subnets.and_then(|subnets| {
         let (finding, zones) = subnets_of(section, subnets);
         told(finding);
         zones
     });
-    let vpc = vpc_and_zones.as_ref().map(|(vpc, _)| vpc.as_str());
+    let vpc = ground.as_ref().map(|ground| ground.vpc.as_str());
     let groups = groups.and_then(|groups| {
         let (finding, groups) = groups_of(section, groups, vpc);
         told(finding);
         groups
     });
-    let launchable = match (image, types, vpc_and_zones, groups) {
-        (Some(image), Some(types), Some((_, zones)), Some(groups)) => Some(Launchable { image, types, zones, groups }),
+    let launchable = match (image, types, ground, groups) {
+        (Some(image), Some(types), Some(Ground { zones, .. }), Some(groups)) => {
+            Some(Launchable { image, types, zones, groups })
+        }
         _ => None,
     };
     (findings, launchable.filter(|_| section.instance_profile.is_some()))
@@ -220,11 +229,7 @@ fn instance_types(
     (finding, Some(fitting))
 }
 
-/// The subnets' VPC, and of each zone the subnet that is tried first.
-fn subnets_of(
-    section: &Section,
-    subnets: Result<Vec<Subnet>, CloudError>,
-) -> (Finding, Option<(String, BTreeMap<Zone, SubnetId>)>) {
+fn subnets_of(section: &Section, subnets: Result<Vec<Subnet>, CloudError>) -> (Finding, Option<Ground>) {
     let (name, field) = (section.name("subnets"), section.field("subnets"));
     let subnets = match answered(&name, subnets, || format!("name subnets of this Region in {field}")) {
         Ok(subnets) => subnets,
@@ -265,7 +270,7 @@ fn subnets_of(
     for CatalogSubnet { zone, id } in in_order(subnets) {
         zones.entry(zone).or_insert(id);
     }
-    (finding, Some((vpc, zones)))
+    (finding, Some(Ground { vpc, zones }))
 }
 
 fn groups_of(
