@@ -25,6 +25,7 @@ for_kubernetes=(
   "pkg-config pkg-config"         # finding what runc is built with
   "/usr/include/seccomp.h libseccomp-dev"
   "/usr/lib/cni/ptp containernetworking-plugins" # the pods' network
+  "buildah buildah"               # the operator's image, without a daemon
 )
 check=
 for word in "$@"; do
@@ -34,11 +35,6 @@ for word in "$@"; do
     *) echo "setup: there is no option $word" >&2; exit 1 ;;
   esac
 done
-
-# What Kubernetes' own tests need besides.
-kubernetes_needs=(
-  "buildah buildah"               # the operator's image, without a daemon
-)
 
 missing=()
 for need in "${needs[@]}"; do

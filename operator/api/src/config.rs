@@ -79,8 +79,14 @@ pub fn refuse_bucket(bucket: &str) -> Option<String> {
 /// Why this is no prefix of the installation's part of the bucket, or `None`.
 pub fn refuse_prefix(prefix: &str) -> Option<String> {
     let is_prefix = prefix.is_empty() || (prefix.ends_with('/') && !prefix.starts_with('/'));
-    (!is_prefix)
-        .then(|| format!("prefix {prefix:?} is not valid: it is empty, or ends with '/' and does not begin with it"))
+    if !is_prefix {
+        return Some(format!(
+            "prefix {prefix:?} is not valid: it is empty, or ends with '/' and does not begin with it"
+        ));
+    }
+    // In an IAM policy they stand for something else (IAM User Guide, "Resource" and "Variables").
+    let means_more = prefix.chars().find(|c| "*?$".contains(*c));
+    means_more.map(|c| format!("prefix {prefix:?} is not valid: a policy cannot name a prefix with {c:?}"))
 }
 
 /// What is wrong with a value, if anything is.
@@ -144,6 +150,7 @@ mod tests {
                 "f:3:1: prefix \"/x\" is not valid: it is empty, or ends with '/' and does not begin with it",
             ],
         );
+        check("prefix: a*/\n", &["f:1:1: prefix \"a*/\" is not valid: a policy cannot name a prefix with '*'"]);
         check(
             "realm: 7\nleaseSeconds: 5\n",
             &["f:2:1: leaseSeconds must be 9 to 600", "f:1:1: realm must be a string: put the value in quotes"],

@@ -142,8 +142,8 @@ fn monotonic() -> Instant {
     Instant::now()
 }
 
-#[expect(clippy::disallowed_methods, reason = "the edge: compared with the cloud's own date when access is denied")]
-fn wall_clock() -> SystemTime {
+#[expect(clippy::disallowed_methods, reason = "the edge: compared with the date of the cloud's answers")]
+pub(crate) fn wall_clock() -> SystemTime {
     SystemTime::now()
 }
 

@@ -11,7 +11,7 @@ use std::{ffi::OsString, io::IsTerminal, process::ExitCode};
 use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{agent, delete, mysql, plan, request, run, status};
+use crate::commands::{agent, delete, doctor, iam_policy, mysql, plan, request, run, status};
 
 /// MySQL replica sets on plain EC2 machines, kept the way their manifests say.
 ///
@@ -56,6 +56,10 @@ enum Command {
     Release(request::Arguments),
     /// Opens a MySQL prompt on a set's primary, or on a replica.
     Mysql(mysql::Arguments),
+    /// Looks at what an installation needs, and says what to do where it is not there. Ends with 1 where something fails.
+    Doctor(doctor::Arguments),
+    /// Prints a policy for AWS: what the operator may, what machines may, what others are denied, who may take a role on.
+    IamPolicy(iam_policy::Arguments),
     /// Prints the custom resource definition.
     Crd,
 }
@@ -99,6 +103,8 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Hold(arguments) => request::run("hold", arguments).await,
         Command::Release(arguments) => request::run("release", arguments).await,
         Command::Mysql(arguments) => mysql::run(arguments).await,
+        Command::Doctor(arguments) => doctor::run(arguments).await,
+        Command::IamPolicy(arguments) => iam_policy::run(arguments).await,
         Command::Crd => {
             print!("{}", drover_api::crd::yaml()?);
             Ok(ExitCode::SUCCESS)

@@ -8,6 +8,7 @@ pub mod asks;
 pub mod certificates;
 pub mod deletions;
 pub mod directory;
+pub mod doctor;
 pub mod edge;
 mod fleet;
 pub mod forecast;

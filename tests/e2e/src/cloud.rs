@@ -221,7 +221,7 @@ impl Cloud {
         self.dir.join("cloud")
     }
 
-    fn ask(&self, words: &[&str]) -> anyhow::Result<String> {
+    pub(crate) fn ask(&self, words: &[&str]) -> anyhow::Result<String> {
         let (program, home) = (self.program.display().to_string(), self.home().display().to_string());
         run(&[&[program.as_str(), "--dir", &home], words].concat(), COMMAND)
     }

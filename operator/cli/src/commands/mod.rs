@@ -2,6 +2,8 @@
 
 pub mod agent;
 pub mod delete;
+pub mod doctor;
+pub mod iam_policy;
 pub mod mysql;
 pub mod plan;
 pub mod request;

@@ -95,14 +95,18 @@ pub fn looking<A: Agents>(
     operator
 }
 
-fn operator_config(settings: &Settings, aws: &Aws) -> Config {
-    let boot = Boot {
+/// What every machine of the installation is given at its first boot.
+pub fn machines_user_data(settings: &Settings, aws: &Aws) -> String {
+    user_data(&Boot {
         bucket: settings.bucket.clone(),
         prefix: settings.prefix.clone(),
         region: aws.region().to_owned(),
         realm: settings.realm.clone(),
         s3_endpoint: aws.object_endpoint().map(str::to_owned),
-    };
+    })
+}
+
+fn operator_config(settings: &Settings, aws: &Aws) -> Config {
     Config {
         realm: settings.realm.clone(),
         prefix: settings.prefix.clone(),
@@ -111,7 +115,7 @@ fn operator_config(settings: &Settings, aws: &Aws) -> Config {
         deadline: settings.deadline(),
         pace: Pace::default(),
         machines_max: settings.machines_max,
-        user_data: user_data(&boot),
+        user_data: machines_user_data(settings, aws),
         binary: None,
         plan: drover_plan::plan,
     }
@@ -126,7 +130,7 @@ fn holder() -> String {
 }
 
 /// This program's, as EC2 names it.
-fn architecture() -> &'static str {
+pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "aarch64" => "arm64",
         other => other,

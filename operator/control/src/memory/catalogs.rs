@@ -1,7 +1,7 @@
 //! What selectors resolve to: asked for only where something is to be launched, and kept for a while. Images, subnets, security
 //! groups and instance types change rarely, and asking for them in every pass would cost per set what must cost per realm.
 
-mod question;
+pub(crate) mod question;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
