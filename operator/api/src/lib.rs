@@ -2,6 +2,7 @@
 //! the EC2 tags, the objects in the bucket and the agent's wire format. Nothing here decides and nothing here does I/O.
 
 pub mod bucket;
+pub mod clients;
 pub mod conditions;
 pub mod config;
 pub mod crd;

@@ -10,7 +10,7 @@ use std::{ffi::OsString, io::IsTerminal, process::ExitCode};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{agent, delete, mysql, plan, run, status};
+use crate::commands::{agent, credentials, delete, mysql, plan, run, status};
 
 /// MySQL replica sets on plain EC2 machines, kept the way their manifests say.
 ///
@@ -41,6 +41,8 @@ enum Command {
     Delete(delete::Arguments),
     /// Opens a MySQL prompt on a set's primary, or on a replica.
     Mysql(mysql::Arguments),
+    /// Says how an application connects as a user that a manifest declares: host, database, password. What it prints is secret.
+    Credentials(credentials::Arguments),
     /// Prints the custom resource definition.
     Crd,
 }
@@ -78,6 +80,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Status(arguments) => status::run(arguments).await,
         Command::Delete(arguments) => delete::run(arguments).await,
         Command::Mysql(arguments) => mysql::run(arguments).await,
+        Command::Credentials(arguments) => credentials::run(arguments).await,
         Command::Crd => {
             print!("{}", drover_api::crd::yaml()?);
             Ok(ExitCode::SUCCESS)

@@ -5,6 +5,7 @@
 pub mod act;
 pub mod agents;
 pub mod certificates;
+pub mod connections;
 pub mod deletions;
 pub mod directory;
 pub mod edge;
@@ -15,6 +16,7 @@ pub mod lock;
 mod memory;
 pub mod observe;
 pub mod operator;
+pub mod passwords;
 pub mod publish;
 pub mod report;
 pub mod run;
@@ -25,6 +27,7 @@ pub mod watching;
 pub mod words;
 
 pub use agents::{AgentError, Agents, Endpoint};
+pub use connections::Connections;
 pub use edge::{Clock, Entropy};
 pub use observe::Pace;
 pub use operator::{Config, Operator, PassOutcome};

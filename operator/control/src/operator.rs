@@ -22,10 +22,12 @@ use tokio::sync::watch;
 use crate::{
     act::{ActError, Done, Hands},
     agents::{Agents, Endpoint},
+    connections::{self, Connections},
     edge::{Clock, Entropy},
     lock::{Challenger, Holding, Lease, state::outranked_by},
     memory::{Memory, Sends},
     observe::{Bucket, Pace},
+    passwords::Passwords,
     publish::Binary,
     report,
     snapshot::{Failed, Lock, Snapshot},
@@ -64,12 +66,14 @@ pub struct Operator<C, A> {
     pub(crate) intents: BTreeMap<ResourceKey, Intent>,
     pub(crate) sources: Sources,
     pub(crate) deletions: BTreeSet<ResourceKey>,
+    pub(crate) passwords: Passwords,
     pub(crate) problems: Problems,
     pub(crate) endpoints: BTreeMap<InstanceId, Endpoint>,
     pub(crate) memory: Memory,
     seq: AtomicU64,
     passes: u64,
     snapshot: watch::Sender<Arc<Snapshot>>,
+    connections: watch::Sender<Arc<BTreeMap<ResourceKey, Connections>>>,
 }
 
 /// What a source of manifests could not read, a line each: told at once, also while a pass is under way.
@@ -120,12 +124,14 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
             intents: BTreeMap::new(),
             sources: Sources::NotAsked,
             deletions: BTreeSet::new(),
+            passwords: Passwords::new(),
             problems,
             endpoints: BTreeMap::new(),
             memory: Memory::default(),
             seq: AtomicU64::new(0),
             passes: 0,
             snapshot,
+            connections: watch::Sender::default(),
         }
     }
 
@@ -137,6 +143,16 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
         let mut asked = std::mem::take(&mut self.deletions);
         asked.retain(|key| self.stays(key).is_none());
         self.deletions = asked;
+    }
+
+    /// The passwords that declared users name, whole: one that is not there has not been read yet.
+    pub fn learn_passwords(&mut self, passwords: Passwords) {
+        self.passwords = passwords;
+    }
+
+    /// How applications connect, by the latest pass that looked. Not for whoever reads the snapshots: it has passwords.
+    pub fn connections(&self) -> watch::Receiver<Arc<BTreeMap<ResourceKey, Connections>>> {
+        self.connections.subscribe()
     }
 
     /// The latest report, and every one after it.
@@ -321,6 +337,14 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
         snapshot.problems = self.problems.lines();
         report::log_transitions(&self.snapshot.borrow(), &snapshot);
         self.snapshot.send_replace(Arc::new(snapshot));
+        let connections = connections::of(observed, &self.memory.sets);
+        self.connections.send_if_modified(|known| {
+            let is_news = **known != connections;
+            if is_news {
+                *known = Arc::new(connections);
+            }
+            is_news
+        });
     }
 
     fn forget_records(&mut self) {

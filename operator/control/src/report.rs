@@ -150,6 +150,8 @@ mod tests {
             members: vec![member],
             conditions: vec![Condition::new(ConditionType::Ready, false, reason, "why")],
             awaiting: vec![],
+            users: vec![],
+            kept_users: vec![],
         };
         Snapshot { sets: vec![set], ..Snapshot::empty(Realm::new("r").expect("realm")) }
     }

@@ -20,6 +20,7 @@ use crate::{
     live::LiveAgents,
     lock::{Holding, Lease},
     operator::{Config, Operator, PassOutcome},
+    passwords::{self, Passwords},
     snapshot::Snapshot,
     socket::{self, Command, SocketError},
     watching::{self, Watching},
@@ -31,6 +32,8 @@ pub struct Running {
     pub operator: Config,
     /// A directory of manifests.
     pub manifests: PathBuf,
+    /// A directory of the passwords that manifests name.
+    pub secrets: Option<PathBuf>,
     pub defaults: Defaults,
     /// Holds the socket and nothing that matters.
     pub state: PathBuf,
@@ -78,10 +81,16 @@ where
     let tasks = [
         Task(tokio::spawn(serve(listener, operator.snapshots(), commands))),
         Task(tokio::spawn(keep(operator.lease(), cloud, clock, entropy, pace))),
-        Task(tokio::spawn(watch(Watching::new(running.manifests.clone()), scans))),
+        Task(tokio::spawn(watch(running.manifests.clone(), running.secrets.clone(), scans))),
     ];
-    let mut source = Source { path: running.manifests, defaults: running.defaults, directory: Directory::default() };
-    source.first_scan(&mut operator)?;
+    let mut source = Source {
+        path: running.manifests,
+        secrets: running.secrets,
+        defaults: running.defaults,
+        directory: Directory::default(),
+        passwords: Passwords::new(),
+    };
+    source.first_scan(&mut operator).await?;
     let mut deletions = Deletions::default();
     let mut holding = Holding::Unknown;
     loop {
@@ -105,10 +114,10 @@ where
             Some(command) = asked.recv() => {
                 // A manifest that was just put there counts, although nobody has told of it yet.
                 let scan = watching::scanned(&source.path).await;
-                source.take(&mut operator, scan);
+                source.take(&mut operator, scan).await;
                 deletions.take(&mut operator, &holding, command);
             }
-            Some(scan) = scanned.recv() => source.take(&mut operator, scan),
+            Some(scan) = scanned.recv() => source.take(&mut operator, scan).await,
             () = wake.notified() => {}
             () = pause(interval) => {}
         }
@@ -134,8 +143,11 @@ fn is_busy(outcome: &PassOutcome) -> bool {
 /// The manifests of a directory, and what they declare.
 struct Source {
     path: PathBuf,
+    secrets: Option<PathBuf>,
     defaults: Defaults,
     directory: Directory,
+    /// As they were last read.
+    passwords: Passwords,
 }
 
 /// What was read while a pass was under way.
@@ -174,30 +186,45 @@ impl Source {
                 }
             }
         };
-        if let Some(problems) = latest {
-            operator.declare(self.directory.intents(&self.defaults), problems);
+        if let Some(problems) = latest
+            && self.declare(operator, problems).await
+        {
+            read = Read::Changes;
         }
         (outcome, read)
     }
 
     /// The first scan must succeed: a directory that is not there is a mistake, and not "nothing is wanted".
-    fn first_scan<C: Machines + Volumes + Objects, A: Agents>(
+    async fn first_scan<C: Machines + Volumes + Objects, A: Agents>(
         &mut self,
         operator: &mut Operator<C, A>,
     ) -> Result<(), RunError> {
         let scan =
             watching::scan(&self.path).map_err(|source| RunError::Manifests { path: self.path.clone(), source })?;
-        self.take(operator, Ok(scan));
+        self.take(operator, Ok(scan)).await;
         Ok(())
     }
 
-    fn take<C: Machines + Volumes + Objects, A: Agents>(
+    async fn take<C: Machines + Volumes + Objects, A: Agents>(
         &mut self,
         operator: &mut Operator<C, A>,
         scan: io::Result<Scan>,
     ) {
         let (_, problems) = self.absorb(scan);
-        operator.declare(self.directory.intents(&self.defaults), problems);
+        self.declare(operator, problems).await;
+    }
+
+    /// Tells the operator what is wanted, with the passwords as they are now. Answers whether one of those has changed.
+    async fn declare<C: Machines + Volumes + Objects, A: Agents>(
+        &mut self,
+        operator: &mut Operator<C, A>,
+        problems: Vec<String>,
+    ) -> bool {
+        let intents = self.directory.intents(&self.defaults);
+        let passwords = passwords::read(self.secrets.as_deref(), intents.values()).await;
+        operator.declare(intents, problems);
+        operator.learn_passwords(passwords.clone());
+        std::mem::replace(&mut self.passwords, passwords.clone()) != passwords
     }
 
     /// A later scan that fails leaves everything in force, and says so. Answers whether anything changed, and what cannot be
@@ -238,13 +265,26 @@ async fn keep<C: Objects>(
     }
 }
 
-async fn watch(mut watching: Watching, scans: mpsc::Sender<io::Result<Scan>>) {
+/// A change below the directory of secrets is told by a scan of the manifests too: passwords are read with what names them.
+async fn watch(manifests: PathBuf, secrets: Option<PathBuf>, scans: mpsc::Sender<io::Result<Scan>>) {
+    let mut watching = Watching::new(manifests);
+    let mut secrets = secrets.map(Watching::of_tree);
     loop {
-        watching.changed().await;
+        tokio::select! {
+            () = watching.changed() => {}
+            () = changed(secrets.as_mut()) => {}
+        }
         let scan = watching::scanned(watching.directory()).await;
         if scans.send(scan).await.is_err() {
             return;
         }
+    }
+}
+
+async fn changed(watching: Option<&mut Watching>) {
+    match watching {
+        Some(watching) => watching.changed().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use drover_api::{ResourceKey, records::IncarnationState};
 
 pub mod actions;
+mod clients;
 mod launches;
 mod leadership;
 pub mod observed;
@@ -25,6 +26,7 @@ mod view;
 mod volumes;
 
 pub use actions::{Action, Plan, Planned, Waiting};
+pub use clients::{Connection, connections};
 pub use observed::Observed;
 pub use report::SetReport;
 pub use spec::spec_hash;

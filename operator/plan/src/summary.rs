@@ -12,6 +12,7 @@ use drover_api::{
 
 use crate::{
     actions::Waiting,
+    clients,
     leadership::{self, Lost},
     observed::{Observed, Phase, Seen},
     publish,
@@ -47,6 +48,7 @@ pub fn report(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &Out)
     let state = State { out, members: &members, lost: lost.as_ref(), register, primary, silent, ready, wish };
     let mut awaiting: Vec<String> = out.stalled.iter().chain(&out.waiting).map(line).collect();
     awaiting.extend(view.as_ref().and_then(crowded));
+    let (users, kept_users) = view.as_ref().map(clients::reports).unwrap_or_default();
     SetReport {
         key: key.clone(),
         generation: wish.generation(),
@@ -57,6 +59,8 @@ pub fn report(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &Out)
         conditions: state.conditions(view.as_ref()),
         awaiting,
         members,
+        users,
+        kept_users,
     }
 }
 

@@ -14,13 +14,14 @@ use drover_control::{
     Agents, Clock, Config, Operator, Pace,
     directory::{Directory, Scan},
     edge::{SystemClock, SystemEntropy},
+    passwords,
     publish::Binary,
     run::{Running, run as keep_running},
 };
 
 use crate::{
     cloud::{self, Cloud},
-    settings::{Installation, Settings},
+    settings::{Installation, Secrets, Settings},
 };
 
 #[derive(Debug, Args)]
@@ -30,6 +31,8 @@ pub struct Arguments {
     /// A directory of manifests: its .yaml, .yml and .json files, not those of directories below it.
     #[arg(long, env = "DROVER_MANIFESTS")]
     manifests: PathBuf,
+    #[command(flatten)]
+    secrets: Secrets,
 }
 
 /// A process reads its own file here, also after the file was replaced (proc(5), "/proc/self/exe").
@@ -38,11 +41,13 @@ const OWN_FILE: &str = "/proc/self/exe";
 pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let settings = arguments.installation.settings()?;
     must_be_directory(&arguments.manifests)?;
+    let secrets = arguments.secrets.directory()?;
     let (aws, cloud) = cloud::connect(&settings).await?;
     let binary = Binary::of(OWN_FILE.into(), architecture())?;
     let running = Running {
         operator: Config { binary: Some(binary), ..operator_config(&settings, &aws) },
         manifests: arguments.manifests,
+        secrets,
         defaults: settings.defaults,
         state: arguments.installation.state,
     };
@@ -61,20 +66,23 @@ pub fn must_be_directory(path: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// An operator that looks only, told what a directory declares, where one is given.
-pub fn looking<A: Agents>(
+/// An operator that looks only, told what a directory declares, where one is given, with the passwords of another.
+pub async fn looking<A: Agents>(
     settings: &Settings,
     aws: &Aws,
     cloud: Arc<Cloud>,
     agents: Arc<A>,
     scan: Option<Scan>,
+    secrets: Option<&Path>,
 ) -> Operator<Cloud, A> {
     let config = operator_config(settings, aws);
     let mut operator = Operator::new(cloud, agents, Arc::new(SystemClock), Arc::new(SystemEntropy::default()), config);
     if let Some(scan) = scan {
         let mut directory = Directory::default();
         directory.absorb(scan);
-        operator.declare(directory.intents(&settings.defaults), directory.problems());
+        let intents = directory.intents(&settings.defaults);
+        operator.learn_passwords(passwords::read(secrets, intents.values()).await);
+        operator.declare(intents, directory.problems());
     }
     operator
 }

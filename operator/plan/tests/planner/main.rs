@@ -13,6 +13,7 @@ mod pace;
 mod properties;
 mod refusals;
 mod replicas;
+mod users;
 mod volumes;
 mod world;
 
