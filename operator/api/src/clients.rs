@@ -111,7 +111,9 @@ pub struct ClientsReport {
 pub fn uri(user: &str, password: &str, host: &str, database: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let escaped = |text: &str| -> String {
-        text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+        text.bytes()
+            .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+            .collect()
     };
     format!("mysql://{}:{}@{host}:{MYSQL_PORT}/{}", escaped(user), escaped(password), escaped(database))
 }

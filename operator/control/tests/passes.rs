@@ -411,8 +411,7 @@ fn how_applications_connect_is_told_beside_the_snapshot_and_only_when_it_changes
         set.users.extend([("app".to_owned(), made), ("report".to_owned(), chosen)]);
         intents
     };
-    let reference =
-        SecretRef { namespace: key("orders").namespace, name: "report".into(), key: "password".into() };
+    let reference = SecretRef { namespace: key("orders").namespace, name: "report".into(), key: "password".into() };
     let password = Password::new("correct horse").expect("valid");
     operator.learn_passwords([(reference, Seen::Known(password))].into());
     operator.declare(declared(1), vec![]);

@@ -165,7 +165,8 @@ async fn a_file_of_a_password_that_is_missing_is_named_and_noticed_when_it_comes
     let socket = socket::path(&state);
     let file = secrets.join("default/app/password");
     let named = format!("the password of user app: {}: there is no such file", file.display());
-    let told = |status: &Snapshot| status.sets.iter().flat_map(|set| &set.awaiting).any(|line| line.starts_with(&named));
+    let told =
+        |status: &Snapshot| status.sets.iter().flat_map(|set| &set.awaiting).any(|line| line.starts_with(&named));
     until(&socket, "the file is named", told).await;
     std::fs::create_dir_all(secrets.join("default/app")).expect("made");
     std::fs::write(&file, "correct horse\n").expect("written");

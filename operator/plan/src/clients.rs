@@ -80,8 +80,7 @@ pub fn tell(view: &View<'_>, out: &mut Out) {
     for (what, name, problem) in users.chain(databases) {
         out.wait(None, &problem.reason.to_string(), format!("{what} {name}: {}", problem.message));
     }
-    let is_awaited =
-        |order: &&UserOrder| !order.is_made(&made.users) && !made.user_problems.contains_key(&order.name);
+    let is_awaited = |order: &&UserOrder| !order.is_made(&made.users) && !made.user_problems.contains_key(&order.name);
     for order in ordered(view, secret).users.iter().filter(is_awaited) {
         out.wait(None, "UserAwaited", format!("user {} is being made or changed in MySQL", order.name));
     }

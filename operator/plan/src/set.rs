@@ -8,8 +8,7 @@ use drover_api::{
 
 use crate::{
     actions::{Action, Planned},
-    clients,
-    leadership,
+    clients, leadership,
     observed::{Observed, Phase, Seen},
     orders, publish,
     report::{FLEET_UNKNOWN, RECORDS_UNKNOWN, SetReport},

@@ -42,7 +42,8 @@ fn users_are_made_and_kept_and_their_passwords_rotate_without_a_refusal() -> any
         let mut operator = Operator::start_in(cloud, "operator", &[(FILE, &declared)], &environment)?;
         let set = operator.await_ready(SET, 3, LAUNCH)?;
         let machine = |slot: &str| -> anyhow::Result<(String, String)> {
-            let row = set.members.iter().find(|row| row.slot.to_string() == slot).context("a ready set has every slot")?;
+            let row =
+                set.members.iter().find(|row| row.slot.to_string() == slot).context("a ready set has every slot")?;
             let (instance, address) = row.instance.as_ref().zip(row.address).context("a ready slot has a machine")?;
             Ok((instance.to_string(), address.to_string()))
         };
@@ -71,13 +72,19 @@ impl Shop<'_> {
     }
 
     fn gives_what_is_declared(&self, operator: &mut Operator) -> anyhow::Result<()> {
-        heading("ReadWrite writes, ReadOnly reads, each in its database only, by TLS only, and the server proves itself");
+        heading(
+            "ReadWrite writes, ReadOnly reads, each in its database only, by TLS only, and the server proves itself",
+        );
         let credentials = |user: &str| self.credentials(operator, user);
         let (app, report) = (credentials("app")?, credentials("report")?);
         ensure!(app["host"] == self.address.as_str() && app["database"] == "my_shop", "{app}");
         ensure!(report["password"] == CHOSEN[0] && app["readerHosts"].as_array().is_some_and(|all| all.len() == 2));
         self.put_ca(operator)?;
-        self.connect("app", text(&app)?, "CREATE TABLE my_shop.t (n INT PRIMARY KEY); INSERT INTO my_shop.t VALUES (1)")?;
+        self.connect(
+            "app",
+            text(&app)?,
+            "CREATE TABLE my_shop.t (n INT PRIMARY KEY); INSERT INTO my_shop.t VALUES (1)",
+        )?;
         ensure!(self.connect("report", CHOSEN[0], "SELECT n FROM my_shop.t")?.trim() == "1");
         let refused = |user, password, statement: &str| -> anyhow::Result<()> {
             let said = self.connect(user, password, statement).expect_err(statement);
@@ -100,13 +107,16 @@ impl Shop<'_> {
 
         heading("replicas let the same users read");
         within(SOON, "the replica has the user", || {
-            let told = self.cloud.sql(&self.replica, "SELECT COUNT(*) FROM mysql.user WHERE user IN ('app', 'report')")?;
+            let told =
+                self.cloud.sql(&self.replica, "SELECT COUNT(*) FROM mysql.user WHERE user IN ('app', 'report')")?;
             Ok((told == "2").then_some(()))
         })
     }
 
     fn rotates(&self, operator: &mut Operator, declared: &str) -> anyhow::Result<()> {
-        heading("a password changes while a program connects all the time, first by the old one and then by the new: no refusal");
+        heading(
+            "a password changes while a program connects all the time, first by the old one and then by the new: no refusal",
+        );
         let before = text(&self.credentials(operator, "app")?)?.to_owned();
         let program = self.cloud.begin_inside(&self.replica, &["sh", "-c", &self.program(&before)])?;
         within(SOON, "the program connects", || Ok((self.connected()? > 5).then_some(())))?;
@@ -132,7 +142,9 @@ impl Shop<'_> {
         heading("after its hour the old one is refused");
         let older = r#"ALTER USER report@'%' ATTRIBUTE '{"drover": {"changed": 0}}'"#;
         self.cloud.sql(&self.primary, older)?;
-        within(SOON, "the old password is refused", || Ok(self.connect("report", CHOSEN[0], "SELECT 1").is_err().then_some(())))?;
+        within(SOON, "the old password is refused", || {
+            Ok(self.connect("report", CHOSEN[0], "SELECT 1").is_err().then_some(()))
+        })?;
         self.connect("report", CHOSEN[1], "SELECT 1")?;
         self.connect("app", &before, "SELECT 1").map(drop)
     }
@@ -146,7 +158,8 @@ impl Shop<'_> {
         })?;
 
         heading("a change of access is one of rights alone, and a user that is not declared any more stays");
-        let only = "    databases: {my_shop: {}}\n    users:\n      app: {database: my_shop, access: ReadOnly, rotation: 1}\n";
+        let only =
+            "    databases: {my_shop: {}}\n    users:\n      app: {database: my_shop, access: ReadOnly, rotation: 1}\n";
         operator.declare(FILE, &(manifest(SET, 3, 0) + "  mysql:\n" + only))?;
         let set = operator.await_set(SET, SOON, "has app alone, and keeps the other", |set| {
             set.users.len() == 1 && set.users.iter().all(|user| user.ready) && set.kept_users == ["report"]
@@ -207,7 +220,10 @@ impl Shop<'_> {
             for password in &passwords {
                 // In JSON some of them are spelled otherwise.
                 let spelled = serde_json::to_string(password)?;
-                ensure!(!text.contains(password) && !text.contains(spelled.trim_matches('"')), "a password is in {place}");
+                ensure!(
+                    !text.contains(password) && !text.contains(spelled.trim_matches('"')),
+                    "a password is in {place}"
+                );
             }
         }
         ensure!(places.values().all(|text| !text.is_empty()), "nothing could be found in an empty place");
@@ -237,7 +253,9 @@ impl Shop<'_> {
     }
 
     fn write(&self, path: &str, text: &str) -> anyhow::Result<()> {
-        self.cloud.inside(&self.replica, &["sh", "-c", "printf %s \"$1\" >\"$0.new\" && mv \"$0.new\" \"$0\"", path, text]).map(drop)
+        self.cloud
+            .inside(&self.replica, &["sh", "-c", "printf %s \"$1\" >\"$0.new\" && mv \"$0.new\" \"$0\"", path, text])
+            .map(drop)
     }
 
     /// As an application does: from another machine, by the certificate of the set's authority.

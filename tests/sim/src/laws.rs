@@ -140,7 +140,8 @@ impl World {
     /// At rest every server of a set has each user as it is declared, with the password that whoever connects is told of.
     fn check_users(&self, key: &ResourceKey, process: &Process) {
         let Some(connections) = process.operator.connections().borrow().get(key).cloned() else { return };
-        let secret = self.incarnation(key).and_then(|record| self.object(&keys().set(key).of(&record.incarnation).ca()));
+        let secret =
+            self.incarnation(key).and_then(|record| self.object(&keys().set(key).of(&record.incarnation).ca()));
         let secret = secret.map(|ca: CaRecord| SetSecret(ca.secret)).expect("a set that lives has a secret");
         for machine in self.machines.values().filter(|machine| machine.identity.key == *key) {
             let Some(data) = self.data(&machine.id) else { continue };

@@ -166,7 +166,9 @@ impl<O: Objects + 'static> Hands<O> {
         let session = &mut Session::open(SOCKET, logged).await?;
         match task {
             Task::Close => return sql::close(session).await.map(|returned| Outcome::Closed { returned }),
-            Task::Databases(ordered) => return clients::make_databases(session, &ordered).await.map(Outcome::Databases),
+            Task::Databases(ordered) => {
+                return clients::make_databases(session, &ordered).await.map(Outcome::Databases);
+            }
             Task::User(step) => {
                 return Ok(clients::step(session, &step).await.map_or_else(Outcome::User, plain));
             }

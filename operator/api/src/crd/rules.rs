@@ -265,8 +265,7 @@ fn about_settings() -> Vec<Rule> {
 
 fn about_databases() -> Vec<Rule> {
     let at = "spec.mysql.databases";
-    let is_no_word =
-        |field: &str| format!("has(self[k].{field}) && !self[k].{field}.matches('^[a-z0-9_]+$')");
+    let is_no_word = |field: &str| format!("has(self[k].{field}) && !self[k].{field}.matches('^[a-z0-9_]+$')");
     vec![
         rule(
             at,
@@ -312,7 +311,9 @@ fn about_users() -> Vec<Rule> {
         ),
         naming(
             at,
-            &format!("{secret} && !self[k].passwordSecretRef.key.matches('^([-_a-zA-Z0-9]|[.][-_a-zA-Z0-9])[-._a-zA-Z0-9]*$')"),
+            &format!(
+                "{secret} && !self[k].passwordSecretRef.key.matches('^([-_a-zA-Z0-9]|[.][-_a-zA-Z0-9])[-._a-zA-Z0-9]*$')"
+            ),
             "must have a Secret's key as passwordSecretRef.key: letters, digits, '-', '_' and '.', not beginning with ..",
         ),
         rule(

@@ -214,11 +214,8 @@ fn server(endpoint: &Endpoint, orders: &Orders) -> ServerReport {
 }
 
 fn made(clients: &Clients) -> ClientsReport {
-    let mark = |order: &UserOrder| Mark {
-        version: order.version.clone(),
-        changed: START,
-        grants: Some(order.grants.clone()),
-    };
+    let mark =
+        |order: &UserOrder| Mark { version: order.version.clone(), changed: START, grants: Some(order.grants.clone()) };
     let users = clients.users.iter().map(|order| (order.name.clone(), mark(order)));
     ClientsReport { users: users.collect(), ..ClientsReport::default() }
 }

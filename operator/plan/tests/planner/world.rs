@@ -13,8 +13,8 @@ use drover_api::{
     set::{DeletionPolicy, Durability, ImageSelector, NetworkSelector, VolumeType, ZoneSpread},
     tags,
     wire::{
-        Accepted, DataReport, LeaderOrder, LeaderPhase, MysqlReport, Promise, Report, RoleOrder, Running, RunningRole, ServerReport,
-        ThreadReport, VolumeReport, Voting, Wanted,
+        Accepted, DataReport, LeaderOrder, LeaderPhase, MysqlReport, Promise, Report, RoleOrder, Running, RunningRole,
+        ServerReport, ThreadReport, VolumeReport, Voting, Wanted,
     },
 };
 use drover_plan::{
@@ -483,8 +483,7 @@ fn made(report: &Report, leader: &LeaderOrder) -> ClientsReport {
         _ => ClientsReport::default(),
     };
     for order in leader.clients.users.iter().filter(|_| leader.open) {
-        let mark =
-            Mark { version: order.version.clone(), changed: Millis(1), grants: Some(order.grants.clone()) };
+        let mark = Mark { version: order.version.clone(), changed: Millis(1), grants: Some(order.grants.clone()) };
         made.users.insert(order.name.clone(), mark);
     }
     made
