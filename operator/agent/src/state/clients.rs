@@ -19,8 +19,15 @@ pub(super) struct Progress {
     /// The databases that were looked for, and when.
     databases: Option<(Vec<DatabaseOrder>, Millis)>,
     database_problems: BTreeMap<String, Problem>,
-    /// What did not succeed, by user, and when it was tried.
-    user_problems: BTreeMap<String, (Problem, Millis)>,
+    /// What did not succeed, by user.
+    user_problems: BTreeMap<String, Failed>,
+}
+
+#[derive(Clone, Debug)]
+struct Failed {
+    step: UserStep,
+    problem: Problem,
+    at: Millis,
 }
 
 /// A heartbeat is written every second, and acknowledged within milliseconds where acknowledgements come.
@@ -37,8 +44,7 @@ const OLD_PASSWORD: Duration = Duration::from_secs(3600);
 impl Progress {
     /// New orders may have mended what was wrong.
     pub(super) fn try_again(&mut self) {
-        self.databases = None;
-        self.user_problems.clear();
+        *self = Self { acknowledged: self.acknowledged, ..Self::default() };
     }
 
     pub(super) fn looked(&mut self, now: Millis, ordered: &[DatabaseOrder], failed: BTreeMap<String, String>) {
@@ -48,9 +54,10 @@ impl Progress {
     }
 
     pub(super) fn stepped(&mut self, now: Millis, step: &UserStep, outcome: Outcome) {
-        match outcome {
-            Outcome::User(problem) => drop(self.user_problems.insert(step.name().to_owned(), (problem, now))),
-            _ => drop(self.user_problems.remove(step.name())),
+        self.user_problems.remove(step.name());
+        if let Outcome::User(problem) = outcome {
+            let failed = Failed { step: step.clone(), problem, at: now };
+            self.user_problems.insert(step.name().to_owned(), failed);
         }
     }
 }
@@ -66,9 +73,13 @@ impl State {
         if !ordered.databases.is_empty() && !self.recently(looked, DATABASES_AGAIN) {
             return Some(Task::Databases(ordered.databases.clone()));
         }
+        self.due(ordered, seen).into_iter().find(|step| !self.has_failed(step)).map(Task::User)
+    }
+
+    /// What is to be done about users, in order.
+    fn due(&self, ordered: &Clients, seen: &Observation) -> Vec<UserStep> {
         let next = ordered.users.iter().filter_map(|order| next_step(order, seen));
-        let next = next.chain(self.discards(seen));
-        next.filter(|step| !self.has_failed(step)).map(Task::User).next()
+        next.chain(self.discards(seen)).collect()
     }
 
     /// Old passwords whose time is over, also of users that are not ordered any more.
@@ -78,19 +89,24 @@ impl State {
         over.map(|(name, _)| UserStep::Discard { name: name.clone() }).collect()
     }
 
+    /// This very step. What is there may have changed since, so that another is due: an account may have been handed over.
     fn has_failed(&self, step: &UserStep) -> bool {
-        self.recently(self.clients.user_problems.get(step.name()).map(|(_, at)| *at), AGAIN)
+        let failed = self.clients.user_problems.get(step.name()).filter(|failed| failed.step == *step);
+        self.recently(failed.map(|failed| failed.at), AGAIN)
     }
 
     fn recently(&self, at: Option<Millis>, within: Duration) -> bool {
         at.is_some_and(|at| self.now.since(at) < within)
     }
 
-    pub(super) fn clients_report(&self, seen: &Observation) -> ClientsReport {
+    /// A step that failed is told of while it is due: one that was given up may have ended well meanwhile.
+    pub(super) fn clients_report(&self, ordered: &Clients, seen: &Observation) -> ClientsReport {
         let Progress { user_problems, database_problems, .. } = &self.clients;
+        let due = if user_problems.is_empty() { Vec::new() } else { self.due(ordered, seen) };
+        let failed = user_problems.iter().filter(|(_, failed)| due.contains(&failed.step));
         ClientsReport {
             users: seen.users.iter().map(|(name, user)| (name.clone(), user.mark.clone())).collect(),
-            user_problems: user_problems.iter().map(|(name, (problem, _))| (name.clone(), problem.clone())).collect(),
+            user_problems: failed.map(|(name, failed)| (name.clone(), failed.problem.clone())).collect(),
             database_problems: database_problems.clone(),
         }
     }

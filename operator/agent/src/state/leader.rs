@@ -201,7 +201,7 @@ impl State {
             accounts_made: self.accounts_made(leader),
             marker: self.acknowledged_marker(self.epoch()),
             heartbeat: self.heartbeat,
-            clients: self.clients_report(seen),
+            clients: self.clients_report(&leader.clients, seen),
         }
     }
 }

@@ -133,12 +133,31 @@ fn who_cannot_be_made_is_told_and_tried_again_and_holds_up_nobody() {
 }
 
 #[test]
+fn a_step_that_was_given_up_and_ended_well_later_is_no_problem_any_more() {
+    let mut world = opened();
+    let problem = Problem { reason: Reason::UserFailed, message: "it did not return within 5 s".into() };
+    world.failing_users.insert("app".into(), problem);
+    world.order(with(1, 2, &[user("app", "1", Access::ReadWrite)])).wait(3);
+    assert_eq!(report(&world).user_problems.len(), 1);
+    let grants = Some(user("app", "1", Access::ReadWrite).grants);
+    let mark = Mark { version: "1".into(), changed: world.now, grants };
+    world.seen.users.insert("app".into(), SeenUser { mark, takes_old: false });
+    world.wait(3);
+    assert_eq!(report(&world).user_problems, BTreeMap::new());
+}
+
+#[test]
 fn an_account_that_was_handed_over_gets_the_ordered_password_beside_its_own() {
     let mut world = opened();
+    let problem = Problem { reason: Reason::ForeignUser, message: "somebody else's".into() };
+    world.failing_users.insert("app".into(), problem);
+    world.order(with(1, 2, &[user("app", "1", Access::ReadWrite)])).wait(3);
+    assert_eq!(world.take_done(), ["Databases", "Make app"]);
+    world.failing_users.clear();
     let handed = SeenUser { mark: Mark::default(), takes_old: false };
     world.seen.users.insert("app".into(), handed);
-    world.order(with(1, 2, &[user("app", "1", Access::ReadWrite)])).wait(3);
-    assert_eq!(world.take_done(), ["Databases", "Rotate app", "Grant app"]);
+    world.wait(3);
+    assert_eq!(world.take_done(), ["Rotate app", "Grant app"]);
 }
 
 #[test]
