@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Namespace, ResourceKey,
     allow::Allow,
+    clients::SecretRef,
     set::{
-        DataVolumeSpec, DeletionPolicy, Durability, ImageSelector, MachineSpec, MySQLReplicaSetSpec, NetworkSelector,
-        VolumeType, ZoneSpread,
+        DataVolumeSpec, DatabaseSpec, DeletionPolicy, Durability, ImageSelector, MachineSpec, MySQLReplicaSetSpec,
+        NetworkSelector, UserSpec, VolumeType, ZoneSpread,
     },
     validate,
 };
@@ -60,6 +61,8 @@ pub struct ResolvedSet {
     pub data_volume: ResolvedVolume,
     pub settings: BTreeMap<String, String>,
     pub durability: Durability,
+    pub databases: BTreeMap<String, DatabaseSpec>,
+    pub users: BTreeMap<String, UserSpec>,
     pub deletion_policy: DeletionPolicy,
     pub paused: bool,
     /// By field path, in the manifest's words.
@@ -119,6 +122,14 @@ pub const SCHEMA_FIELDS: [&str; 6] = [
     "spec.deletionPolicy",
     "spec.paused",
 ];
+
+impl ResolvedSet {
+    /// Where the passwords are that Drover does not make, one for each user that has one.
+    pub fn password_refs(&self) -> impl Iterator<Item = SecretRef> {
+        let keys = self.users.values().filter_map(|user| user.password_secret_ref.as_ref());
+        keys.map(|key| SecretRef::of(&self.key.namespace, key))
+    }
+}
 
 /// Fills in what a manifest leaves out. The spec and the defaults are each taken to be valid; what they make together is
 /// checked. `left_out` are those of [`SCHEMA_FIELDS`] that are in the spec although its manifest does not say them.
@@ -184,6 +195,8 @@ fn resolve(
         data_volume,
         settings: spec.mysql.settings.clone(),
         durability: spec.mysql.durability,
+        databases: spec.mysql.databases.clone(),
+        users: spec.mysql.users.clone(),
         deletion_policy: spec.deletion_policy,
         paused: spec.paused,
         origins,

@@ -3,6 +3,7 @@
 
 pub mod allow;
 pub mod bucket;
+pub mod clients;
 pub mod conditions;
 pub mod config;
 pub mod crd;

@@ -188,6 +188,63 @@ pub struct MysqlSpec {
     /// members also sync their relay log for every transaction, at the price of throughput on network disks.
     #[serde(default)]
     pub durability: Durability,
+
+    /// Databases by name: each is made where it is not there, and never dropped.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub databases: BTreeMap<String, DatabaseSpec>,
+
+    /// MySQL users by name, for applications: they connect from anywhere, by TLS only. A user that is not declared any more
+    /// stays as it is, and status names it. One that somebody else made under such a name is left alone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub users: BTreeMap<String, UserSpec>,
+}
+
+/// How a database is made. One that is there already is taken as it is, whatever is said here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DatabaseSpec {
+    /// Such as utf8mb4; MySQL's own default where left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub character_set: Option<String>,
+    /// Such as utf8mb4_0900_ai_ci; the character set's own where left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collation: Option<String>,
+}
+
+/// A MySQL user with rights on one database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UserSpec {
+    /// One of spec.mysql.databases.
+    pub database: String,
+    /// ReadWrite: everything inside the database, its tables' definitions included. ReadOnly: SELECT and SHOW VIEW.
+    pub access: Access,
+    /// Where the password is: a key of a Secret in the set's namespace, or the file NAMESPACE/NAME/KEY below the directory of
+    /// --secrets. It has 8 to 128 characters. Where left out, Drover makes one. A password that changes is changed in MySQL
+    /// too, and the one before is taken for another hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_secret_ref: Option<SecretKeySelector>,
+    /// Count it up to have a password that Drover made replaced by another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub rotation: Option<u32>,
+}
+
+/// A key of a Secret.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SecretKeySelector {
+    /// The Secret's name.
+    pub name: String,
+    /// The key whose value is the password.
+    pub key: String,
+}
+
+/// What a user may do in its database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum Access {
+    ReadWrite,
+    ReadOnly,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -225,6 +282,15 @@ pub enum VolumeType {
 
 fn three() -> u8 {
     3
+}
+
+impl std::fmt::Display for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Access::ReadWrite => "ReadWrite",
+            Access::ReadOnly => "ReadOnly",
+        })
+    }
 }
 
 impl VolumeType {

@@ -11,7 +11,9 @@ use std::{ffi::OsString, io::IsTerminal, process::ExitCode};
 use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{agent, delete, doctor, iam_policy, mysql, plan, request, run, status};
+use crate::commands::{
+    agent, credentials, delete, doctor, iam_policy, mysql, plan, request, run, status,
+};
 
 /// MySQL replica sets on plain EC2 machines, kept the way their manifests say.
 ///
@@ -60,6 +62,8 @@ enum Command {
     Doctor(doctor::Arguments),
     /// Prints a policy for AWS: what the operator may, what machines may, what others are denied, who may take a role on.
     IamPolicy(iam_policy::Arguments),
+    /// Says how an application connects as a user that a manifest declares: host, database, password. What it prints is secret.
+    Credentials(credentials::Arguments),
     /// Prints the custom resource definition.
     Crd,
 }
@@ -105,6 +109,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Mysql(arguments) => mysql::run(arguments).await,
         Command::Doctor(arguments) => doctor::run(arguments).await,
         Command::IamPolicy(arguments) => iam_policy::run(arguments).await,
+        Command::Credentials(arguments) => credentials::run(arguments).await,
         Command::Crd => {
             print!("{}", drover_api::crd::yaml()?);
             Ok(ExitCode::SUCCESS)

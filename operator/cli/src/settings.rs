@@ -39,6 +39,14 @@ pub struct Installation {
     pub state: PathBuf,
 }
 
+/// Where passwords are that manifests name.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Secrets {
+    /// A directory of passwords, as Secrets look that are mounted: the file NAMESPACE/NAME/KEY in it is key KEY of Secret NAME.
+    #[arg(long, env = "DROVER_SECRETS")]
+    pub secrets: Option<PathBuf>,
+}
+
 /// Which set.
 #[derive(Clone, Debug, Args)]
 pub struct Named {
@@ -108,6 +116,22 @@ fn read(path: &Path) -> anyhow::Result<Config> {
         let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
         anyhow!("the configuration is not understood:\n{}", lines.join("\n"))
     })
+}
+
+// === impl Secrets ===
+
+impl Secrets {
+    /// The directory, where one is named: one that is not there is a mistake, and not a hundred missing passwords.
+    pub fn directory(&self) -> anyhow::Result<Option<PathBuf>> {
+        let Some(path) = &self.secrets else { return Ok(None) };
+        let found = std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()));
+        match found.context("give the directory of the passwords with --secrets")?.is_dir() {
+            true => Ok(Some(path.clone())),
+            false => {
+                bail!("{} is not a directory: give the directory of the passwords with --secrets", path.display())
+            }
+        }
+    }
 }
 
 // === impl Named ===

@@ -102,6 +102,13 @@ fn describe_set(text: &mut String, set: &SetReport, since: u64) {
     for awaited in &set.awaiting {
         put(text, format_args!("  waits: {awaited}\n"));
     }
+    for user in &set.users {
+        let ready = if user.ready { "ready" } else { "not ready" };
+        put(text, format_args!("  user {}: {} of {}, {ready}\n", user.name, user.access, user.database));
+    }
+    for name in &set.kept_users {
+        put(text, format_args!("  user {name}: kept in MySQL, though no manifest declares it\n"));
+    }
     conditions(text, "  ", set);
     text.push('\n');
 }
@@ -222,6 +229,8 @@ pub(super) mod tests {
             endpoints: None,
             version: None,
             awaiting: if ready { vec![] } else { vec!["m1: booting".into()] },
+            users: vec![],
+            kept_users: vec![],
         }
     }
 

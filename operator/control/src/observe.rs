@@ -105,6 +105,7 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
             sends: self.memory.sends.all(),
             refused: self.memory.capacity.refused(now),
             full_subnets: self.memory.capacity.full_subnets(now),
+            passwords: self.passwords.clone(),
             catalogs,
         }
     }

@@ -154,6 +154,8 @@ mod tests {
             version: None,
             awaiting: vec![],
             handled: BTreeMap::new(),
+            users: vec![],
+            kept_users: vec![],
         };
         Snapshot { sets: vec![set], ..Snapshot::empty(Realm::new("r").expect("realm")) }
     }

@@ -17,7 +17,7 @@ use crate::{
     deletions::Deletions,
     edge::{Clock, Entropy, SystemClock, SystemEntropy},
     health::{self, Health},
-    kubernetes::{Cluster, Part},
+    kubernetes::{Cluster, Part, Passes},
     live::LiveAgents,
     lock::{Holding, Lease},
     metrics::Metrics,
@@ -44,8 +44,8 @@ pub struct Running {
 /// Where it is said what is wanted.
 #[derive(Debug)]
 pub enum Intents {
-    /// A directory of manifests.
-    Directory(PathBuf),
+    /// A directory of manifests, and one of the passwords that they name.
+    Directory { manifests: PathBuf, secrets: Option<PathBuf> },
     Kubernetes(Box<Cluster>),
 }
 
@@ -92,8 +92,9 @@ where
         }
     };
     match intents {
-        Intents::Directory(path) => {
-            let source = Manifests::open(path.clone(), terms).map_err(|source| RunError::Manifests { path, source })?;
+        Intents::Directory { manifests: path, secrets } => {
+            let opened = Manifests::open(path.clone(), secrets, terms).await;
+            let source = opened.map_err(|source| RunError::Manifests { path, source })?;
             let work = Work { cloud, clock, config: operator, source, state, health, metrics };
             work.until(stop.signalled(), |_| None).await
         }
@@ -122,7 +123,7 @@ where
                     _ = is_lost => {}
                 }
             };
-            let outcome = work.until(ended, |snapshots| Some(part.publish(snapshots, clock, lease))).await;
+            let outcome = work.until(ended, |passes| Some(part.publish(passes, clock, lease))).await;
             part.election.resign().await;
             outcome
         }
@@ -149,7 +150,7 @@ where
     async fn until<T>(
         self,
         end: impl Future<Output = T>,
-        publish: impl FnOnce(Snapshots) -> Option<Task>,
+        publish: impl FnOnce(Passes) -> Option<Task>,
     ) -> Result<(), RunError> {
         let Self { cloud, clock, config, mut source, state, health, metrics } = self;
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
@@ -164,7 +165,7 @@ where
         let tasks = (
             Task(tokio::spawn(serve(listener, operator.snapshots(), commands))),
             Task(tokio::spawn(keep(operator.lease(), cloud, Arc::clone(&clock), entropy, pace))),
-            publish(operator.snapshots()),
+            publish(Passes { snapshots: operator.snapshots(), connections: operator.connections() }),
         );
         declare(&mut operator, &source);
         let (mut deletions, mut asks) = (Deletions::default(), Asks::default());
@@ -252,6 +253,7 @@ async fn read_during<C: Machines + Volumes + Objects, A: Agents>(
 fn declare<C: Machines + Volumes + Objects, A: Agents>(operator: &mut Operator<C, A>, source: &impl Source) {
     if let Some(wanted) = source.wanted() {
         operator.end_for_good(wanted.deletions);
+        operator.learn_passwords(wanted.passwords);
         operator.declare(wanted.intents, wanted.problems);
     }
 }

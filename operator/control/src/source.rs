@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     directory::{Directory, Scan},
+    passwords::{self, Passwords},
     task::Task,
     watching::{self, Watching},
 };
@@ -24,6 +25,8 @@ pub struct Wanted {
     pub deletions: BTreeSet<ResourceKey>,
     /// What cannot be read, a line each.
     pub problems: Vec<String>,
+    /// Those that declared users name.
+    pub passwords: Passwords,
 }
 
 /// What was read.
@@ -50,10 +53,15 @@ pub trait Source: Send {
 #[derive(Debug)]
 pub struct Manifests {
     path: PathBuf,
+    secrets: Option<PathBuf>,
     terms: Terms,
     directory: Directory,
+    /// As they were last read.
+    passwords: Passwords,
     /// Why the latest scan failed, if it did.
     failed: Option<String>,
+    /// Something was read that nobody was told of yet.
+    is_news: bool,
     scans: mpsc::Receiver<io::Result<Scan>>,
     _watch: Task,
 }
@@ -65,25 +73,35 @@ impl Manifests {
     ///
     /// # Errors
     /// Where it cannot be read: that is a mistake, and not "nothing is wanted".
-    pub fn open(path: PathBuf, terms: Terms) -> io::Result<Self> {
+    pub async fn open(path: PathBuf, secrets: Option<PathBuf>, terms: Terms) -> io::Result<Self> {
         let mut directory = Directory::default();
         directory.absorb(watching::scan(&path)?);
         let (sender, scans) = mpsc::channel(1);
-        let watch = Task(tokio::spawn(watch(Watching::new(path.clone()), sender)));
-        Ok(Self { path, terms, directory, failed: None, scans, _watch: watch })
+        let watch = Task(tokio::spawn(watch(path.clone(), secrets.clone(), sender)));
+        let passwords = Passwords::new();
+        let mut manifests = Self { path, secrets, terms, directory, passwords, failed: None, is_news: false, scans, _watch: watch };
+        manifests.read_passwords().await;
+        Ok(manifests)
+    }
+
+    /// Reads the passwords as they are now.
+    async fn read_passwords(&mut self) {
+        let intents = self.directory.intents(&self.terms);
+        let passwords = passwords::read(self.secrets.as_deref(), intents.values()).await;
+        self.is_news |= self.passwords != passwords;
+        self.passwords = passwords;
     }
 
     /// A later scan that fails leaves everything in force, and says so.
-    fn absorb(&mut self, scan: io::Result<Scan>) -> Read {
+    fn absorb(&mut self, scan: io::Result<Scan>) {
         match scan {
             Ok(scan) => {
                 self.failed = None;
-                if self.directory.absorb(scan) { Read::Changes } else { Read::Nothing }
+                self.is_news |= self.directory.absorb(scan);
             }
             Err(error) => {
                 let path = self.path.display();
                 self.failed = Some(format!("{path}: cannot be read, what it said stays: {error}"));
-                Read::Nothing
             }
         }
     }
@@ -91,16 +109,20 @@ impl Manifests {
 
 impl Source for Manifests {
     async fn changed(&mut self) -> Read {
-        match self.scans.recv().await {
-            Some(scan) => self.absorb(scan),
+        let scan = match self.scans.recv().await {
+            Some(scan) => scan,
             // The watching task ends with this source.
             None => std::future::pending().await,
-        }
+        };
+        self.absorb(scan);
+        self.read_passwords().await;
+        if std::mem::take(&mut self.is_news) { Read::Changes } else { Read::Nothing }
     }
 
     async fn refresh(&mut self) {
         let scan = watching::scanned(&self.path).await;
         self.absorb(scan);
+        self.read_passwords().await;
     }
 
     fn wanted(&self) -> Option<Wanted> {
@@ -108,16 +130,30 @@ impl Source for Manifests {
             intents: self.directory.intents(&self.terms),
             deletions: BTreeSet::new(),
             problems: self.failed.iter().cloned().chain(self.directory.problems()).collect(),
+            passwords: self.passwords.clone(),
         })
     }
 }
 
-async fn watch(mut watching: Watching, scans: mpsc::Sender<io::Result<Scan>>) {
+/// A change below the directory of secrets is told by a scan of the manifests too: passwords are read with what names them.
+async fn watch(manifests: PathBuf, secrets: Option<PathBuf>, scans: mpsc::Sender<io::Result<Scan>>) {
+    let mut watching = Watching::new(manifests);
+    let mut secrets = secrets.map(Watching::of_tree);
     loop {
-        watching.changed().await;
+        tokio::select! {
+            () = watching.changed() => {}
+            () = changed(secrets.as_mut()) => {}
+        }
         let scan = watching::scanned(watching.directory()).await;
         if scans.send(scan).await.is_err() {
             return;
         }
+    }
+}
+
+async fn changed(watching: Option<&mut Watching>) {
+    match watching {
+        Some(watching) => watching.changed().await,
+        None => std::future::pending().await,
     }
 }

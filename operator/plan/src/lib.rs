@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use drover_api::{ResourceKey, records::IncarnationState};
 
 pub mod actions;
+mod clients;
 pub mod endpoints;
 mod health;
 mod launches;
@@ -28,6 +29,7 @@ mod view;
 mod volumes;
 
 pub use actions::{Action, Plan, Planned, Waiting};
+pub use clients::{Connection, connections};
 pub use endpoints::{Endpoint, Endpoints};
 pub use observed::Observed;
 pub use report::SetReport;

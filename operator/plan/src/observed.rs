@@ -9,6 +9,7 @@ use std::{
 use drover_api::{
     BuildId, ClientToken, Epoch, ImageId, Incarnation, InstanceId, Millis, Realm, ResourceKey, SecurityGroupId, Slot,
     SubnetId, VolumeId, Zone,
+    clients::{Password, SecretRef},
     defaults::{ResolvedSet, Unresolved},
     records::{IncarnationRecord, Register, SlotRecord},
     requests::Request,
@@ -38,6 +39,8 @@ pub struct Observed {
     pub refused: BTreeSet<(String, Zone)>,
     /// Subnets that had no free address less than three minutes ago.
     pub full_subnets: BTreeSet<SubnetId>,
+    /// Passwords that somebody chose, by where they are kept: those that declared users name.
+    pub passwords: BTreeMap<SecretRef, Seen<Password>>,
     /// What the selectors of each intent resolve to.
     pub catalogs: BTreeMap<ResourceKey, Seen<Catalog>>,
 }

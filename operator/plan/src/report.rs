@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 use drover_api::{
     Epoch, InstanceId, ResourceKey, Slot, Zone,
     conditions::{Condition, ConditionType},
+    set::Access,
     status::Handled,
     tags::Role,
 };
@@ -35,6 +36,22 @@ pub struct SetReport {
     /// What became of requests, by their verb.
     #[serde(default)]
     pub handled: BTreeMap<String, Handled>,
+    /// Declared users.
+    #[serde(default)]
+    pub users: Vec<UserReport>,
+    /// Users that Drover made and nobody declares any more: they stay.
+    #[serde(default)]
+    pub kept_users: Vec<String>,
+}
+
+/// A user of an application. Nothing here is secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserReport {
+    pub name: String,
+    pub database: String,
+    pub access: Access,
+    /// It is in MySQL as it is declared, with its present password.
+    pub ready: bool,
 }
 
 /// One slot's row of the table.

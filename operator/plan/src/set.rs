@@ -9,7 +9,7 @@ use drover_api::{
 
 use crate::{
     actions::{Action, Planned},
-    leadership,
+    clients, leadership,
     observed::{Observed, Phase, Seen},
     orders, publish,
     report::{FLEET_UNKNOWN, RECORDS_UNKNOWN, SetReport},
@@ -99,6 +99,14 @@ fn decide(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &mut Out)
     }
 }
 
+/// A set that is declared, lives, and whose records are known.
+pub fn kept<'a>(observed: &'a Observed, key: &'a ResourceKey) -> Option<View<'a>> {
+    let set = observed.intents.get(key)?.set.as_ref().ok()?;
+    let records = observed.records.get(key)?.known()?;
+    let life = records.incarnation.as_ref().filter(|life| life.state == IncarnationState::Live)?;
+    Some(View::new(observed, key, Some(set), records, life))
+}
+
 /// No incarnation: a new set, or a lost or wrong bucket. Any machine or volume with its name tells which.
 fn begin(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &mut Out) {
     let named = named(observed, key);
@@ -179,12 +187,13 @@ fn keep(view: &View<'_>, set: &ResolvedSet, out: &mut Out) {
         }
     }
     leadership::advance(view, out);
-    if out.actions.iter().any(|planned| matches!(planned.action, Action::PutRegister { .. })) {
-        return; // Orders and tags follow from the register that will be.
+    // Orders and tags follow from the register that will be.
+    if !out.actions.iter().any(|planned| matches!(planned.action, Action::PutRegister { .. })) {
+        orders::give(view, out);
+        publish::tags(view, out);
+        publish::upgrade(view, out);
     }
-    orders::give(view, out);
-    publish::tags(view, out);
-    publish::upgrade(view, out);
+    clients::tell(view, out);
 }
 
 /// The CA and the register are there, or may be made: only while nothing of this incarnation exists in any state.

@@ -12,6 +12,7 @@ use drover_api::{
 
 use crate::{
     actions::Waiting,
+    clients,
     endpoints::{Endpoints, endpoints},
     health,
     leadership::{self, Lost},
@@ -59,6 +60,7 @@ pub fn report(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &Out)
     let leader = served.and_then(|(view, register)| view.running(register.leader));
     let mut awaiting: Vec<String> = out.stalled.iter().chain(&out.waiting).map(line).collect();
     awaiting.extend(view.as_ref().and_then(crowded));
+    let (users, kept_users) = view.as_ref().map(clients::reports).unwrap_or_default();
     SetReport {
         key: key.clone(),
         generation: wish.generation(),
@@ -72,6 +74,8 @@ pub fn report(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &Out)
         handled: out.handled.iter().cloned().collect(),
         awaiting,
         members,
+        users,
+        kept_users,
     }
 }
 

@@ -31,8 +31,8 @@ pub struct Operator {
     pub name: String,
     pub manifests: PathBuf,
     pub log: PathBuf,
-    state: PathBuf,
-    config: PathBuf,
+    pub state: PathBuf,
+    pub config: PathBuf,
     child: Child,
 }
 

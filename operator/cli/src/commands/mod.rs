@@ -1,6 +1,7 @@
 //! What each command does.
 
 pub mod agent;
+pub mod credentials;
 pub mod delete;
 pub mod doctor;
 pub mod iam_policy;

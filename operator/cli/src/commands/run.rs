@@ -16,6 +16,7 @@ use drover_control::{
     directory::{Directory, Scan},
     edge::{SystemClock, SystemEntropy},
     metrics::Metrics,
+    passwords,
     publish::Binary,
     run::{Intents, Running, run as keep_running},
 };
@@ -23,7 +24,7 @@ use drover_control::{
 use crate::{
     cloud::{self, Cloud},
     cluster,
-    settings::{Installation, Settings},
+    settings::{Installation, Secrets, Settings},
 };
 
 #[derive(Debug, Args)]
@@ -37,6 +38,8 @@ pub struct Arguments {
     #[arg(long, env = "DROVER_LISTEN")]
     listen: Option<SocketAddr>,
     #[command(flatten)]
+    secrets: Secrets,
+    #[command(flatten)]
     cluster: cluster::Arguments,
 }
 
@@ -48,7 +51,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let intents = match arguments.manifests {
         Some(manifests) => {
             must_be_directory(&manifests)?;
-            Intents::Directory(manifests)
+            Intents::Directory { manifests, secrets: arguments.secrets.directory()? }
         }
         None => Intents::Kubernetes(Box::new(arguments.cluster.connect().await?)),
     };
@@ -77,20 +80,23 @@ pub fn must_be_directory(path: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// An operator that looks only, told what a directory declares, where one is given.
-pub fn looking<A: Agents>(
+/// An operator that looks only, told what a directory declares, where one is given, with the passwords of another.
+pub async fn looking<A: Agents>(
     settings: &Settings,
     aws: &Aws,
     cloud: Arc<Cloud>,
     agents: Arc<A>,
     scan: Option<Scan>,
+    secrets: Option<&Path>,
 ) -> Operator<Cloud, A> {
     let config = operator_config(settings, aws);
     let mut operator = Operator::new(cloud, agents, Arc::new(SystemClock), Arc::new(SystemEntropy::default()), config);
     if let Some(scan) = scan {
         let mut directory = Directory::default();
         directory.absorb(scan);
-        operator.declare(directory.intents(&settings.terms), directory.problems());
+        let intents = directory.intents(&settings.terms);
+        operator.learn_passwords(passwords::read(secrets, intents.values()).await);
+        operator.declare(intents, directory.problems());
     }
     operator
 }

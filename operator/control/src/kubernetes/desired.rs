@@ -6,9 +6,11 @@ use serde_json::Value;
 
 use super::{
     resource::Resource,
+    secrets::{self, SecretObject},
     services::{self, For},
     status,
 };
+use crate::Connections;
 
 /// One write.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +22,8 @@ pub enum Write {
     Status(Box<MySQLReplicaSetStatus>),
     Service(Value),
     Slice(Value),
+    /// How one user connects.
+    Secret(SecretObject),
 }
 
 /// What a pass has to say about a resource.
@@ -36,7 +40,7 @@ pub enum Word<'a> {
 }
 
 /// What is to be written now.
-pub fn writes(resource: &Resource, word: Word<'_>, now: Millis) -> Vec<Write> {
+pub fn writes(resource: &Resource, word: Word<'_>, connections: Option<&Connections>, now: Millis) -> Vec<Write> {
     if resource.deleting {
         return of_deleted(resource, word, now);
     }
@@ -48,6 +52,8 @@ pub fn writes(resource: &Resource, word: Word<'_>, now: Millis) -> Vec<Write> {
         Word::Report(report) => {
             writes.extend(changed(resource, status::of_report(resource, report, now)));
             writes.extend(of_services(resource, report));
+            let secrets = connections.map(|connections| secrets::connections(resource, connections));
+            writes.extend(secrets.into_iter().flatten().map(Write::Secret));
         }
         Word::HeldByOther { holder } => writes.extend(changed(resource, status::held_by_other(resource, holder, now))),
         Word::Ended | Word::Nothing => {}

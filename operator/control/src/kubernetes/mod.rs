@@ -10,13 +10,14 @@ pub mod hands;
 pub mod publisher;
 pub mod resource;
 pub mod resources;
+pub mod secrets;
 pub mod services;
 pub mod status;
 pub mod store;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use drover_api::defaults::Terms;
+use drover_api::{ResourceKey, defaults::Terms};
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use kube::Client;
 use tokio::sync::watch;
@@ -28,7 +29,7 @@ use self::{
     store::{Scope, Store},
 };
 use crate::{
-    Clock, Snapshot,
+    Clock, Connections, Snapshot,
     source::{Read, Source, Wanted},
     task::Task,
 };
@@ -48,6 +49,13 @@ pub struct Part {
     pub store: Arc<Store>,
     pub election: Arc<Election>,
     _watches: Vec<Task>,
+}
+
+/// What passes say, for whoever publishes it.
+#[derive(Clone, Debug)]
+pub struct Passes {
+    pub snapshots: watch::Receiver<Arc<Snapshot>>,
+    pub connections: watch::Receiver<Arc<BTreeMap<ResourceKey, Connections>>>,
 }
 
 /// The resources of an API server as a source of intents.
@@ -75,7 +83,8 @@ impl Part {
                 Task(tokio::spawn(c.watch_companions::<EndpointSlice>(client_c, SLICE, scope_c))),
             ]
         };
-        let watches = scopes.iter().flat_map(watch).collect();
+        let passwords = Task(tokio::spawn(secrets::keep_passwords(Arc::clone(&store), client.clone())));
+        let watches = scopes.iter().flat_map(watch).chain([passwords]).collect();
         let identity = ballot.identity.clone();
         let election = Arc::new(Election::new(client.clone(), ballot, clock));
         Self { client, identity, store, election, _watches: watches }
@@ -87,9 +96,9 @@ impl Part {
     }
 
     /// Publishes what the passes say, until dropped.
-    pub fn publish(&self, snapshots: watch::Receiver<Arc<Snapshot>>, clock: Arc<dyn Clock>, lease: Duration) -> Task {
+    pub fn publish(&self, passes: Passes, clock: Arc<dyn Clock>, lease: Duration) -> Task {
         let hands = Hands::new(self.client.clone(), self.identity.clone());
-        let publisher = Publisher::new(hands, Arc::clone(&self.store), snapshots, clock, lease);
+        let publisher = Publisher::new(hands, Arc::clone(&self.store), passes, clock, lease);
         Task(tokio::spawn(publisher.run()))
     }
 }
@@ -115,6 +124,7 @@ impl Source for Declared {
             intents: resources.intents(&self.terms),
             deletions: resources.deletions(),
             problems: resources.problems(),
+            passwords: self.store.passwords().clone(),
         })
     }
 }

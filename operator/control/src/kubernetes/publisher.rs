@@ -6,17 +6,21 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use drover_api::{ResourceKey, status::MySQLReplicaSetStatus};
 use drover_plan::SetReport;
 use futures::{StreamExt, stream};
-use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
+use k8s_openapi::api::{
+    core::v1::{Secret, Service},
+    discovery::v1::EndpointSlice,
+};
 use kube::{core::DynamicObject, runtime::watcher::Event};
 use serde_json::Value;
-use tokio::sync::watch;
 
 use super::{
+    Passes,
     companions::Named,
     desired::{self, Word, Write},
     events::{self, Fact, Told},
     hands::{Hands, WriteError},
     resource::Resource,
+    secrets::SecretObject,
     status,
     store::Store,
 };
@@ -26,7 +30,7 @@ use crate::{Clock, Snapshot, memory::Backoff};
 pub struct Publisher {
     hands: Hands,
     store: Arc<Store>,
-    snapshots: watch::Receiver<Arc<Snapshot>>,
+    passes: Passes,
     clock: Arc<dyn Clock>,
     /// How long the realm must be another's before every resource says so: a predecessor's lease ends within it.
     patience: Duration,
@@ -34,6 +38,8 @@ pub struct Publisher {
     told: Told,
     /// When a status was written last.
     statuses: BTreeMap<ResourceKey, Duration>,
+    /// What Secrets were written, and when: they are not watched.
+    secrets: BTreeMap<(ResourceKey, String), (SecretObject, Duration)>,
     backoff: Backoff<ResourceKey>,
 }
 
@@ -43,6 +49,8 @@ const WRITES_MAX: usize = 8;
 const WORDS_EVERY: Duration = Duration::from_secs(10);
 /// What waits for its time, or failed, is looked at again this often.
 const AGAIN: Duration = Duration::from_secs(1);
+/// A Secret that somebody deleted is there again within this time.
+const SECRETS_EVERY: Duration = Duration::from_secs(300);
 
 /// The kinds of companions.
 pub const SERVICE: &str = "Service";
@@ -54,19 +62,20 @@ impl Publisher {
     pub fn new(
         hands: Hands,
         store: Arc<Store>,
-        snapshots: watch::Receiver<Arc<Snapshot>>,
+        passes: Passes,
         clock: Arc<dyn Clock>,
         lease: Duration,
     ) -> Self {
         Self {
             hands,
             store,
-            snapshots,
+            passes,
             clock,
             patience: lease * 2,
             held_by_other_since: None,
             told: Told::default(),
             statuses: BTreeMap::new(),
+            secrets: BTreeMap::new(),
             backoff: Backoff::default(),
         }
     }
@@ -76,7 +85,8 @@ impl Publisher {
         loop {
             let is_done = self.publish().await;
             tokio::select! {
-                changed = self.snapshots.changed() => if changed.is_err() { return },
+                changed = self.passes.snapshots.changed() => if changed.is_err() { return },
+                changed = self.passes.connections.changed() => if changed.is_err() { return },
                 () = self.store.touched() => {}
                 () = pause(AGAIN), if !is_done => {}
             }
@@ -85,7 +95,8 @@ impl Publisher {
 
     /// Writes everything that is due. Answers whether nothing is left.
     async fn publish(&mut self) -> bool {
-        let snapshot = Arc::clone(&self.snapshots.borrow_and_update());
+        let snapshot = Arc::clone(&self.passes.snapshots.borrow_and_update());
+        let connections = Arc::clone(&self.passes.connections.borrow_and_update());
         let resources: Vec<Arc<Resource>> = self.store.resources().all().values().cloned().collect();
         self.forget(&resources);
         let at = self.clock.monotonic();
@@ -95,7 +106,7 @@ impl Publisher {
         let mut due = Vec::new();
         for resource in resources {
             let word = self.word(&resource, &snapshot, &reports, at);
-            let writes = desired::writes(&resource, word, self.clock.now());
+            let writes = desired::writes(&resource, word, connections.get(&resource.key), self.clock.now());
             let (now, is_waiting) = self.due(&resource, writes, at);
             later |= is_waiting;
             if !now.is_empty() {
@@ -145,6 +156,9 @@ impl Publisher {
     fn due(&self, resource: &Resource, writes: Vec<Write>, at: Duration) -> (Vec<Write>, bool) {
         let companions = self.store.companions();
         let is_written = |write: &Write| {
+            if let Write::Secret(secret) = write {
+                return self.is_secret_written(resource, secret, at);
+            }
             companion(resource, write).is_some_and(|(name, object)| companions.is_written(&name, &resource.uid, object))
         };
         let wanted: Vec<Write> = writes.into_iter().filter(|write| !is_written(write)).collect();
@@ -163,9 +177,18 @@ impl Publisher {
         (now, is_waiting)
     }
 
+    /// A Secret is looked at again now and then, for somebody may have deleted it.
+    fn is_secret_written(&self, resource: &Resource, secret: &SecretObject, at: Duration) -> bool {
+        let known = self.secrets.get(&(resource.key.clone(), name_of(&secret.0)));
+        known.is_some_and(|(written, then)| written == secret && at.saturating_sub(*then) < SECRETS_EVERY)
+    }
+
     async fn learn(&mut self, outcome: Outcome) {
         let at = self.clock.monotonic();
-        let Outcome { resource, status, failed } = outcome;
+        let Outcome { resource, status, secrets, failed } = outcome;
+        for secret in secrets {
+            self.secrets.insert((resource.key.clone(), name_of(&secret.0)), (secret, at));
+        }
         if let Some(status) = status {
             self.statuses.insert(resource.key.clone(), at);
             for fact in events::facts(&resource.status, &status) {
@@ -199,6 +222,7 @@ impl Publisher {
     fn forget(&mut self, resources: &[Arc<Resource>]) {
         let is_there = |key: &ResourceKey| resources.binary_search_by(|resource| resource.key.cmp(key)).is_ok();
         self.statuses.retain(|key, _| is_there(key));
+        self.secrets.retain(|(key, _), _| is_there(key));
         self.backoff.retain(is_there);
     }
 }
@@ -214,21 +238,23 @@ struct Outcome {
     resource: Arc<Resource>,
     /// The status that was written.
     status: Option<MySQLReplicaSetStatus>,
+    /// The Secrets that were.
+    secrets: Vec<SecretObject>,
     /// Why not everything was.
     failed: Option<WriteError>,
 }
 
 /// Makes the writes of one resource, one after the other. Somebody else's object in the way keeps none of the others.
 async fn perform(hands: &Hands, store: &Store, resource: Arc<Resource>, writes: Vec<Write>) -> Outcome {
-    let mut outcome = Outcome { resource: Arc::clone(&resource), status: None, failed: None };
+    let mut outcome = Outcome { resource: Arc::clone(&resource), status: None, secrets: Vec::new(), failed: None };
     let mut version = resource.resource_version.clone();
     for write in writes {
         match one(hands, store, &resource, &mut version, &write).await {
-            Ok(()) => {
-                if let Write::Status(status) = write {
-                    outcome.status = Some(*status);
-                }
-            }
+            Ok(()) => match write {
+                Write::Status(status) => outcome.status = Some(*status),
+                Write::Secret(secret) => outcome.secrets.push(secret),
+                Write::Hold | Write::Release | Write::Service(_) | Write::Slice(_) => {}
+            },
             Err(error @ WriteError::Foreign { .. }) => outcome.failed = Some(error),
             Err(error) => {
                 outcome.failed = Some(error);
@@ -252,6 +278,7 @@ async fn one(
         Write::Status(status) => take(store, resource, version, hands.status(resource, status).await?),
         // The object may be gone with it: the watch says so, and nothing older is believed again.
         Write::Release => hands.release(resource).await.map(drop)?,
+        Write::Secret(secret) => hands.put::<Secret>(resource, &secret.0, None).await.map(drop)?,
         Write::Service(object) | Write::Slice(object) => {
             let Some((name, _)) = companion(resource, write) else { return Ok(()) };
             let is_ours = store.companions().is_owned_by(&name, &resource.uid);
@@ -280,10 +307,13 @@ fn companion<'a>(resource: &Resource, write: &'a Write) -> Option<(Named, &'a Va
     let (kind, object) = match write {
         Write::Service(object) => (SERVICE, object),
         Write::Slice(object) => (SLICE, object),
-        Write::Hold | Write::Release | Write::Status(_) => return None,
+        Write::Hold | Write::Release | Write::Status(_) | Write::Secret(_) => return None,
     };
-    let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    Some(((kind, resource.key.namespace.to_string(), name), object))
+    Some(((kind, resource.key.namespace.to_string(), name_of(object)), object))
+}
+
+fn name_of(object: &Value) -> String {
+    object["metadata"]["name"].as_str().unwrap_or_default().to_owned()
 }
 
 #[expect(clippy::disallowed_methods, reason = "the pace of trying again; what it waits for besides is a condition")]

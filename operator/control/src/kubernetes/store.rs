@@ -6,7 +6,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use drover_api::set::MySQLReplicaSet;
+use drover_api::{
+    clients::{Password, SecretRef},
+    set::MySQLReplicaSet,
+};
+use drover_plan::observed::Seen;
 use futures::StreamExt;
 use kube::{
     Api, Client,
@@ -20,6 +24,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
 use super::{companions::Companions, resources::Resources, services::MANAGED_BY};
+use crate::passwords::Passwords;
 
 /// A namespace, or all of them.
 pub type Scope = Option<String>;
@@ -29,10 +34,12 @@ pub type Scope = Option<String>;
 pub struct Store {
     resources: Mutex<Resources>,
     companions: Mutex<Companions>,
+    passwords: Mutex<Passwords>,
     /// Why a watch does not work now, by what it watches.
     failing: Mutex<BTreeMap<String, String>>,
-    /// What is wanted may have changed: for the one who plans.
+    /// What is wanted may have changed: for the one who plans, and for the one who reads passwords.
     wanted: Notify,
+    asked: Notify,
     /// Anything has changed, our own writes too: for the one who publishes.
     touched: Notify,
 }
@@ -47,8 +54,10 @@ impl Store {
         Self {
             resources: Mutex::new(Resources::new(scopes.iter().cloned())),
             companions: Mutex::default(),
+            passwords: Mutex::default(),
             failing: Mutex::default(),
             wanted: Notify::new(),
+            asked: Notify::new(),
             touched: Notify::new(),
         }
     }
@@ -64,6 +73,31 @@ impl Store {
     /// Until what is wanted may have changed since the last call.
     pub async fn wanted_changed(&self) {
         self.wanted.notified().await;
+    }
+
+    /// The same, for the one who reads passwords.
+    pub async fn asked_anew(&self) {
+        self.asked.notified().await;
+    }
+
+    /// The passwords that declared users name, as they were last read.
+    pub fn passwords(&self) -> MutexGuard<'_, Passwords> {
+        self.passwords.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One that cannot be read now stays what it was.
+    pub fn learn_passwords(&self, read: Passwords) {
+        let mut known = self.passwords();
+        let kept = |(reference, seen): (SecretRef, Seen<Password>)| {
+            let before = known.get(&reference).filter(|before| matches!((before, &seen), (Seen::Known(_), Seen::Unknown { .. })));
+            let seen = before.cloned().unwrap_or(seen);
+            (reference, seen)
+        };
+        let read: Passwords = read.into_iter().map(kept).collect();
+        if *known != read {
+            *known = read;
+            self.wanted.notify_one();
+        }
     }
 
     /// Until anything has changed since the last call.
@@ -83,6 +117,7 @@ impl Store {
         self.touched.notify_one();
         if wanted {
             self.wanted.notify_one();
+            self.asked.notify_one();
         }
     }
 

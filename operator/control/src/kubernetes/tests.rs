@@ -110,6 +110,8 @@ fn report(conditions: Vec<Condition>, members: Vec<MemberReport>) -> SetReport {
         version: Some("9.7.4".into()),
         awaiting: vec![],
         handled: Default::default(),
+        users: vec![],
+        kept_users: vec![],
     }
 }
 
@@ -139,6 +141,7 @@ fn kinds(writes: &[Write]) -> Vec<&'static str> {
         Write::Status(_) => "status",
         Write::Service(_) => "service",
         Write::Slice(_) => "slice",
+        Write::Secret(_) => "secret",
     };
     writes.iter().map(kind).collect()
 }
@@ -149,8 +152,8 @@ fn nothing_is_wanted_before_a_list_is_complete_or_our_finalizer_is_on_it() {
     let resources = listed(vec![shop(), bare.clone()]);
     assert!(resources.is_complete());
     assert_eq!(wanted(&resources), ["shop"]);
-    assert_eq!(kinds(&writes(&resource(&bare), Word::Nothing, NOW)), ["hold"]);
-    assert_eq!(kinds(&writes(&resource(&shop()), Word::Nothing, NOW)), Vec::<&str>::new());
+    assert_eq!(kinds(&writes(&resource(&bare), Word::Nothing, None, NOW)), ["hold"]);
+    assert_eq!(kinds(&writes(&resource(&shop()), Word::Nothing, None, NOW)), Vec::<&str>::new());
 }
 
 #[test]
@@ -198,17 +201,17 @@ fn retain_is_let_go_at_once_and_delete_when_everything_was_seen_to_end() {
     let retained = object("shop", deleted("Retain"));
     let resources = listed(vec![retained.clone()]);
     assert_eq!((wanted(&resources).len(), doomed(&resources).len()), (0, 0));
-    assert_eq!(kinds(&writes(&resource(&retained), Word::Nothing, NOW)), ["release"]);
+    assert_eq!(kinds(&writes(&resource(&retained), Word::Nothing, None, NOW)), ["release"]);
 
     let ended = object("shop", deleted("Delete"));
     let resources = listed(vec![ended.clone()]);
     assert_eq!((wanted(&resources).len(), doomed(&resources)), (0, vec!["shop".to_owned()]));
     let ended = resource(&ended);
-    assert_eq!(kinds(&writes(&ended, Word::Nothing, NOW)), Vec::<&str>::new());
-    assert_eq!(kinds(&writes(&ended, Word::Report(&launching()), NOW)), ["status"], "no Service is made for it");
-    assert_eq!(kinds(&writes(&ended, Word::Ended, NOW)), ["release"]);
+    assert_eq!(kinds(&writes(&ended, Word::Nothing, None, NOW)), Vec::<&str>::new());
+    assert_eq!(kinds(&writes(&ended, Word::Report(&launching()), None, NOW)), ["status"], "no Service is made for it");
+    assert_eq!(kinds(&writes(&ended, Word::Ended, None, NOW)), ["release"]);
     let released = Resource { held: false, ..ended };
-    assert_eq!(kinds(&writes(&released, Word::Ended, NOW)), Vec::<&str>::new());
+    assert_eq!(kinds(&writes(&released, Word::Ended, None, NOW)), Vec::<&str>::new());
 }
 
 #[test]
@@ -242,7 +245,7 @@ fn a_status_says_what_was_observed_and_nothing_that_moves_all_the_time() {
     let mut moved = ready();
     moved.members[0].position = Some("uuid:1-99".into());
     moved.members[0].lag_ms = Some(900);
-    let writes = writes(&written(&ready()), Word::Report(&moved), Millis(NOW.0 + 60_000));
+    let writes = writes(&written(&ready()), Word::Report(&moved), None, Millis(NOW.0 + 60_000));
     assert!(!kinds(&writes).contains(&"status"), "{writes:?}");
 }
 
@@ -267,7 +270,7 @@ fn what_could_not_be_looked_at_is_unknown_and_the_rest_stays() {
     let unknown = SetReport { endpoints: None, ..report(vec![unknown], vec![]) };
     let after = status::of_report(&before, &unknown, NOW);
     assert_eq!((after.conditions[0].status.as_str(), after.primary.as_deref()), ("Unknown", Some("m0")));
-    assert_eq!(kinds(&writes(&before, Word::Report(&unknown), NOW)), ["status", "service", "service"]);
+    assert_eq!(kinds(&writes(&before, Word::Report(&unknown), None, NOW)), ["status", "service", "service"]);
     let held = status::held_by_other(&before, "host-b pid 7", NOW);
     assert!(held.conditions.iter().all(|condition| condition.message.contains("host-b pid 7")));
     assert_eq!(held.nodes.as_deref(), Some("2/2"));

@@ -14,6 +14,7 @@ use std::{
 use drover_api::{
     BuildId, GtidSet, InstanceId, Millis, Realm, ResourceKey,
     bucket::RealmKeys,
+    clients::{Clients, ClientsReport, Mark, UserOrder},
     defaults::Terms,
     manifest,
     wire::{
@@ -191,6 +192,7 @@ fn server(endpoint: &Endpoint, orders: &Orders) -> ServerReport {
             accounts_made: true,
             marker: leader.open.then_some(leader.marker),
             heartbeat: Some(START),
+            clients: made(&leader.clients),
         },
         RoleOrder::Replica(replica) => RunningRole::Replica {
             source: Some(replica.source.slot),
@@ -209,6 +211,13 @@ fn server(endpoint: &Endpoint, orders: &Orders) -> ServerReport {
         executed,
         role,
     })
+}
+
+fn made(clients: &Clients) -> ClientsReport {
+    let mark =
+        |order: &UserOrder| Mark { version: order.version.clone(), changed: START, grants: Some(order.grants.clone()) };
+    let users = clients.users.iter().map(|order| (order.name.clone(), mark(order)));
+    ClientsReport { users: users.collect(), ..ClientsReport::default() }
 }
 
 fn uuid(n: u32) -> String {

@@ -14,6 +14,7 @@ mod properties;
 mod refusals;
 mod replicas;
 mod serving;
+mod users;
 mod volumes;
 mod world;
 

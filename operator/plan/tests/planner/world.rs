@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 use drover_api::{
     BuildId, Epoch, GtidSet, Incarnation, InstanceId, Millis, Namespace, Realm, ResourceKey, ResourceName, Slot,
     VolumeId, VoterId, WriteId, Zone,
+    clients::{ClientsReport, Mark},
     defaults::{ResolvedSet, ResolvedVolume},
     problems::{Problem, Reason},
     records::IncarnationState,
@@ -12,8 +13,8 @@ use drover_api::{
     set::{DeletionPolicy, Durability, ImageSelector, NetworkSelector, VolumeType, ZoneSpread},
     tags,
     wire::{
-        Accepted, DataReport, LeaderPhase, MysqlReport, Promise, Report, RoleOrder, Running, RunningRole, ServerReport,
-        ThreadReport, VolumeReport, Voting, Wanted,
+        Accepted, DataReport, LeaderOrder, LeaderPhase, MysqlReport, Promise, Report, RoleOrder, Running, RunningRole,
+        ServerReport, ThreadReport, VolumeReport, Voting, Wanted,
     },
 };
 use drover_plan::{
@@ -70,6 +71,8 @@ pub fn resolved(members: u8, read_replicas: u16) -> ResolvedSet {
         },
         settings: BTreeMap::new(),
         durability: Durability::Standard,
+        databases: BTreeMap::new(),
+        users: BTreeMap::new(),
         deletion_policy: DeletionPolicy::Retain,
         paused: false,
         origins: BTreeMap::new(),
@@ -110,6 +113,7 @@ impl World {
             sends: BTreeMap::new(),
             refused: Default::default(),
             full_subnets: Default::default(),
+            passwords: BTreeMap::new(),
             catalogs: BTreeMap::from([(key(), Seen::Known(zones(3)))]),
         };
         World {
@@ -431,6 +435,7 @@ impl World {
                 accounts_made: true,
                 marker: leader.open.then_some(leader.marker),
                 heartbeat: None,
+                clients: made(report, leader),
             },
             RoleOrder::Replica(replica) => RunningRole::Replica {
                 source: Some(replica.source.slot),
@@ -477,6 +482,19 @@ impl World {
             }
         }
     }
+}
+
+/// What an agent tells of users once it is open: those it has made before stay.
+fn made(report: &Report, leader: &LeaderOrder) -> ClientsReport {
+    let mut made = match &report.mysql.server {
+        ServerReport::Running(Running { role: RunningRole::Leader { clients, .. }, .. }) => clients.clone(),
+        _ => ClientsReport::default(),
+    };
+    for order in leader.clients.users.iter().filter(|_| leader.open) {
+        let mark = Mark { version: order.version.clone(), changed: Millis(1), grants: Some(order.grants.clone()) };
+        made.users.insert(order.name.clone(), mark);
+    }
+    made
 }
 
 pub fn fresh_send() -> Send {
