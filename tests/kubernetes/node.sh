@@ -8,7 +8,7 @@ home=$dir/node
 mkdir -p "$home"/{lib,log}
 
 # Copies of mounts would keep other tests' network namespaces alive after they were deleted.
-findmnt --raw --noheadings --types nsfs --output TARGET | xargs --no-run-if-empty umount
+{ findmnt --raw --noheadings --types nsfs --output TARGET || true; } | xargs --no-run-if-empty umount
 
 # What kubelet, containerd and the network plugins keep under /var/lib, /var/log and /run is the node's own. The two directories stay
 # where they are, even below one of those.

@@ -38,6 +38,12 @@ fn a_pod_reaches_a_machine_by_a_service() -> anyhow::Result<()> {
         let said = answer(&cluster, "ask", &image, &[host, port, "GET / HTTP/1.0\r\n\r\n"])?;
         ensure!(said.starts_with("HTTP/1."), "{said:?}");
 
+        heading("so is the API server, by its own Service");
+        let own = admin.get_json(&["service", "kubernetes"])?;
+        let address = own["spec"]["clusterIP"].as_str().context("a Service has an address")?;
+        let said = answer(&cluster, "knock", &image, &[address, "443", "GET / HTTP/1.0\r\n\r\n"])?;
+        ensure!(said.contains("HTTP request to an HTTPS server"), "{said:?}");
+
         heading(
             "of one whose test was killed the kernel leaves cgroups and files, and the next one in its place begins without them",
         );

@@ -43,6 +43,7 @@ done
 
 mkdir -p "$cache" || die "cannot make $cache: name another directory in DROVER_KUBERNETES_CACHE"
 cache=$(cd "$cache" && pwd)
+version=$(sed -n 's/^\tk8s.io\/kubernetes v//p' "$here/go.mod")
 key=$(cd "$here" && { uname -m; sha256sum go.mod go.sum tools.go build.sh; } | sha256sum | cut -c1-16)
 dir=$cache/$key
 assets=${KUBEBUILDER_ASSETS:-}
@@ -59,8 +60,12 @@ answer() {
   [[ " ${wanted[*]} " != *" kubelet "* ]] || [ -x "$cni/ptp" ] ||
     die "there are no network plugins in $cni: tests/setup.sh --kubernetes installs containernetworking-plugins"
   if [ -z "$assets" ]; then echo "$dir"; return; fi
-  local mixed name
+  local mixed name given
   assets=$(cd "$assets" && pwd)
+  if [ -z "$find" ]; then
+    given=$("$assets/kube-apiserver" --version)
+    [[ $given == "Kubernetes v$version"* ]] || say "KUBEBUILDER_ASSETS has $given; the rest is v$version"
+  fi
   mixed=$dir-$(sha256sum <<<"$assets" | cut -c1-8)
   mkdir -p "$mixed"
   for name in "${wanted[@]}"; do
@@ -141,7 +146,6 @@ for name in "${lacking[@]}"; do
   titles+=("$name")
 done
 if [ ${#packages[@]} != 0 ]; then
-  version=$(sed -n 's/^\tk8s.io\/kubernetes v//p' "$here/go.mod")
   IFS=. read -r major minor _ <<<"$version"
   at=k8s.io/component-base/version
   say "this is done once and takes about 15 minutes on 2 cores"

@@ -36,7 +36,6 @@ pub(super) struct Place {
 }
 
 /// What a client shows.
-#[derive(Debug)]
 pub(super) enum Proof<'a> {
     Certificate(&'a Pair),
     Token(&'a str),

@@ -33,7 +33,7 @@ pub struct Cluster {
 }
 
 /// The node's name in Kubernetes.
-pub const NODE: &str = "node-1";
+const NODE: &str = "node-1";
 /// Addresses of pods. They are masked on their way out of the node, so that any cluster may have the same.
 const PODS: &str = "10.244.0.0/24";
 const SOCKET: &str = "/run/containerd/containerd.sock";
