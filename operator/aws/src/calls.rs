@@ -148,10 +148,7 @@ pub(crate) const TERMINATE_INSTANCES: Call =
 /// 100 and 10 per second.
 pub(crate) const CREATE_TAGS: Call = write(
     "CreateTags",
-    &[
-        operator("ec2:CreateTags", Scope::Published(&[Instance])),
-        operator("ec2:CreateTags", Scope::Held(&[Instance])),
-    ],
+    &[operator("ec2:CreateTags", Scope::Published(&[Instance])), operator("ec2:CreateTags", Scope::Held(&[Instance]))],
     rate(50, 200),
 );
 /// 100 and 10 per second, in a bucket of its own.

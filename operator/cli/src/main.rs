@@ -11,9 +11,7 @@ use std::{ffi::OsString, io::IsTerminal, process::ExitCode};
 use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{
-    agent, credentials, delete, doctor, iam_policy, mysql, plan, request, run, status,
-};
+use crate::commands::{agent, credentials, delete, doctor, iam_policy, mysql, plan, request, run, status};
 
 /// MySQL replica sets on plain EC2 machines, kept the way their manifests say.
 ///

@@ -45,7 +45,10 @@ pub struct Running {
 #[derive(Debug)]
 pub enum Intents {
     /// A directory of manifests, and one of the passwords that they name.
-    Directory { manifests: PathBuf, secrets: Option<PathBuf> },
+    Directory {
+        manifests: PathBuf,
+        secrets: Option<PathBuf>,
+    },
     Kubernetes(Box<Cluster>),
 }
 

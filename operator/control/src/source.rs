@@ -79,7 +79,8 @@ impl Manifests {
         let (sender, scans) = mpsc::channel(1);
         let watch = Task(tokio::spawn(watch(path.clone(), secrets.clone(), sender)));
         let passwords = Passwords::new();
-        let mut manifests = Self { path, secrets, terms, directory, passwords, failed: None, is_news: false, scans, _watch: watch };
+        let mut manifests =
+            Self { path, secrets, terms, directory, passwords, failed: None, is_news: false, scans, _watch: watch };
         manifests.read_passwords().await;
         Ok(manifests)
     }

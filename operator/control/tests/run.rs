@@ -161,7 +161,8 @@ async fn a_file_of_a_password_that_is_missing_is_named_and_noticed_when_it_comes
                 mysql:\n    databases: {shop: {}}\n    users:\n      app: {database: shop, access: ReadWrite, passwordSecretRef: {name: app, key: password}}\n  \
                 machine: {image: {id: ami-1}, instanceTypes: [m7g.large], subnets: {ids: [subnet-1]}, securityGroups: {ids: [sg-1]}, instanceProfile: db}\n";
     std::fs::write(manifests.join("orders.yaml"), text).expect("written");
-    let running = Running { secrets: Some(secrets.clone()), ..running(&manifests, &state) };
+    let intents = Intents::Directory { manifests: manifests.clone(), secrets: Some(secrets.clone()) };
+    let running = Running { intents, ..running(&manifests, &state) };
     let operator = tokio::spawn(run(Arc::new(world.fake.clone()), running));
     let socket = socket::path(&state);
     let file = secrets.join("default/app/password");

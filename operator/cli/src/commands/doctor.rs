@@ -46,7 +46,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let mut told = Told { json: arguments.json, findings: Vec::new() };
     let sections = match arguments.manifests.as_deref() {
         Some(directory) => of_manifests(directory, &settings, &mut told)?,
-        None => vec![doctor::of_defaults(&settings.defaults)],
+        None => vec![doctor::of_defaults(&settings.terms.defaults)],
     };
     match cloud::begin(&settings).await {
         Ok((aws, cloud)) => {
@@ -77,7 +77,7 @@ fn of_manifests(directory: &Path, settings: &Settings, told: &mut Told) -> anyho
     for problem in &problems {
         told.tell(&Finding::fail("manifests", problem, "mend the line: nothing of it is acted on before"));
     }
-    let intents = declared.intents(&settings.defaults);
+    let intents = declared.intents(&settings.terms);
     let mut sets = Vec::new();
     for (key, intent) in &intents {
         match &intent.set {

@@ -126,7 +126,7 @@ impl Section {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use drover_api::{ResourceKey, defaults::resolve, set::MachineSpec};
+    use drover_api::{ResourceKey, defaults::Terms, set::MachineSpec};
 
     use super::*;
 
@@ -149,7 +149,8 @@ pub(super) mod tests {
         let mut whole = serde_json::json!({ "version": "9.7" });
         whole.as_object_mut().expect("a map").extend(spec.as_object().cloned().expect("a map"));
         let spec = serde_json::from_value(whole).expect("a spec");
-        resolve(key, &spec, &[], &defaults()).expect("nothing is missing")
+        let terms = Terms { defaults: defaults(), ..Terms::default() };
+        terms.resolve(key, &spec, &[]).expect("nothing is missing")
     }
 
     #[test]

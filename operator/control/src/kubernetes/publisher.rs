@@ -59,13 +59,7 @@ pub const SLICE: &str = "EndpointSlice";
 // === impl Publisher ===
 
 impl Publisher {
-    pub fn new(
-        hands: Hands,
-        store: Arc<Store>,
-        passes: Passes,
-        clock: Arc<dyn Clock>,
-        lease: Duration,
-    ) -> Self {
+    pub fn new(hands: Hands, store: Arc<Store>, passes: Passes, clock: Arc<dyn Clock>, lease: Duration) -> Self {
         Self {
             hands,
             store,

@@ -122,7 +122,10 @@ impl fmt::Debug for SecretObject {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the pace of reading; nothing tells of a changed Secret that is not watched")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the pace of reading; nothing tells of a changed Secret that is not watched"
+)]
 async fn pause(time: Duration) {
     tokio::time::sleep(time).await;
 }

@@ -89,7 +89,9 @@ impl Store {
     pub fn learn_passwords(&self, read: Passwords) {
         let mut known = self.passwords();
         let kept = |(reference, seen): (SecretRef, Seen<Password>)| {
-            let before = known.get(&reference).filter(|before| matches!((before, &seen), (Seen::Known(_), Seen::Unknown { .. })));
+            let before = known
+                .get(&reference)
+                .filter(|before| matches!((before, &seen), (Seen::Known(_), Seen::Unknown { .. })));
             let seen = before.cloned().unwrap_or(seen);
             (reference, seen)
         };

@@ -123,9 +123,11 @@ fn a_machine_is_held_and_released_once_and_the_answer_says_which() {
     assert_eq!(world.done, ["Hold", "Hold"]);
     ask(&mut world, "release", "t2 m1");
     assert!(!world.machine(M1).held && world.machine(R0).held);
-    for (verb, text, told) in
-        [("hold", "t3 m9", "there is no machine in m9"), ("hold", "t4", "name the slots"), ("explode", "t5 m1", "not known")]
-    {
+    for (verb, text, told) in [
+        ("hold", "t3 m9", "there is no machine in m9"),
+        ("hold", "t4", "name the slots"),
+        ("explode", "t5 m1", "not known"),
+    ] {
         let said = ask(&mut world, verb, text);
         assert!(said.starts_with("refused: ") && said.contains(told), "{said}");
     }
