@@ -16,11 +16,11 @@ use crate::{
     clock::CloudClock,
     machines::Ec2,
     objects::{Bucket, OBJECT_BYTES_MAX, transfer_time},
-    send::Sender,
+    send::{Observer, Sender},
 };
 
 /// What an operator may say beyond the AWS environment and profile.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Instead of the default chain's: `AWS_REGION`, the profile, the instance's own Region.
     pub region: Option<String>,
@@ -30,6 +30,8 @@ pub struct Options {
     /// No call lasts longer, reading a body and writing one without a condition aside; for a holder of a lease shorter than the calls' own
     /// deadlines.
     pub deadline_max: Duration,
+    /// Is told of every call.
+    pub observer: Option<Observer>,
 }
 
 /// One account in one Region, or an endpoint that speaks its API. Its handles share rate lanes and connections.
@@ -70,14 +72,15 @@ pub async fn connect(options: &Options) -> Result<Aws> {
     }
     let slow = |_| CloudError::new(Class::Transient, "connect", "Timeout", "no Region was found in time");
     let config = tokio::time::timeout(CONNECT_BOUND, loader.load()).await.map_err(slow)?;
-    Aws::new(&config, options.deadline_max)
+    let aws = Aws::new(&config, options.deadline_max)?;
+    Ok(Aws { sender: aws.sender.clone().observed(options.observer.clone()), ..aws })
 }
 
 // === impl Options, Aws ===
 
 impl Default for Options {
     fn default() -> Self {
-        Self { region: None, endpoint: None, deadline_max: Duration::MAX }
+        Self { region: None, endpoint: None, deadline_max: Duration::MAX, observer: None }
     }
 }
 

@@ -7,7 +7,7 @@ use drover_api::{
     bucket::{ObjectKey, RealmKeys},
     launch::{LaunchRequest, VolumeRequest},
 };
-use drover_aws::{Aws, Bucket, Ec2, Options};
+use drover_aws::{Aws, Bucket, Ec2, Observer, Options};
 use drover_cloud::{
     Examine, Machines, Objects, Result, Volumes,
     examine::{Identity, Versioning},
@@ -26,9 +26,14 @@ pub struct Cloud {
     bucket: Bucket,
 }
 
-/// Connects. Nothing is sent to EC2 or S3 yet.
-pub async fn begin(settings: &Settings) -> Result<(Aws, Arc<Cloud>)> {
-    let options = Options { region: settings.region.clone(), deadline_max: settings.deadline(), ..Options::default() };
+/// Connects. Nothing is sent to EC2 or S3 yet. `observer` is told of every call.
+pub async fn begin(settings: &Settings, observer: Option<Observer>) -> Result<(Aws, Arc<Cloud>)> {
+    let options = Options {
+        region: settings.region.clone(),
+        deadline_max: settings.deadline(),
+        observer,
+        ..Options::default()
+    };
     let aws = drover_aws::connect(&options).await?;
     let cloud = Cloud { aws: aws.clone(), ec2: aws.ec2(), bucket: aws.bucket(&settings.bucket) };
     Ok((aws, Arc::new(cloud)))
@@ -36,7 +41,15 @@ pub async fn begin(settings: &Settings) -> Result<(Aws, Arc<Cloud>)> {
 
 /// Connects, and makes sure that the bucket is there and may be read: most mistakes of a configuration show here.
 pub async fn connect(settings: &Settings) -> anyhow::Result<(Aws, Arc<Cloud>)> {
-    let (aws, cloud) = begin(settings).await?;
+    connect_observed(settings, None).await
+}
+
+/// The same; `observer` is told of every call.
+pub async fn connect_observed(
+    settings: &Settings,
+    observer: Option<Observer>,
+) -> anyhow::Result<(Aws, Arc<Cloud>)> {
+    let (aws, cloud) = begin(settings, observer).await?;
     let lock = RealmKeys::new(&settings.prefix, &settings.realm).lock();
     cloud.bucket.get(&lock).await?;
     Ok((aws, cloud))

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use drover_api::conditions::ConditionType;
+use drover_cloud::Class;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{
@@ -60,7 +61,7 @@ struct State {
 struct Call {
     service: &'static str,
     operation: &'static str,
-    result: &'static str,
+    result: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -171,8 +172,9 @@ impl Metrics {
         self.leader.set(i64::from(leads));
     }
 
-    /// A call to the cloud has ended: `result` is `ok` or the class of its error.
-    pub fn called(&self, service: &'static str, operation: &'static str, result: &'static str, took: Duration) {
+    /// A call to the cloud has ended, with an error of that class or well.
+    pub fn called(&self, service: &'static str, operation: &'static str, failed: Option<Class>, took: Duration) {
+        let result = failed.map_or_else(|| "ok".to_owned(), |class| class.to_string());
         self.calls.get_or_create(&Call { service, operation, result }).inc();
         self.call_seconds.get_or_create(&Service { service }).observe(took.as_secs_f64());
     }

@@ -27,11 +27,14 @@ pub use disks::device;
 pub use ec2::{Role, Xml};
 pub use fleet::{Facts, Machine};
 pub use host::{Traces, traces};
-pub use kubernetes::{Access, AuditEntry, Cluster, ControlPlane, image_of_program, traces as kubernetes_traces};
+pub use kubernetes::{
+    Access, AuditEntry, Cluster, ControlPlane, image_of_mysql, image_of_program, reference, traces as kubernetes_traces,
+};
 pub use operator::{Asked, CONFIG, Operator, drover, manifest};
 pub use pace::{Clock, within};
 pub use policy::{Policy, permission};
 pub use processes::{Seen, Watch};
+pub use programs::binary;
 pub use said::{Call, Endpoints, Instance, Lock, Status};
 pub use scenario::{heading, scenario, scenario_without_machines};
 pub use secrets::{OPERATOR_KEY, Secret, is_secret, objects, roles, secrets};

@@ -48,7 +48,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Some(directory) => of_manifests(directory, &settings, &mut told)?,
         None => vec![doctor::of_defaults(&settings.terms.defaults)],
     };
-    match cloud::begin(&settings).await {
+    match cloud::begin(&settings, None).await {
         Ok((aws, cloud)) => {
             let context = Context {
                 cloud,

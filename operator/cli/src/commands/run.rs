@@ -10,7 +10,7 @@ use std::{
 use anyhow::bail;
 use clap::Args;
 use drover_agent::userdata::{Boot, user_data};
-use drover_aws::Aws;
+use drover_aws::{Aws, Observer};
 use drover_control::{
     Agents, Clock, Config, Operator, Pace,
     directory::{Directory, Scan},
@@ -55,7 +55,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         None => Intents::Kubernetes(Box::new(arguments.cluster.connect().await?)),
     };
-    let (aws, cloud) = cloud::connect(&settings).await?;
+    let metrics = Arc::new(Metrics::default());
+    let (aws, cloud) = cloud::connect_observed(&settings, Some(observer(&metrics))).await?;
     let binary = Binary::of(OWN_FILE.into(), architecture())?;
     let running = Running {
         operator: Config { binary: Some(binary), ..operator_config(&settings, &aws) },
@@ -63,10 +64,19 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         terms: settings.terms,
         state: arguments.installation.state,
         listen: arguments.listen,
-        metrics: Arc::new(Metrics::default()),
+        metrics,
     };
     keep_running(cloud, running).await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Counts the calls to EC2 and S3.
+fn observer(metrics: &Arc<Metrics>) -> Observer {
+    let metrics = Arc::clone(metrics);
+    Observer(Arc::new(move |call, took, failed| {
+        let service = if call.rate.is_some() { "ec2" } else { "s3" };
+        metrics.called(service, call.action, failed, took);
+    }))
 }
 
 /// A directory that is not there must not look like "nothing is wanted".

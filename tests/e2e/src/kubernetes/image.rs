@@ -1,4 +1,4 @@
-//! Container images of one static program, made without any tool for images: files, hashes and tar(1).
+//! Container images of one program, made without any tool for images: files, hashes and tar(1).
 
 use std::{
     fs,
@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use crate::programs::run;
+use crate::{cloud::image_cache, programs::run};
 
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../kubernetes/images");
 const COMMAND: Duration = Duration::from_secs(60);
@@ -19,15 +19,49 @@ const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "
 /// Compiles `tests/kubernetes/images/<name>.c` and packs it as the image `drover.test/<name>:1`, whose entry point it is. Answers the
 /// OCI archive, `<dir>/<name>.tar`.
 pub fn image_of_program(dir: &Path, name: &str) -> anyhow::Result<PathBuf> {
-    let (work, archive) = (dir.join(format!("{name}.image")), dir.join(format!("{name}.tar")));
-    let (root, layout, blobs) = (work.join("root"), work.join("layout"), work.join("layout/blobs/sha256"));
-    for made in [&root, &blobs] {
-        fs::create_dir_all(made)?;
-    }
+    let root = dir.join(format!("{name}.root"));
+    fs::create_dir_all(&root)?;
     let (source, program) = (format!("{SOURCES}/{name}.c"), root.join(name).display().to_string());
     run(&["cc", "-static", "-O2", "-o", &program, &source], COMMAND).context("tests/setup.sh installs a compiler")?;
+    pack(dir, name, &root)
+}
+
+/// Packs the `mysql` of the machines, with the libraries that it is linked with, in the same way.
+pub fn image_of_mysql(dir: &Path) -> anyhow::Result<PathBuf> {
+    const NAME: &str = "mysql";
+    let machine = newest_machine_image()?;
+    let (root, from) = (dir.join(format!("{NAME}.root")), machine.display().to_string());
+    let linked = run(&["chroot", &from, "ldd", "/usr/bin/mysql"], COMMAND)?;
+    let libraries = linked.split_whitespace().filter(|word| word.starts_with('/'));
+    let place = |path: &str, to: &str| -> anyhow::Result<()> {
+        let real = run(&["chroot", &from, "realpath", path], COMMAND)?;
+        let to = root.join(to.trim_start_matches('/'));
+        fs::create_dir_all(to.parent().context("a file in a directory")?)?;
+        fs::copy(machine.join(real.trim().trim_start_matches('/')), &to).with_context(|| path.to_owned())?;
+        Ok(())
+    };
+    for library in libraries {
+        place(library, library)?;
+    }
+    place("/usr/bin/mysql", NAME)?;
+    pack(dir, NAME, &root)
+}
+
+/// The file system that machines are booted from.
+fn newest_machine_image() -> anyhow::Result<PathBuf> {
+    let all = fs::read_dir(image_cache())?.map(|entry| Ok(entry?.path().join("base"))).collect::<anyhow::Result<Vec<_>>>()?;
+    let with_mysql = all.into_iter().filter(|base| base.join("usr/bin/mysql").exists());
+    let made = |base: &PathBuf| fs::metadata(base).and_then(|base| base.modified()).ok();
+    with_mysql.max_by_key(made).context("there is no machine image: `make machine-image`")
+}
+
+/// Packs `root` as the image `drover.test/<name>:1` whose entry point is `/<name>`, and removes it.
+fn pack(dir: &Path, name: &str, root: &Path) -> anyhow::Result<PathBuf> {
+    let (work, archive) = (dir.join(format!("{name}.image")), dir.join(format!("{name}.tar")));
+    let (layout, blobs) = (work.join("layout"), work.join("layout/blobs/sha256"));
+    fs::create_dir_all(&blobs)?;
     let layer = work.join("layer.tar");
-    tar(&layer, &root)?;
+    tar(&layer, root)?;
     let (layer, layer_size) = keep(&blobs, &layer)?;
     let config = json!({
         "architecture": ARCHITECTURE,
@@ -58,11 +92,12 @@ pub fn image_of_program(dir: &Path, name: &str) -> anyhow::Result<PathBuf> {
     fs::write(layout.join("oci-layout"), json!({ "imageLayoutVersion": "1.0.0" }).to_string())?;
     tar(&archive, &layout)?;
     fs::remove_dir_all(&work)?;
+    fs::remove_dir_all(root)?;
     Ok(archive)
 }
 
 /// What pods call it.
-pub(super) fn reference(name: &str) -> String {
+pub fn reference(name: &str) -> String {
     format!("drover.test/{name}:1")
 }
 

@@ -16,7 +16,7 @@ mod tools;
 pub use access::Access;
 pub use audit::AuditEntry;
 pub use cluster::Cluster;
-pub use image::image_of_program;
+pub use image::{image_of_mysql, image_of_program, reference};
 pub use plane::ControlPlane;
 
 use std::{fs, path::Path};
