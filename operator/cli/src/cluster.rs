@@ -10,7 +10,7 @@ use kube::{Client, Config};
 
 /// Which cluster, and this process's place in it.
 #[derive(Clone, Debug, Args)]
-pub struct Arguments {
+pub struct InCluster {
     /// Keeps what the API server declares: that of the Pod's own cluster, or of the kubeconfig's current context.
     #[arg(long, env = "DROVER_KUBERNETES")]
     pub kubernetes: bool,
@@ -34,7 +34,7 @@ pub struct Arguments {
 /// A request, a watch aside, that takes longer is not answered any more.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
-impl Arguments {
+impl InCluster {
     /// Finds the API server. It need not be there yet.
     pub async fn connect(self) -> anyhow::Result<Cluster> {
         for namespace in self.namespaces.iter().chain([&self.lease_namespace]) {

@@ -23,7 +23,7 @@ use drover_control::{
 
 use crate::{
     cloud::{self, Cloud},
-    cluster,
+    cluster::InCluster,
     settings::{Installation, Secrets, Settings},
 };
 
@@ -40,7 +40,7 @@ pub struct Arguments {
     #[command(flatten)]
     secrets: Secrets,
     #[command(flatten)]
-    cluster: cluster::Arguments,
+    cluster: InCluster,
 }
 
 /// A process reads its own file here, also after the file was replaced (proc(5), "/proc/self/exe").
