@@ -30,7 +30,7 @@ pub struct Finding {
     pub remedy: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     Ok,
@@ -74,22 +74,16 @@ pub fn checks<C: Examined>() -> [Check<C>; 4] {
     ]
 }
 
-/// Runs the checks and tells each finding as soon as it is there. Answers the worst level. Without credentials nothing else is
-/// looked at.
-pub async fn examine<C: Examined>(context: &Context<C>, mut tell: impl FnMut(&Finding)) -> Level {
+/// Runs the checks and tells each finding as soon as it is there. Without credentials nothing else is looked at.
+pub async fn examine<C: Examined>(context: &Context<C>, mut tell: impl FnMut(&Finding)) {
     let credentials = account::credentials(context).await;
     tell(&credentials);
-    let mut worst = credentials.level;
-    if worst == Level::Fail {
-        return worst;
+    if credentials.level == Level::Fail {
+        return;
     }
     for check in checks() {
-        for finding in check(context).await {
-            tell(&finding);
-            worst = worst.max(finding.level);
-        }
+        check(context).await.iter().for_each(&mut tell);
     }
-    worst
 }
 
 /// What AWS itself has to mend.
