@@ -11,7 +11,7 @@ use std::{ffi::OsString, io::IsTerminal, process::ExitCode};
 use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{agent, credentials, delete, doctor, iam_policy, mysql, plan, request, run, status};
+use crate::commands::{agent, credentials, delete, doctor, iam_policy, mysql, plan, ready, request, run, status};
 
 /// MySQL replica sets on plain EC2 machines, kept the way their manifests say.
 ///
@@ -62,6 +62,8 @@ enum Command {
     IamPolicy(iam_policy::Arguments),
     /// Says how an application connects as a user that a manifest declares: host, database, password. What it prints is secret.
     Credentials(credentials::Arguments),
+    /// Asks an operator that answers probes whether it is ready, and says what it waits for.
+    Ready(ready::Arguments),
     /// Prints the custom resource definition.
     Crd,
 }
@@ -108,6 +110,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Doctor(arguments) => doctor::run(arguments).await,
         Command::IamPolicy(arguments) => iam_policy::run(arguments).await,
         Command::Credentials(arguments) => credentials::run(arguments).await,
+        Command::Ready(arguments) => ready::run(arguments).await,
         Command::Crd => {
             print!("{}", drover_api::crd::yaml()?);
             Ok(ExitCode::SUCCESS)
@@ -123,4 +126,16 @@ fn own_arguments() -> Vec<OsString> {
 fn told(error: &anyhow::Error) -> ExitCode {
     eprintln!("drover: {}", words::sentence(error));
     ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_of_every_command_fit_together() {
+        Cli::command().debug_assert();
+    }
 }

@@ -46,6 +46,8 @@ pub struct Check {
 
 /// Longer than this no pass takes that gets on: every call in it has a deadline, and each set makes a few in a row.
 const TURN_MAX: Duration = Duration::from_secs(600);
+/// Nothing is looked up for an answer.
+const ASK_MAX: Duration = Duration::from_secs(5);
 
 // === impl Health ===
 
@@ -133,6 +135,18 @@ fn realm(snapshot: Option<&Snapshot>) -> Option<String> {
 /// Where the address cannot be had.
 pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
+}
+
+/// Asks an operator's door whether it is ready: its own words, and whether they say so.
+///
+/// # Errors
+/// Where nobody answers.
+pub async fn ask(host: &str, port: u16) -> Result<(bool, String), String> {
+    let client = reqwest::Client::builder().no_proxy().timeout(ASK_MAX).build().map_err(|error| error.to_string())?;
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let answer = client.get(format!("http://{host}:{port}/ready")).send().await.map_err(|error| error.to_string())?;
+    let is_ready = answer.status().is_success();
+    Ok((is_ready, answer.text().await.map_err(|error| error.to_string())?))
 }
 
 /// Answers until dropped.

@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod iam_policy;
 pub mod mysql;
 pub mod plan;
+pub mod ready;
 pub mod request;
 pub mod run;
 pub mod status;
