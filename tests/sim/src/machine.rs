@@ -385,7 +385,9 @@ impl World {
                     self.commit(id, What::Database(name));
                 }
                 self.replicate(id);
-                return Ok(Outcome::Databases(BTreeMap::new()));
+                let (_, data) = self.server(id)?;
+                let made = data.databases.iter().map(ToString::to_string).collect();
+                return Ok(Outcome::Databases { made, failed: BTreeMap::new() });
             }
             Task::User(step) => {
                 let what = What::User(Arc::new(data.stepped(&step, now)));

@@ -234,6 +234,7 @@ mod tests {
             awaiting: vec![],
             users: vec![],
             kept_users: vec![],
+            kept_databases: vec![],
         };
         (Snapshot { sets: vec![set], ..Snapshot::empty(Realm::new("r").expect("a realm")) }, key)
     }
