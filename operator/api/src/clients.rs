@@ -1,6 +1,9 @@
 //! Who connects to a set that is not of ours: databases and users of applications, their passwords, and where those are kept.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -102,6 +105,8 @@ pub struct Mark {
 pub struct ClientsReport {
     /// Accounts with our mark, by user name: declared or not any more.
     pub users: BTreeMap<String, Mark>,
+    /// Databases that an agent of ours made and that are there: declared or not any more.
+    pub databases: BTreeSet<String>,
     /// Why a user or a database is not as ordered, by its name. Each waits alone.
     pub user_problems: BTreeMap<String, Problem>,
     pub database_problems: BTreeMap<String, Problem>,

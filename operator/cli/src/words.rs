@@ -106,8 +106,9 @@ fn describe_set(text: &mut String, set: &SetReport, since: u64) {
         let ready = if user.ready { "ready" } else { "not ready" };
         put(text, format_args!("  user {}: {} of {}, {ready}\n", user.name, user.access, user.database));
     }
-    for name in &set.kept_users {
-        put(text, format_args!("  user {name}: kept in MySQL, though no manifest declares it\n"));
+    let users = set.kept_users.iter().map(|name| ("user", name));
+    for (what, name) in users.chain(set.kept_databases.iter().map(|name| ("database", name))) {
+        put(text, format_args!("  {what} {name}: kept in MySQL, though no manifest declares it\n"));
     }
     conditions(text, "  ", set);
     text.push('\n');
@@ -231,6 +232,7 @@ pub(super) mod tests {
             awaiting: if ready { vec![] } else { vec!["m1: booting".into()] },
             users: vec![],
             kept_users: vec![],
+            kept_databases: vec![],
         }
     }
 

@@ -156,6 +156,7 @@ mod tests {
             handled: BTreeMap::new(),
             users: vec![],
             kept_users: vec![],
+            kept_databases: vec![],
         };
         Snapshot { sets: vec![set], ..Snapshot::empty(Realm::new("r").expect("realm")) }
     }

@@ -86,8 +86,8 @@ pub fn tell(view: &View<'_>, out: &mut Out) {
     }
 }
 
-/// Declared users and how far each is; and those in MySQL that an agent of ours made and nobody declares any more.
-pub fn reports(view: &View<'_>) -> (Vec<UserReport>, Vec<String>) {
+/// Declared users and how far each is; and users and databases in MySQL that an agent of ours made and nobody declares any more.
+pub fn reports(view: &View<'_>) -> (Vec<UserReport>, Vec<String>, Vec<String>) {
     let Some(set) = view.set else { return Default::default() };
     let made = made(view);
     let orders = view.records.secret.as_ref().map(|secret| ordered(view, secret)).unwrap_or_default();
@@ -101,8 +101,10 @@ pub fn reports(view: &View<'_>) -> (Vec<UserReport>, Vec<String>) {
         access: spec.access,
         ready: is_ready(name),
     });
-    let kept = made.iter().flat_map(|made| made.users.keys()).filter(|name| !set.users.contains_key(*name));
-    (users.collect(), kept.cloned().collect())
+    let kept_users = made.iter().flat_map(|made| made.users.keys()).filter(|name| !set.users.contains_key(*name));
+    let databases = made.iter().flat_map(|made| &made.databases);
+    let kept_databases = databases.filter(|name| !set.databases.contains_key(*name));
+    (users.collect(), kept_users.cloned().collect(), kept_databases.cloned().collect())
 }
 
 fn password(view: &View<'_>, secret: &SetSecret, name: &str, spec: &UserSpec) -> Result<Password, String> {

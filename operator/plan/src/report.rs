@@ -42,6 +42,9 @@ pub struct SetReport {
     /// Users that Drover made and nobody declares any more: they stay.
     #[serde(default)]
     pub kept_users: Vec<String>,
+    /// The same of databases.
+    #[serde(default)]
+    pub kept_databases: Vec<String>,
 }
 
 /// A user of an application. Nothing here is secret.

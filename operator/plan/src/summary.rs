@@ -60,7 +60,7 @@ pub fn report(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &Out)
     let leader = served.and_then(|(view, register)| view.running(register.leader));
     let mut awaiting: Vec<String> = out.stalled.iter().chain(&out.waiting).map(line).collect();
     awaiting.extend(view.as_ref().and_then(crowded));
-    let (users, kept_users) = view.as_ref().map(clients::reports).unwrap_or_default();
+    let (users, kept_users, kept_databases) = view.as_ref().map(clients::reports).unwrap_or_default();
     SetReport {
         key: key.clone(),
         generation: wish.generation(),
@@ -76,6 +76,7 @@ pub fn report(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &Out)
         members,
         users,
         kept_users,
+        kept_databases,
     }
 }
 

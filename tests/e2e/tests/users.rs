@@ -171,7 +171,14 @@ impl Shop<'_> {
         let said = self.connect("app", text(&app)?, "INSERT INTO my_shop.t VALUES (1)").expect_err("ReadOnly");
         ensure!(format!("{said:#}").contains("denied"), "{said:#}");
         self.connect("app", text(&app)?, "SELECT * FROM my_shop.t")?;
-        self.connect("report", CHOSEN[1], "SELECT 1").map(drop)
+        self.connect("report", CHOSEN[1], "SELECT 1")?;
+
+        heading("so does a database");
+        operator.declare(FILE, &manifest(SET, 3, 0))?;
+        operator.await_set(SET, SOON, "keeps users and database", |set| {
+            set.users.is_empty() && set.kept_users == ["app", "report"] && set.kept_databases == ["my_shop"]
+        })?;
+        self.connect("app", text(&app)?, "SELECT * FROM my_shop.t").map(drop)
     }
 
     fn is_handed_a_user(&self, operator: &mut Operator, declared: &str) -> anyhow::Result<()> {

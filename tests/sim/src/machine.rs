@@ -7,6 +7,7 @@ use drover_agent::state::{Effect, Event, Failure, Me, Minted, Outcome, State, Ta
 use drover_api::{
     BuildId, InstanceId, VolumeId, VoterId,
     bucket::ObjectKey,
+    clients::DatabaseOrder,
     problems::{Problem, Reason},
     records::{Bundle, CurrentBuilds, Register},
     tags::Identity,
@@ -378,15 +379,7 @@ impl World {
                     return Err("it waits for its acknowledgements".into());
                 }
             }
-            Task::Databases(ordered) => {
-                let missing = ordered.iter().filter(|order| !data.databases.contains(order.name.as_str()));
-                let missing: Vec<Arc<str>> = missing.map(|order| order.name.as_str().into()).collect();
-                for name in missing {
-                    self.commit(id, What::Database(name));
-                }
-                self.replicate(id);
-                return Ok(Outcome::Databases(BTreeMap::new()));
-            }
+            Task::Databases(ordered) => return self.make_databases(id, &ordered),
             Task::User(step) => {
                 let what = What::User(Arc::new(data.stepped(&step, now)));
                 self.commit(id, what.clone());
@@ -424,6 +417,19 @@ impl World {
         }
         self.replicate(id);
         Ok(Outcome::Plain)
+    }
+
+    fn make_databases(&mut self, id: &InstanceId, ordered: &[DatabaseOrder]) -> Result<Outcome, String> {
+        let (_, data) = self.server(id)?;
+        let missing = ordered.iter().filter(|order| !data.databases.contains(order.name.as_str()));
+        let missing: Vec<Arc<str>> = missing.map(|order| order.name.as_str().into()).collect();
+        for name in missing {
+            self.commit(id, What::Database(name));
+        }
+        self.replicate(id);
+        let (_, data) = self.server(id)?;
+        let made = data.databases.iter().map(ToString::to_string).collect();
+        Ok(Outcome::Databases { made, failed: BTreeMap::new() })
     }
 
     fn look_around(&mut self, id: &InstanceId) -> Result<Outcome, String> {

@@ -13,33 +13,51 @@ use drover_api::{
 use serde_json::{Value, json};
 
 use super::sql::{FOR_EVER, Session, SqlError, quote};
-use crate::{edge, state::UserStep};
+use crate::{
+    edge,
+    state::{Outcome, UserStep},
+};
 
 /// What of a database's privileges changes something: all but SELECT and SHOW VIEW. (EXECUTE runs with the rights of whoever
 /// made the routine.)
 const CHANGES: &str = "INSERT, UPDATE, DELETE, CREATE, DROP, REFERENCES, INDEX, ALTER, CREATE TEMPORARY TABLES, LOCK TABLES, \
      CREATE VIEW, CREATE ROUTINE, ALTER ROUTINE, EXECUTE, EVENT, TRIGGER";
 
-/// Makes those that are not there. Answers which could not be made, and why: the others do not wait for them.
-pub async fn make_databases(
-    session: &mut Session,
-    ordered: &[DatabaseOrder],
-) -> Result<BTreeMap<String, String>, SqlError> {
-    let names: Vec<String> = ordered.iter().map(|order| quote(&order.name)).collect();
-    let look =
-        format!("SELECT schema_name FROM information_schema.schemata WHERE schema_name IN ({})", names.join(", "));
-    let there: BTreeSet<String> = session.rows(&look).await?.into_iter().collect();
+/// Here and not with the other tables of ours: data that an earlier build made has it not.
+const NOTES: &str =
+    "CREATE TABLE IF NOT EXISTS drover.made_databases (name VARCHAR(64) COLLATE utf8mb4_bin PRIMARY KEY)";
+/// MySQL's number of the error.
+const NO_SUCH_TABLE: u16 = 1146;
+
+/// Makes those that are not there, and notes each before, so that it is known as ours when nobody declares it any more. One
+/// that cannot be made holds up no other.
+pub async fn make_databases(session: &mut Session, ordered: &[DatabaseOrder]) -> Result<Outcome, SqlError> {
+    let there = databases(session).await?;
     let mut failed = BTreeMap::new();
     for order in ordered.iter().filter(|order| !there.contains(&order.name)) {
-        let made = match acknowledged(session).await {
-            Ok(()) => session.run(&creation(order)).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = made {
+        if let Err(error) = make_database(session, order).await {
             failed.insert(order.name.clone(), error.to_string());
         }
     }
-    Ok(failed)
+    let noted: Vec<String> = match session.rows("SELECT name FROM drover.made_databases").await {
+        // None was ever made here.
+        Err(error) if error.code() == Some(NO_SUCH_TABLE) => Vec::new(),
+        noted => noted?,
+    };
+    let there = databases(session).await?;
+    Ok(Outcome::Databases { made: noted.into_iter().filter(|name| there.contains(name)).collect(), failed })
+}
+
+async fn databases(session: &mut Session) -> Result<BTreeSet<String>, SqlError> {
+    let names: Vec<String> = session.rows("SELECT schema_name FROM information_schema.schemata").await?;
+    Ok(names.into_iter().collect())
+}
+
+async fn make_database(session: &mut Session, order: &DatabaseOrder) -> Result<(), SqlError> {
+    acknowledged(session).await?;
+    session.run(NOTES).await?;
+    session.run(&format!("INSERT IGNORE INTO drover.made_databases (name) VALUES ({})", quote(&order.name))).await?;
+    session.run(&creation(order)).await
 }
 
 /// One step about a user, which may be begun again wherever it was cut short.

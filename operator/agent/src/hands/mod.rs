@@ -167,7 +167,7 @@ impl<O: Objects + 'static> Hands<O> {
         match task {
             Task::Close => return sql::close(session).await.map(|returned| Outcome::Closed { returned }),
             Task::Databases(ordered) => {
-                return clients::make_databases(session, &ordered).await.map(Outcome::Databases);
+                return clients::make_databases(session, &ordered).await;
             }
             Task::User(step) => {
                 return Ok(clients::step(session, &step).await.map_or_else(Outcome::User, plain));

@@ -1,7 +1,10 @@
 //! Databases and users of applications, on a leader that is open. What is there is observed on the accounts themselves, so
 //! whoever leads goes on where another leader was, and makes again what a person dropped. What is not ordered stays.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use drover_api::{
     Millis,
@@ -18,6 +21,7 @@ pub(super) struct Progress {
     pub(super) acknowledged: Option<Millis>,
     /// The databases that were looked for, and when.
     databases: Option<(Vec<DatabaseOrder>, Millis)>,
+    made_databases: BTreeSet<String>,
     database_problems: BTreeMap<String, Problem>,
     /// What did not succeed, by user.
     user_problems: BTreeMap<String, Failed>,
@@ -44,10 +48,19 @@ const OLD_PASSWORD: Duration = Duration::from_secs(3600);
 impl Progress {
     /// New orders may have mended what was wrong.
     pub(super) fn try_again(&mut self) {
-        *self = Self { acknowledged: self.acknowledged, ..Self::default() };
+        self.databases = None;
+        self.database_problems.clear();
+        self.user_problems.clear();
     }
 
-    pub(super) fn looked(&mut self, now: Millis, ordered: &[DatabaseOrder], failed: BTreeMap<String, String>) {
+    pub(super) fn looked(
+        &mut self,
+        now: Millis,
+        ordered: &[DatabaseOrder],
+        made: BTreeSet<String>,
+        failed: BTreeMap<String, String>,
+    ) {
+        self.made_databases = made;
         self.databases = Some((ordered.to_vec(), now));
         let problem = |message| Problem { reason: Reason::DatabaseFailed, message };
         self.database_problems = failed.into_iter().map(|(name, message)| (name, problem(message))).collect();
@@ -70,7 +83,10 @@ impl State {
             return None;
         }
         let looked = self.clients.databases.as_ref().filter(|(of, _)| *of == ordered.databases).map(|(_, at)| *at);
-        if !ordered.databases.is_empty() && !self.recently(looked, DATABASES_AGAIN) {
+        // Where there are none of ours, and none are ordered, nobody looks.
+        let known = &self.clients.made_databases;
+        let any = !ordered.databases.is_empty() || !known.is_empty() || !seen.users.is_empty();
+        if any && !self.recently(looked, DATABASES_AGAIN) {
             return Some(Task::Databases(ordered.databases.clone()));
         }
         self.due(ordered, seen).into_iter().find(|step| !self.has_failed(step)).map(Task::User)
@@ -101,12 +117,13 @@ impl State {
 
     /// A step that failed is told of while it is due: one that was given up may have ended well meanwhile.
     pub(super) fn clients_report(&self, ordered: &Clients, seen: &Observation) -> ClientsReport {
-        let Progress { user_problems, database_problems, .. } = &self.clients;
+        let Progress { user_problems, database_problems, made_databases, .. } = &self.clients;
         let due = if user_problems.is_empty() { Vec::new() } else { self.due(ordered, seen) };
         let failed = user_problems.iter().filter(|(_, failed)| due.contains(&failed.step));
         ClientsReport {
             users: seen.users.iter().map(|(name, user)| (name.clone(), user.mark.clone())).collect(),
             user_problems: failed.map(|(name, failed)| (name.clone(), failed.problem.clone())).collect(),
+            databases: made_databases.clone(),
             database_problems: database_problems.clone(),
         }
     }

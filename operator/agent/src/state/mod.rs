@@ -373,7 +373,9 @@ impl State {
             }
             (Task::Terminate, _) => self.closing = Closing::Terminated,
             (Task::Flush, _) => self.closing = Closing::Flushed,
-            (Task::Databases(ordered), Outcome::Databases(failed)) => self.clients.looked(now, &ordered, failed),
+            (Task::Databases(ordered), Outcome::Databases { made, failed }) => {
+                self.clients.looked(now, &ordered, made, failed);
+            }
             (Task::User(step), outcome) => self.clients.stepped(now, &step, outcome),
             (task, _) => self.remember(&task),
         }

@@ -1,6 +1,10 @@
 //! What goes into the agent's mind and what comes out of it.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, num::NonZeroU64};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    num::NonZeroU64,
+};
 
 use drover_api::{
     BuildId, Epoch, GtidSet, Incarnation, Millis, Slot, VolumeId, VoterId,
@@ -200,8 +204,11 @@ pub enum Outcome {
         returned: bool,
     },
     Register(Option<Box<Register>>),
-    /// Which databases could not be made, and why.
-    Databases(BTreeMap<String, String>),
+    /// Those that an agent of ours made and that are there, and which could not be made, and why.
+    Databases {
+        made: BTreeSet<String>,
+        failed: BTreeMap<String, String>,
+    },
     /// A step about a user that did not succeed; nobody else waits for it.
     User(Problem),
 }

@@ -237,6 +237,7 @@ mod tests {
             awaiting: vec![],
             users: vec![],
             kept_users: vec![],
+            kept_databases: vec![],
         };
         (Snapshot { sets: vec![set], ..Snapshot::empty(Realm::new("r").expect("a realm")) }, key)
     }

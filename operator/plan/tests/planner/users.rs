@@ -128,11 +128,14 @@ fn a_password_that_is_awaited_is_told_and_holds_up_nobody_else() {
 #[test]
 fn what_is_not_declared_any_more_is_told_to_be_kept() {
     let mut world = with_users();
-    world.set(|set| set.users.clear());
+    world.set(|set| {
+        set.users.clear();
+        set.databases.clear();
+    });
     let plan = world.converge();
     let report = &plan.reports[&key()];
     assert!(report.ready && report.users.is_empty());
-    assert_eq!(report.kept_users, ["app", "report"]);
+    assert_eq!((report.kept_users.join(" "), report.kept_databases.join(" ")), ("app report".into(), "shop".into()));
     assert_eq!(connections(&world), []);
 }
 

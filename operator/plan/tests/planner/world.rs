@@ -494,6 +494,8 @@ fn made(report: &Report, leader: &LeaderOrder) -> ClientsReport {
         let mark = Mark { version: order.version.clone(), changed: Millis(1), grants: Some(order.grants.clone()) };
         made.users.insert(order.name.clone(), mark);
     }
+    let databases = leader.clients.databases.iter().filter(|_| leader.open);
+    made.databases.extend(databases.map(|order| order.name.clone()));
     made
 }
 

@@ -16,7 +16,10 @@ use drover_api::{
     wire::*,
 };
 
-use std::{collections::BTreeMap, num::NonZeroU64};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU64,
+};
 
 use super::*;
 use crate::durable::Died;
@@ -131,6 +134,7 @@ struct World {
     replies: Vec<OrdersReply>,
     exited: bool,
     starts: u32,
+    databases: BTreeSet<String>,
     failing_databases: BTreeMap<String, String>,
     failing_users: BTreeMap<String, Problem>,
 }
@@ -178,6 +182,7 @@ impl World {
             replies: vec![],
             exited: false,
             starts: 0,
+            databases: BTreeSet::new(),
             failing_databases: BTreeMap::new(),
             failing_users: BTreeMap::new(),
         }
@@ -292,7 +297,12 @@ impl World {
                 (self.seen.super_read_only, self.seen.read_only) = (self.close_returns, self.close_returns);
                 Outcome::Closed { returned: self.close_returns }
             }
-            Task::Databases(_) => Outcome::Databases(self.failing_databases.clone()),
+            Task::Databases(ordered) => {
+                let failed = self.failing_databases.clone();
+                let made = ordered.into_iter().map(|order| order.name).filter(|name| !failed.contains_key(name));
+                self.databases.extend(made);
+                Outcome::Databases { made: self.databases.clone(), failed }
+            }
             Task::User(step) => self.step_user(&step),
             Task::ReadRegister => Outcome::Register(self.register.clone().map(Box::new)),
             Task::Terminate => {
