@@ -68,7 +68,6 @@ pub struct MemberStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
     /// It serves in its role.
-    #[serde(default)]
     pub ready: bool,
 }
 

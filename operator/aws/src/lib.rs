@@ -22,5 +22,5 @@ mod wire_tests;
 pub use calls::{Call, Kind, Party, Permission, Scope, calls};
 pub use connect::{Aws, Options, connect};
 pub use machines::Ec2;
-pub use send::{Observe, Observer};
 pub use objects::{Bucket, OBJECT_BYTES_MAX};
+pub use send::{Observe, Observer};

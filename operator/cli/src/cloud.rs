@@ -28,12 +28,8 @@ pub struct Cloud {
 
 /// Connects. Nothing is sent to EC2 or S3 yet. `observer` is told of every call.
 pub async fn begin(settings: &Settings, observer: Option<Observer>) -> Result<(Aws, Arc<Cloud>)> {
-    let options = Options {
-        region: settings.region.clone(),
-        deadline_max: settings.deadline(),
-        observer,
-        ..Options::default()
-    };
+    let options =
+        Options { region: settings.region.clone(), deadline_max: settings.deadline(), observer, ..Options::default() };
     let aws = drover_aws::connect(&options).await?;
     let cloud = Cloud { aws: aws.clone(), ec2: aws.ec2(), bucket: aws.bucket(&settings.bucket) };
     Ok((aws, Arc::new(cloud)))
@@ -45,10 +41,7 @@ pub async fn connect(settings: &Settings) -> anyhow::Result<(Aws, Arc<Cloud>)> {
 }
 
 /// The same; `observer` is told of every call.
-pub async fn connect_observed(
-    settings: &Settings,
-    observer: Option<Observer>,
-) -> anyhow::Result<(Aws, Arc<Cloud>)> {
+pub async fn connect_observed(settings: &Settings, observer: Option<Observer>) -> anyhow::Result<(Aws, Arc<Cloud>)> {
     let (aws, cloud) = begin(settings, observer).await?;
     let lock = RealmKeys::new(&settings.prefix, &settings.realm).lock();
     cloud.bucket.get(&lock).await?;

@@ -4,7 +4,7 @@
 use std::{fs, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context, ensure};
-use drover_e2e::{Access, Cloud, Cluster, Clock, binary, heading, image_of_mysql, reference, scenario, within};
+use drover_e2e::{Access, Clock, Cloud, Cluster, binary, heading, image_of_mysql, reference, scenario, within};
 use serde_json::Value;
 
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
@@ -78,7 +78,9 @@ fn install(cloud: &Cloud, admin: &Access) -> anyhow::Result<()> {
 
 /// What an admission policy of the level "restricted" asks for, and what the issue asks for besides.
 fn restricted(admin: &Access) -> anyhow::Result<()> {
-    heading("the Pod has no host network, no privilege, UID 65532 and a read-only root, and is restricted as Kubernetes means it");
+    heading(
+        "the Pod has no host network, no privilege, UID 65532 and a read-only root, and is restricted as Kubernetes means it",
+    );
     let pods = admin.get_json(&["pods", "--namespace", "drover", "-l", "app.kubernetes.io/instance=drover"])?;
     let pods = pods["items"].as_array().context("a list")?;
     assert_eq!(pods.len(), 2);

@@ -107,16 +107,22 @@ fn idempotent(admin: &Access) -> anyhow::Result<()> {
         let metadata = admin.get_json(&[SHOP, "--show-managed-fields"])?["metadata"].clone();
         Ok(serde_json::json!([metadata["resourceVersion"], metadata["managedFields"], metadata["generation"]]))
     };
-    // Words of the status may still change; what is applied must not.
-    let before = within(SOON, "the status is at rest", || {
-        let before = versions()?;
-        Ok((before == versions()?).then_some(before))
-    })?;
-    apply_shop(admin)?;
-    assert_eq!(versions()?, before);
-    let diff =
-        admin.ask_kubectl(&["diff", "--server-side", "--force-conflicts", "-f", "-"], &manifest("shop", 3, 1))?;
-    ensure!(diff.status.code() == Some(0) && diff.out.is_empty(), "{diff:?}");
+    let text = manifest("shop", 3, 1);
+    let (by_client, by_server) =
+        (&[] as &[&str], ["--server-side", "--force-conflicts", "--field-manager=gitops"].as_slice());
+    for how in [by_client, by_server] {
+        let apply = || admin.ask_kubectl(&[["apply", "-f", "-"].as_slice(), how].concat(), &text);
+        ensure!(apply()?.status.success(), "{how:?}");
+        // Words of the status may still change; what is applied must not.
+        let before = within(SOON, "the status is at rest", || {
+            let before = versions()?;
+            Ok((before == versions()?).then_some(before))
+        })?;
+        ensure!(apply()?.status.success(), "{how:?}");
+        assert_eq!(versions()?, before, "{how:?}");
+        let diff = admin.ask_kubectl(&[["diff", "-f", "-"].as_slice(), how].concat(), &text)?;
+        ensure!(diff.status.code() == Some(0) && diff.out.is_empty(), "{diff:?}");
+    }
     let managers = admin.get_json(&[SHOP, "--show-managed-fields"])?["metadata"]["managedFields"].clone();
     for entry in managers.as_array().into_iter().flatten() {
         let is_ours = entry["manager"].as_str().is_some_and(|manager| manager.starts_with("drover-"));

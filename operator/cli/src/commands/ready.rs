@@ -18,9 +18,9 @@ pub struct Arguments {
 
 pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { host, port } = arguments;
-    let (is_ready, said) = health::ask(&host, port)
-        .await
-        .map_err(|why| anyhow!("nobody answers at {host} port {port}: {why}: say what --listen of `drover run` says"))?;
+    let (is_ready, said) = health::ask(&host, port).await.map_err(|why| {
+        anyhow!("nobody answers at {host} port {port}: {why}: say what --listen of `drover run` says")
+    })?;
     print!("{said}");
     Ok(if is_ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -49,7 +49,8 @@ pub fn image_of_mysql(dir: &Path) -> anyhow::Result<PathBuf> {
 
 /// The file system that machines are booted from.
 fn newest_machine_image() -> anyhow::Result<PathBuf> {
-    let all = fs::read_dir(image_cache())?.map(|entry| Ok(entry?.path().join("base"))).collect::<anyhow::Result<Vec<_>>>()?;
+    let all =
+        fs::read_dir(image_cache())?.map(|entry| Ok(entry?.path().join("base"))).collect::<anyhow::Result<Vec<_>>>()?;
     let with_mysql = all.into_iter().filter(|base| base.join("usr/bin/mysql").exists());
     let made = |base: &PathBuf| fs::metadata(base).and_then(|base| base.modified()).ok();
     with_mysql.max_by_key(made).context("there is no machine image: `make machine-image`")
