@@ -112,6 +112,7 @@ fn report(conditions: Vec<Condition>, members: Vec<MemberReport>) -> SetReport {
         handled: Default::default(),
         users: vec![],
         kept_users: vec![],
+        kept_databases: vec![],
     }
 }
 
