@@ -64,7 +64,7 @@ pub struct MemberStatus {
     /// Its private address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
-    /// What it does now, by its own report; left out while it is not heard.
+    /// What it does, by the last that was heard of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
     /// It serves in its role.

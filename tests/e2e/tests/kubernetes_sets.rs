@@ -166,13 +166,24 @@ fn scaled(cloud: &Cloud, plane: &mut ControlPlane) -> anyhow::Result<()> {
     })?;
     plane.admin.kubectl(&["delete", "hpa", "shop"])?;
     plane.admin.kubectl(&["scale", SHOP, "--replicas=1"])?;
-    within(LAUNCH, "the read replica has ended", || Ok((cloud.fleet_of("shop")?.len() == 4).then_some(())))
+    within(LAUNCH, "the read replica has ended, with its volume", || {
+        let is_over = cloud.fleet_of("shop")?.len() == 4 && cloud.data_volumes()?.len() == 4;
+        let status = plane.admin.get_json(&[SHOP])?["status"].clone();
+        Ok((is_over && status["nodes"] == "4/4").then_some(()))
+    })?;
+    await_ready(&plane.admin, SHOP)
 }
 
 /// Of two replicas one acts; when it is killed the other follows, and changes nothing.
 fn followed(cloud: &Cloud, plane: &ControlPlane, operator: Operator) -> anyhow::Result<Operator> {
     heading("of two replicas the leader acts, and the other follows when it is killed");
     let before = cloud.facts()?;
+    let conditions = plane.admin.get_json(&[SHOP])?["status"]["conditions"].clone();
+    let of = |kind: &str| {
+        let all = conditions.as_array().into_iter().flatten();
+        all.into_iter().find(|condition| condition["type"] == kind).cloned().unwrap_or_default()
+    };
+    let was = (of("Ready"), of("Available"));
     let next = begin(cloud, plane, "operator-1")?;
     let holder = || -> anyhow::Result<String> {
         let lease = plane.admin.get_json(&["lease", "drover", "--namespace", "drover"])?;
@@ -182,6 +193,12 @@ fn followed(cloud: &Cloud, plane: &ControlPlane, operator: Operator) -> anyhow::
     operator.kill()?;
     within(SOON, "the other leads", || Ok((holder()? == "operator-1").then_some(())))?;
     within(SOON, "the other acts", || Ok(next.status()?.lock.ours.then_some(())))?;
+    let condition = |kind: &str| -> anyhow::Result<Value> {
+        let conditions = plane.admin.get_json(&[SHOP])?["status"]["conditions"].clone();
+        let all = conditions.as_array().into_iter().flatten();
+        Ok(all.into_iter().find(|condition| condition["type"] == kind).cloned().unwrap_or_default())
+    };
+    assert_eq!((condition("Ready")?, condition("Available")?), was);
     assert_eq!(cloud.facts()?, before);
     Ok(next)
 }

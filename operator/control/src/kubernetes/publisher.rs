@@ -36,6 +36,8 @@ pub struct Publisher {
     patience: Duration,
     held_by_other_since: Option<Duration>,
     told: Told,
+    /// When a set was first reported to this process.
+    reported: BTreeMap<ResourceKey, Duration>,
     /// When a status was written last.
     statuses: BTreeMap<ResourceKey, Duration>,
     /// What Secrets were written, and when: they are not watched.
@@ -47,6 +49,8 @@ pub struct Publisher {
 const WRITES_MAX: usize = 8;
 /// A status in which nothing but words has changed is written at most this often.
 const WORDS_EVERY: Duration = Duration::from_secs(10);
+/// An agent that can be reached is heard within a second or two of an operator's beginning.
+const SETTLING: Duration = Duration::from_secs(15);
 /// What waits for its time, or failed, is looked at again this often.
 const AGAIN: Duration = Duration::from_secs(1);
 /// A Secret that somebody deleted is there again within this time.
@@ -68,6 +72,7 @@ impl Publisher {
             patience: lease * 2,
             held_by_other_since: None,
             told: Told::default(),
+            reported: BTreeMap::new(),
             statuses: BTreeMap::new(),
             secrets: BTreeMap::new(),
             backoff: Backoff::default(),
@@ -99,6 +104,9 @@ impl Publisher {
         let mut later = false;
         let mut due = Vec::new();
         for resource in resources {
+            if reports.contains_key(&resource.key) {
+                self.reported.entry(resource.key.clone()).or_insert(at);
+            }
             let word = self.word(&resource, &snapshot, &reports, at);
             let writes = desired::writes(&resource, word, connections.get(&resource.key), self.clock.now());
             let (now, is_waiting) = self.due(&resource, writes, at);
@@ -136,8 +144,11 @@ impl Publisher {
         if snapshot.released.contains(&resource.key) {
             return Word::Ended;
         }
+        let began = self.reported.get(&resource.key).copied().unwrap_or(at);
+        let is_settling = at.saturating_sub(began) < SETTLING;
         // Without a generation it is the report of a set that was not declared when the pass began.
         let report = reports.get(&resource.key).filter(|report| report.generation > 0 || resource.deleting);
+        let report = report.filter(|report| !(is_settling && status::is_premature(resource, report)));
         report.map_or(Word::Nothing, |report| Word::Report(report))
     }
 
@@ -215,6 +226,7 @@ impl Publisher {
     /// What is kept of resources that are gone.
     fn forget(&mut self, resources: &[Arc<Resource>]) {
         let is_there = |key: &ResourceKey| resources.binary_search_by(|resource| resource.key.cmp(key)).is_ok();
+        self.reported.retain(|key, _| is_there(key));
         self.statuses.retain(|key, _| is_there(key));
         self.secrets.retain(|(key, _), _| is_there(key));
         self.backoff.retain(is_there);

@@ -52,6 +52,12 @@ pub fn held_by_other(resource: &Resource, holder: &str, now: Millis) -> MySQLRep
     MySQLReplicaSetStatus { observed_generation: resource.generation, conditions: told.into(), ..before }
 }
 
+/// A process that has just begun has not heard everybody yet: of machines that were ready it knows nothing, which is no news.
+pub fn is_premature(resource: &Resource, report: &SetReport) -> bool {
+    let was_ready = |slot: &str| resource.status.members.iter().any(|known| known.slot == slot && known.ready);
+    report.members.iter().any(|row| row.report_age_ms.is_none() && was_ready(&row.slot.to_string()))
+}
+
 /// Something that a person or a program waits for is different. Words alone can wait, for they may change with every pass.
 pub fn is_urgent(before: &MySQLReplicaSetStatus, after: &MySQLReplicaSetStatus) -> bool {
     let without_words = |status: &MySQLReplicaSetStatus| {
@@ -77,19 +83,22 @@ fn described(status: MySQLReplicaSetStatus, resource: &Resource, report: &SetRep
         endpoint: Some(host(For::Primary)),
         read_endpoint: Some(host(For::Replicas)),
         zones: (!zones.is_empty()).then(|| zones.into_iter().collect::<Vec<_>>().join(",")),
-        members: rows.iter().map(member).collect(),
+        members: rows.iter().map(|row| member(resource, row)).collect(),
         handled: status.handled.clone().into_iter().chain(report.handled.clone()).collect(),
         ..status
     }
 }
 
-fn member(row: &MemberReport) -> MemberStatus {
+/// A machine that is not heard now has the role that it was last heard in.
+fn member(resource: &Resource, row: &MemberReport) -> MemberStatus {
+    let (slot, instance) = (row.slot.to_string(), row.instance.as_ref().map(ToString::to_string));
+    let known = resource.status.members.iter().find(|known| known.slot == slot && known.instance == instance);
     MemberStatus {
-        slot: row.slot.to_string(),
-        instance: row.instance.as_ref().map(ToString::to_string),
+        slot,
+        instance,
         zone: row.zone.as_ref().map(ToString::to_string),
         address: row.address.map(|address| address.to_string()),
-        role: row.role.map(|role| role.to_string()),
+        role: row.role.map(|role| role.to_string()).or_else(|| known?.role.clone()),
         ready: row.ready,
     }
 }

@@ -278,6 +278,22 @@ fn what_could_not_be_looked_at_is_unknown_and_the_rest_stays() {
 }
 
 #[test]
+fn a_process_that_has_just_begun_takes_nothing_back_and_a_silent_machine_keeps_its_role() {
+    let before = written(&ready());
+    let mut unheard = launching();
+    unheard.members = ready().members;
+    for row in &mut unheard.members {
+        (row.role, row.ready, row.report_age_ms) = (None, false, None);
+    }
+    assert!(status::is_premature(&before, &unheard) && !status::is_premature(&before, &ready()));
+    assert!(!status::is_premature(&resource(&shop()), &unheard), "nobody was ready before");
+    let after = status::of_report(&before, &unheard, NOW);
+    assert_eq!(after.members[1].role.as_deref(), Some("reader"));
+    assert!(!told(&before.status, &after).contains(&"ReplicaJoined".to_owned()));
+    assert!(!told(&after, &before.status).contains(&"ReplicaJoined".to_owned()));
+}
+
+#[test]
 fn services_follow_the_roles() {
     let shop = resource(&shop());
     let endpoints = ready().endpoints.expect("known");
