@@ -139,7 +139,9 @@ mod tests {
     fn every_mistake_is_told_with_line_and_field() {
         check(
             "realm: prod\nbuckets: x\n",
-            &["f:2:1: buckets is not a field; the object has bucket, defaults, leaseSeconds, prefix, realm and region"],
+            &[
+                "f:2:1: buckets is not a field; the object has allow, bucket, defaults, leaseSeconds, limits, prefix, realm and region",
+            ],
         );
         check(
             "realm: Prod\nbucket: My_Bucket\nprefix: /x\nregion: \"\"\n",
@@ -162,6 +164,13 @@ mod tests {
         check(
             "defaults: { machine: { tags: { a: } } }\n",
             &["f:1:32: defaults.machine.tags.a must be a string: \"\" is the empty one"],
+        );
+        check(
+            "allow: { shop: { profiles: [] } }\nlimits: { maxMachines: many }\n",
+            &[
+                "f:2:11: limits.maxMachines must be a whole number, not \"many\"",
+                "f:1:18: allow.shop.profiles is not a field; allow.shop has instanceProfiles and subnets",
+            ],
         );
         check("- realm\n", &["f:1:1: the object must be a map, not a list"]);
         check("realm: [\n", &["f:1:8: unclosed bracket '['"]);
