@@ -47,7 +47,13 @@ fn begin(cloud: &Cloud, plane: &ControlPlane, name: &str) -> anyhow::Result<Oper
 }
 
 fn apply_shop(admin: &Access) -> anyhow::Result<String> {
-    admin.apply(&manifest("shop", 3, 1))
+    admin.apply(&shop())
+}
+
+/// With a user, so that Secrets are written too.
+fn shop() -> String {
+    let users = "  mysql: {databases: {shop: {}}, users: {app: {database: shop, access: ReadWrite}}}\n";
+    manifest("shop", 3, 1) + users
 }
 
 /// `kubectl wait` until the set is ready.
@@ -110,7 +116,7 @@ fn idempotent(admin: &Access) -> anyhow::Result<()> {
         let metadata = admin.get_json(&[SHOP, "--show-managed-fields"])?["metadata"].clone();
         Ok(serde_json::json!([metadata["resourceVersion"], metadata["managedFields"], metadata["generation"]]))
     };
-    let text = manifest("shop", 3, 1);
+    let text = shop();
     let (by_client, by_server) =
         (&[] as &[&str], ["--server-side", "--force-conflicts", "--field-manager=gitops"].as_slice());
     for how in [by_client, by_server] {
@@ -263,9 +269,15 @@ fn permitted(plane: &ControlPlane) -> anyhow::Result<()> {
     }
     let mut granted = BTreeSet::new();
     for kind in ["clusterrole", "role"] {
-        let roles = plane.admin.get_json(&[kind, "-A", "-l", "app.kubernetes.io/instance=drover"])?;
-        let bound = |role: &&Value| role["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-view"].is_null();
-        for role in roles["items"].as_array().into_iter().flatten().filter(bound) {
+        let bindings = plane.admin.get_json(&[&format!("{kind}binding"), "-A"])?;
+        let is_ours = |subject: &Value| subject["name"] == "drover" && subject["namespace"] == "drover";
+        for binding in bindings["items"].as_array().into_iter().flatten() {
+            if !binding["subjects"].as_array().into_iter().flatten().any(is_ours) {
+                continue;
+            }
+            let (name, namespace) = (&binding["roleRef"]["name"], &binding["metadata"]["namespace"]);
+            let (name, namespace) = (name.as_str().unwrap_or_default(), namespace.as_str().unwrap_or("default"));
+            let role = plane.admin.get_json(&[kind, name, "--namespace", namespace])?;
             for rule in role["rules"].as_array().into_iter().flatten() {
                 let texts = |field: &str| -> Vec<String> {
                     let values = rule[field].as_array().into_iter().flatten();
