@@ -168,8 +168,8 @@ mod tests {
         check(
             "allow: { shop: { profiles: [] } }\nlimits: { maxMachines: many }\n",
             &[
-                "f:2:11: limits.maxMachines must be a whole number, not \"many\"",
                 "f:1:18: allow.shop.profiles is not a field; allow.shop has instanceProfiles and subnets",
+                "f:2:11: limits.maxMachines must be a whole number, not \"many\"",
             ],
         );
         check("- realm\n", &["f:1:1: the object must be a map, not a list"]);

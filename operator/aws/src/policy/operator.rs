@@ -37,9 +37,11 @@ fn statement(names: &Names, profile_roles: &[String], scope: Scope) -> Statement
         Scope::Published(kinds) => allow("Publish", kinds)
             .when("StringEquals", Names::realm_tag("aws:ResourceTag"), realm)
             .when("ForAllValues:StringEquals", "aws:TagKeys", tags::PUBLISHED),
+        // DeleteTags without a key takes every tag away, and "for all" holds for none.
         Scope::Held(kinds) => allow("Hold", kinds)
             .when("StringEquals", Names::realm_tag("aws:ResourceTag"), realm)
-            .when("ForAllValues:StringEquals", "aws:TagKeys", [tags::HOLD]),
+            .when("ForAllValues:StringEquals", "aws:TagKeys", [tags::HOLD])
+            .when("Null", "aws:TagKeys", ["false"]),
         Scope::ProfileRoles => allow("GiveRole", &[])
             .resources(profile_roles.iter().map(|role| names.role(role)))
             .when("StringEquals", "iam:PassedToService", ec2_services(&names.partition)),

@@ -351,7 +351,7 @@ fn events_tell_the_story_once() {
     assert_eq!(told(&MySQLReplicaSetStatus::default(), &first.status), ["AgentAwaited", "Progressing"]);
     assert_eq!(told(&first.status, &new.status), ["MachineLaunching"]);
     let served = status::of_report(&new, &ready(), NOW);
-    assert_eq!(told(&new.status, &served), ["MachineLaunching", "PrimaryPromoted", "ReplicaJoined", "Ready"]);
+    assert_eq!(told(&new.status, &served), ["PrimaryPromoted", "MachineLaunching", "ReplicaJoined", "Ready"]);
     assert_eq!(told(&served, &served), Vec::<String>::new());
     let mut replaced = ready();
     replaced.members[1].instance = Some("i-new".parse().expect("an id"));
