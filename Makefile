@@ -2,17 +2,19 @@
 
 CARGO ?= cargo
 export DROVER_IMAGE_CACHE ?= /var/cache/drover-local
+export DROVER_KUBERNETES_CACHE ?= /var/cache/drover-kubernetes
 
 # The steps of a test share this machine, its kernel and the build: never two at once.
 .NOTPARALLEL:
-.PHONY: help demo demo-down test test-unit test-contract test-e2e bench build image setup crds lint
+.PHONY: help demo demo-down test test-unit test-contract test-e2e bench build image machine-image kubernetes setup crds lint
 
 help:
 	@echo 'make demo        a MySQL replica set on machines of this box, from nothing, to look at and to break'
 	@echo 'make demo-down   ends a demo that was left running (make demo DETACH=1) or that crashed'
 	@echo 'make test        every test'
 	@echo 'make bench       the benchmarks; the latest figures are kept in tests/RESULTS.md'
-	@echo 'make crds        writes the custom resource definitions into crds/'
+	@echo 'make image       the operator'\''s container image, with docker, podman or buildah; ARGS="--tag ... --archive ..."'
+	@echo 'make crds        writes what is generated: custom resource definitions in crds/, the chart'\''s copies and schema'
 
 setup:
 	@tests/setup.sh
@@ -20,8 +22,14 @@ setup:
 build: setup
 	$(CARGO) build --workspace --locked
 
-image: setup
+# The file system that drover-local boots machines from.
+machine-image: setup
 	@tests/local/image/build.sh $(DROVER_IMAGE_CACHE) >/dev/null
+
+# The programs of a real Kubernetes, for the tests: built once, or taken from KUBEBUILDER_ASSETS.
+kubernetes:
+	@tests/setup.sh --kubernetes
+	@tests/kubernetes/tools/build.sh --cluster $(DROVER_KUBERNETES_CACHE) >/dev/null
 
 # It says what it needs before it installs anything.
 demo:
@@ -30,10 +38,10 @@ demo:
 demo-down:
 	@tests/demo/down.sh
 
-test: build image test-unit test-contract test-e2e
+test: build machine-image kubernetes test-unit test-contract test-e2e
 
 # Everything that needs no machines beyond what a test makes for itself.
-test-unit: setup image
+test-unit: setup machine-image
 	$(CARGO) test --workspace --locked --exclude drover-e2e
 
 # boto3 and the AWS command line against drover-local's endpoint, and against moto.
@@ -41,14 +49,19 @@ test-contract: build
 	tests/contract/run.sh
 
 # The binaries on real machines, a few scenarios side by side.
-test-e2e: build image
+test-e2e: build machine-image kubernetes
 	tests/e2e/run.sh
+
+# What charts/drover runs; operator/image/build.sh says what ARGS may be.
+image:
+	$(CARGO) build --release --locked -p drover-cli
+	operator/image/build.sh $(ARGS)
 
 bench: setup
 	tests/bench.sh
 
 crds:
-	UPDATE_CRDS=1 $(CARGO) test --locked -p drover-api --test crd
+	UPDATE_CRDS=1 $(CARGO) test --locked -p drover-api --test crd --test chart
 
 lint:
 	$(CARGO) fmt --all --check

@@ -1,12 +1,13 @@
 """What `drover-local fault` does to a client: throttling, no capacity, late visibility, lost replies, a zone out."""
 
 import json
+import subprocess
 import time
 from contextlib import contextmanager
 
 import pytest
-from botocore.exceptions import ConnectionClosedError
-from cloud import NO_INSTANCE, drover_local, drover_only, outcome, refused, tags, unique, where
+from botocore.exceptions import ClientError, ConnectionClosedError
+from cloud import NO_INSTANCE, drover_local, drover_only, outcome, refused, spec, tags, unique, where
 
 pytestmark = drover_only("faults cannot be injected")
 
@@ -280,3 +281,25 @@ def test_the_log_tells_an_order_that_was_refused_in_part(cloud, ec2, yard):
             ec2.terminate_instances(InstanceIds=instances)
         last = json.loads(drover_local("calls", "--json").splitlines()[-1])
         assert (last["action"], last["mutating"], last["changed"]) == ("TerminateInstances", True, changed)
+
+
+@pytest.mark.parametrize(
+    ("permission", "asked"),
+    [
+        ("ec2:RunInstances", {}),
+        ("ec2:CreateTags", {"TagSpecifications": [spec("instance", {"a": "b"})]}),
+        ("iam:PassRole", {"IamInstanceProfile": {"Name": "drover-machine"}}),
+    ],
+)
+def test_a_permission_that_is_missing_is_named(cloud, permission, asked):
+    with fault("deny", permission), pytest.raises(ClientError) as caught:
+        cloud.launch(DryRun=True, **asked)
+    error = caught.value.response["Error"]
+    assert error["Code"] == "UnauthorizedOperation"
+    assert f"is not authorized to perform: {permission} on resource: " in error["Message"]
+    assert outcome(cloud.launch, DryRun=True, **asked) == ("DryRunOperation", 412)
+
+
+def test_what_is_denied_is_an_action_that_there_is():
+    with pytest.raises(subprocess.CalledProcessError):
+        drover_local("fault", "deny", "ec2:RunInstance")

@@ -20,8 +20,12 @@ MAY_READ = [
     f"realms/{REALM}/bin/{'0' * 64}/drover",
     f"{SET}/register.json",
     f"{SET}/slots/m0/bundle.json",
-    # Credentials do not say which slot a machine fills.
+    # Credentials do not say which slot a machine fills,
     f"{SET}/slots/r0/bundle.json",
+    # nor does a profile's policy know of lives, and its * takes slashes too.
+    SET.replace("abc12345", "zzz99999") + "/register.json",
+    SET.replace("abc12345", "zzz99999") + "/slots/m0/bundle.json",
+    f"{SET}/slots/m0/of/bundle.json",
 ]
 OTHERS = SET.rsplit("/", 2)[0]
 MAY_NOT_READ = [
@@ -29,15 +33,13 @@ MAY_NOT_READ = [
     f"realms/{REALM}/binaries",
     f"{SET}/ca.json",
     f"{SET}/slots/m0.json",
-    f"{SET}/slots/m0/of/bundle.json",
     f"{SET}/slots/m0/bundle.json.old",
     f"{SET}/register.json.old",
     f"{SET}/journal/1.json",
     f"{SET}/backups/b/manifest.json",
     f"{SET}/archive/1",
     f"{OTHERS}/orders/incarnation.json",
-    f"{OTHERS}/orders/zzz99999/register.json",
-    f"{OTHERS}/orders/zzz99999/slots/m0/bundle.json",
+    f"{OTHERS}/orders/zzz99999/ca.json",
     f"{OTHERS}/other/abc12345/register.json",
     f"{OTHERS}/other/abc12345/slots/m0/bundle.json",
     SET.replace("/default/", "/production/") + "/slots/m0/bundle.json",

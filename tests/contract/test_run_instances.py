@@ -266,6 +266,31 @@ def test_a_dry_run_launches_nothing(cloud):
     assert cloud.found(where_named("tag:contract", name)) == []
 
 
+@differs("a dry run looks at nothing that it names")
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [
+        ({"ImageId": "ami-0123456789abcdef0"}, "InvalidAMIID.NotFound"),
+        ({"InstanceType": "m0.huge"}, "InvalidParameterValue"),
+        ({"SubnetId": "subnet-0123456789abcdef0"}, "InvalidSubnetID.NotFound"),
+        ({"SecurityGroupIds": ["sg-0123456789abcdef0"]}, "InvalidGroup.NotFound"),
+        ({"IamInstanceProfile": {"Name": unique("nobody")}}, "InvalidParameterValue"),
+    ],
+    ids=str,
+)
+def test_a_dry_run_is_refused_for_what_it_names(cloud, asked, code):
+    with refused(code):
+        cloud.launch(DryRun=True, **asked)
+
+
+def test_a_dry_run_uses_no_token_up(cloud, yard):
+    token = unique()
+    for _ in range(2):
+        with refused("DryRunOperation", status=412):
+            cloud.launch(DryRun=True, ClientToken=token, MaxCount=1)
+    assert INSTANCE_ID.fullmatch(yard.new(ClientToken=token))
+
+
 @pytest.mark.parametrize("data", ["#!/bin/sh\necho ünï\n", "x" * LIMIT], ids=["script", "largest"])
 def test_user_data_is_given_back_as_it_was(ec2, yard, data):
     instance = yard.new(UserData=data)

@@ -15,7 +15,7 @@ import pytest
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.exceptions import ClientError
-from cloud import ONE_ATTEMPT, differs, refused
+from cloud import ONE_ATTEMPT, differs, refused, unique
 
 WRITERS = 64
 
@@ -57,6 +57,26 @@ def test_what_is_not_there(s3, bucket, key):
     with pytest.raises(ClientError) as caught:
         s3.head_object(Bucket=bucket, Key=key)
     assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 404
+
+
+def test_a_bucket_says_whether_it_is_versioned(s3):
+    own = unique()
+    s3.create_bucket(Bucket=own, CreateBucketConfiguration={"LocationConstraint": s3.meta.region_name})
+    assert "Status" not in s3.get_bucket_versioning(Bucket=own)
+    for status in ("Enabled", "Suspended", "Enabled"):
+        s3.put_bucket_versioning(Bucket=own, VersioningConfiguration={"Status": status})
+        assert s3.get_bucket_versioning(Bucket=own)["Status"] == status
+    with refused("NoSuchBucket", status=404):
+        s3.get_bucket_versioning(Bucket=own + "-not")
+
+
+@pytest.mark.parametrize("wrong", [{"Status": "On"}, {}], ids=str)
+@differs("any versioning is taken")
+def test_a_bucket_is_versioned_or_not(s3, bucket, wrong):
+    before = s3.get_bucket_versioning(Bucket=bucket).get("Status")
+    with refused("MalformedXML", "IllegalVersioningConfigurationException", status=400):
+        s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration=wrong)
+    assert s3.get_bucket_versioning(Bucket=bucket).get("Status") == before
 
 
 def test_deleting_is_idempotent(s3, bucket, key):

@@ -6,6 +6,11 @@ use crate::{BuildId, Epoch, Incarnation, Realm, ResourceKey, Slot, tags};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey(String);
 
+/// A set of keys, in the words of IAM: `*` stands for anything, slashes and nothing at all too, and every other character for
+/// itself (IAM User Guide, "Resource"). No name of ours has a `*` or `?` in it; an installation's prefix may not have one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyPattern(String);
+
 /// Keys of what belongs to a realm as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RealmKeys {
@@ -53,6 +58,28 @@ impl std::fmt::Display for ObjectKey {
     }
 }
 
+// === impl KeyPattern ===
+
+impl KeyPattern {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub fn matches(&self, key: &str) -> bool {
+        let mut pieces = self.0.split('*');
+        let Some(mut rest) = pieces.next().and_then(|first| key.strip_prefix(first)) else { return false };
+        let mut last = None;
+        for piece in pieces {
+            // The earliest place of each piece leaves the most for those after it; the last must be at the end.
+            if let Some(before) = last.replace(piece) {
+                let Some((_, after)) = rest.split_once(before) else { return false };
+                rest = after;
+            }
+        }
+        last.map_or(rest.is_empty(), |last| rest.ends_with(last))
+    }
+}
+
 // === impl RealmKeys ===
 
 impl RealmKeys {
@@ -77,6 +104,24 @@ impl RealmKeys {
 
     pub fn binary(&self, build: &BuildId) -> ObjectKey {
         ObjectKey(format!("{}bin/{build}/drover", self.prefix))
+    }
+
+    /// Where `drover doctor` tries out conditional writes. It says nothing.
+    pub fn doctor(&self) -> ObjectKey {
+        ObjectKey(format!("{}doctor.json", self.prefix))
+    }
+
+    /// Everything of this realm, as the operator reads and writes it.
+    pub fn all(&self) -> KeyPattern {
+        KeyPattern(format!("{}*", self.prefix))
+    }
+
+    /// What the machines of a set read: binaries, and of every life of the set the register and the bundles. Not what lies
+    /// beside them: CA keys, slots, journals. This is the one list that instance profiles are granted by, here and on AWS.
+    pub fn read_by_machines(&self, set: &ResourceKey) -> [KeyPattern; 3] {
+        let set = self.set(set).prefix;
+        [format!("{}bin/*", self.prefix), format!("{set}*/register.json"), format!("{set}*/slots/*/bundle.json")]
+            .map(KeyPattern)
     }
 
     /// Everything of every set: to find sets that have records but no resource.
@@ -188,5 +233,56 @@ mod tests {
             assert_eq!(realm.resource_of(&other), None, "{other}");
         }
         assert_eq!(keys.part(&ObjectKey::raw(format!("{}slots/x9.json", keys.prefix()))), None);
+    }
+
+    #[test]
+    fn a_pattern_matches_as_iam_does() {
+        for (pattern, key, expected) in [
+            ("a", "a", true),
+            ("a", "ab", false),
+            ("a*", "a", true),
+            ("a*", "a/b/c", true),
+            ("a*", "ba", false),
+            ("a/*/c", "a/b/c", true),
+            ("a/*/c", "a/b/b/c", true),
+            ("a/*/c", "a/c", false),
+            ("a/*/c", "a/b/c/d", false),
+            ("a/*/s/*/c", "a/1/s/m0/c", true),
+            ("a/*/s/*/c", "a/s/s/c", false),
+            ("a/*/s/*/c", "a/1/s/c", false),
+            ("a*a", "a", false),
+            ("a*a", "aa", true),
+        ] {
+            assert_eq!(KeyPattern(pattern.into()).matches(key), expected, "{pattern} {key}");
+        }
+    }
+
+    #[test]
+    fn machines_read_what_agents_ask_for_and_nothing_beside_it() {
+        let realm = RealmKeys::new("x/", &Realm::new("r").expect("realm"));
+        let key =
+            |name: &str| ResourceKey { namespace: "shop".parse().expect("valid"), name: name.parse().expect("valid") };
+        let (ours, other) = (realm.set(&key("orders")), realm.set(&key("orders2")));
+        let life = Incarnation::new("k3j9x2m4").expect("incarnation");
+        let (of, slot) = (ours.of(&life), Slot::Member(0));
+        let build = BuildId::new("0".repeat(64)).expect("build");
+        for (object, expected) in [
+            (realm.current(), true),
+            (realm.binary(&build), true),
+            (of.register(), true),
+            (of.bundle(slot), true),
+            (of.ca(), false),
+            (of.slot(slot), false),
+            (of.journal(Epoch(1)), false),
+            (ours.incarnation(), false),
+            (realm.lock(), false),
+            (realm.doctor(), false),
+            (other.of(&life).register(), false),
+            (other.of(&life).bundle(slot), false),
+        ] {
+            let reads = realm.read_by_machines(&key("orders")).iter().any(|pattern| pattern.matches(object.as_str()));
+            assert_eq!(reads, expected, "{object}");
+            assert!(realm.all().matches(object.as_str()), "{object}");
+        }
     }
 }

@@ -13,6 +13,12 @@ pub enum ConditionType {
     /// The leader's mysqld or machine died and the set stays closed.
     PrimaryLost,
     Suspended,
+    /// Clients are let in on the primary.
+    Available,
+    /// Enough members acknowledge for a commit to return.
+    QuorumHeld,
+    /// Every follower is known to replicate.
+    ReplicationHealthy,
 }
 
 /// One fact about a set. A reason is CamelCase and stable; a Stalled message begins with what to do.

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     Realm,
+    allow::Allow,
     defaults::Defaults,
     validate::{self, Violation},
     yaml::{self, Document, Mistake},
@@ -21,8 +22,21 @@ pub struct Config {
     pub region: Option<String>,
     #[serde(default)]
     pub defaults: Defaults,
+    #[serde(default)]
+    pub allow: Allow,
+    #[serde(default)]
+    pub limits: Limits,
     /// How long another operator waits before it takes over from one that died.
     pub lease_seconds: Option<u32>,
+}
+
+/// What an installation never exceeds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Limits {
+    /// Machines of the realm, all sets together: one more is not launched.
+    #[serde(default)]
+    pub max_machines: Option<u32>,
 }
 
 /// A call's deadline is a third of the lease, and AWS answers most within a second: below this, slow answers would be taken
@@ -65,8 +79,14 @@ pub fn refuse_bucket(bucket: &str) -> Option<String> {
 /// Why this is no prefix of the installation's part of the bucket, or `None`.
 pub fn refuse_prefix(prefix: &str) -> Option<String> {
     let is_prefix = prefix.is_empty() || (prefix.ends_with('/') && !prefix.starts_with('/'));
-    (!is_prefix)
-        .then(|| format!("prefix {prefix:?} is not valid: it is empty, or ends with '/' and does not begin with it"))
+    if !is_prefix {
+        return Some(format!(
+            "prefix {prefix:?} is not valid: it is empty, or ends with '/' and does not begin with it"
+        ));
+    }
+    // In an IAM policy they stand for something else (IAM User Guide, "Resource" and "Variables").
+    let means_more = prefix.chars().find(|c| "*?$".contains(*c));
+    means_more.map(|c| format!("prefix {prefix:?} is not valid: a policy cannot name a prefix with {c:?}"))
 }
 
 /// What is wrong with a value, if anything is.
@@ -91,6 +111,11 @@ fn schema() -> Value {
         "realm": text, "bucket": text, "prefix": text, "region": { "type": "string", "minLength": 1 },
         "leaseSeconds": { "type": "integer", "minimum": LEASE_SECONDS_MIN, "maximum": LEASE_SECONDS_MAX },
         "defaults": { "type": "object", "properties": { "machine": { "type": "object" } } },
+        "allow": { "type": "object", "additionalProperties": { "type": "object", "properties": {
+            "instanceProfiles": { "type": "array", "items": { "type": "string", "minLength": 1 } },
+            "subnets": { "type": "array", "items": { "type": "string", "minLength": 1 } },
+        } } },
+        "limits": { "type": "object", "properties": { "maxMachines": { "type": "integer", "minimum": 0, "maximum": 1_000_000 } } },
     } })
 }
 
@@ -114,7 +139,9 @@ mod tests {
     fn every_mistake_is_told_with_line_and_field() {
         check(
             "realm: prod\nbuckets: x\n",
-            &["f:2:1: buckets is not a field; the object has bucket, defaults, leaseSeconds, prefix, realm and region"],
+            &[
+                "f:2:1: buckets is not a field; the object has allow, bucket, defaults, leaseSeconds, limits, prefix, realm and region",
+            ],
         );
         check(
             "realm: Prod\nbucket: My_Bucket\nprefix: /x\nregion: \"\"\n",
@@ -125,6 +152,7 @@ mod tests {
                 "f:3:1: prefix \"/x\" is not valid: it is empty, or ends with '/' and does not begin with it",
             ],
         );
+        check("prefix: a*/\n", &["f:1:1: prefix \"a*/\" is not valid: a policy cannot name a prefix with '*'"]);
         check(
             "realm: 7\nleaseSeconds: 5\n",
             &["f:2:1: leaseSeconds must be 9 to 600", "f:1:1: realm must be a string: put the value in quotes"],
@@ -136,6 +164,13 @@ mod tests {
         check(
             "defaults: { machine: { tags: { a: } } }\n",
             &["f:1:32: defaults.machine.tags.a must be a string: \"\" is the empty one"],
+        );
+        check(
+            "allow: { shop: { profiles: [] } }\nlimits: { maxMachines: many }\n",
+            &[
+                "f:1:18: allow.shop.profiles is not a field; allow.shop has instanceProfiles and subnets",
+                "f:2:11: limits.maxMachines must be a whole number, not \"many\"",
+            ],
         );
         check("- realm\n", &["f:1:1: the object must be a map, not a list"]);
         check("realm: [\n", &["f:1:8: unclosed bracket '['"]);

@@ -5,10 +5,12 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ResourceKey,
+    Namespace, ResourceKey,
+    allow::Allow,
+    clients::SecretRef,
     set::{
-        DataVolumeSpec, DeletionPolicy, Durability, ImageSelector, MachineSpec, MySQLReplicaSetSpec, NetworkSelector,
-        VolumeType, ZoneSpread,
+        DataVolumeSpec, DatabaseSpec, DeletionPolicy, Durability, ImageSelector, MachineSpec, MySQLReplicaSetSpec,
+        NetworkSelector, UserSpec, VolumeType, ZoneSpread,
     },
     validate,
 };
@@ -21,6 +23,25 @@ pub struct Defaults {
     pub machine: MachineSpec,
 }
 
+/// What an installation gives its sets, and what it lets them have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    pub defaults: Defaults,
+    pub allow: Allow,
+}
+
+impl Terms {
+    /// [`resolve`], held to what is allowed.
+    pub fn resolve(
+        &self,
+        key: ResourceKey,
+        spec: &MySQLReplicaSetSpec,
+        left_out: &[&str],
+    ) -> Result<ResolvedSet, Unresolved> {
+        self.allow.hold(resolve(key, spec, left_out, &self.defaults)?)
+    }
+}
+
 /// A set with nothing left open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvedSet {
@@ -31,6 +52,8 @@ pub struct ResolvedSet {
     pub image: ImageSelector,
     pub instance_types: Vec<String>,
     pub subnets: NetworkSelector,
+    /// Of what is selected only these may be used; `None` where all may.
+    pub subnets_allowed: Option<Vec<String>>,
     pub security_groups: NetworkSelector,
     pub instance_profile: String,
     pub zone_spread: ZoneSpread,
@@ -38,6 +61,8 @@ pub struct ResolvedSet {
     pub data_volume: ResolvedVolume,
     pub settings: BTreeMap<String, String>,
     pub durability: Durability,
+    pub databases: BTreeMap<String, DatabaseSpec>,
+    pub users: BTreeMap<String, UserSpec>,
     pub deletion_policy: DeletionPolicy,
     pub paused: bool,
     /// By field path, in the manifest's words.
@@ -69,6 +94,13 @@ pub enum Origin {
 pub enum Unresolved {
     #[error("{field} is set neither in the manifest nor in the operator's defaults: set it in one of them")]
     Missing { field: &'static str },
+    /// It breaks rules that an API server of this version of Drover would hold it to.
+    #[error("mend the resource: {0}")]
+    Invalid(String),
+    #[error(
+        "{field}: {value} is not allowed in namespace {namespace}: use what is, or have it added to `allow` of the operator's configuration"
+    )]
+    NotAllowed { field: &'static str, value: String, namespace: Namespace },
     /// Each value is allowed where it was written, and they are not allowed together.
     #[error("{rule}: {values}")]
     Contradiction {
@@ -91,9 +123,17 @@ pub const SCHEMA_FIELDS: [&str; 6] = [
     "spec.paused",
 ];
 
+impl ResolvedSet {
+    /// Where the passwords are that Drover does not make, one for each user that has one.
+    pub fn password_refs(&self) -> impl Iterator<Item = SecretRef> {
+        let keys = self.users.values().filter_map(|user| user.password_secret_ref.as_ref());
+        keys.map(|key| SecretRef::of(&self.key.namespace, key))
+    }
+}
+
 /// Fills in what a manifest leaves out. The spec and the defaults are each taken to be valid; what they make together is
 /// checked. `left_out` are those of [`SCHEMA_FIELDS`] that are in the spec although its manifest does not say them.
-pub fn resolve(
+fn resolve(
     key: ResourceKey,
     spec: &MySQLReplicaSetSpec,
     left_out: &[&str],
@@ -147,6 +187,7 @@ pub fn resolve(
         image,
         instance_types,
         subnets,
+        subnets_allowed: None,
         security_groups,
         instance_profile,
         zone_spread,
@@ -154,6 +195,8 @@ pub fn resolve(
         data_volume,
         settings: spec.mysql.settings.clone(),
         durability: spec.mysql.durability,
+        databases: spec.mysql.databases.clone(),
+        users: spec.mysql.users.clone(),
         deletion_policy: spec.deletion_policy,
         paused: spec.paused,
         origins,
@@ -236,7 +279,7 @@ impl fmt::Display for Origin {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Namespace, ResourceName};
+    use crate::ResourceName;
 
     fn volume(own: DataVolumeSpec, shared: DataVolumeSpec) -> ResolvedVolume {
         resolved(own, shared).expect("nothing is missing").data_volume

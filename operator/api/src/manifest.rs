@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     Namespace, ResourceKey, ResourceName,
-    defaults::{self, Defaults, ResolvedSet, SCHEMA_FIELDS, Unresolved},
+    defaults::{ResolvedSet, SCHEMA_FIELDS, Terms, Unresolved},
     set::{GROUP, KIND, MySQLReplicaSetSpec, VERSION},
     validate::{self, Violation},
     yaml::{self, Document, Mistake, Places, at_line},
@@ -58,8 +58,8 @@ pub fn parse(file: &str, text: &str) -> (Vec<Manifest>, Vec<Mistake>) {
 
 impl Manifest {
     /// The set that is declared, with the operator's defaults filled in, and where each value came from.
-    pub fn resolve(&self, defaults: &Defaults) -> Result<ResolvedSet, Unresolved> {
-        defaults::resolve(self.key.clone(), &self.spec, &self.left_out, defaults)
+    pub fn resolve(&self, terms: &Terms) -> Result<ResolvedSet, Unresolved> {
+        terms.resolve(self.key.clone(), &self.spec, &self.left_out)
     }
 
     /// That this manifest is for a set which `first` is for already, in this file or another.

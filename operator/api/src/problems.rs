@@ -62,6 +62,10 @@ pub enum Reason {
     RegisterUnreadable,
     RegisterObjects,
     OpenFailed,
+    /// Somebody else made an account of a declared user's name.
+    ForeignUser,
+    UserFailed,
+    DatabaseFailed,
 
     // Following.
     /// It led: it does not simply follow another.
@@ -117,6 +121,9 @@ impl Reason {
             | Reason::RegisterUnreadable
             | Reason::RegisterObjects
             | Reason::OpenFailed
+            | Reason::ForeignUser
+            | Reason::UserFailed
+            | Reason::DatabaseFailed
             | Reason::ReplicationStands
             | Reason::ReplicationFailed
             | Reason::ReceiverFailing

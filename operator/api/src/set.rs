@@ -6,7 +6,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::conditions::Condition;
+use crate::status::MySQLReplicaSetStatus;
 
 pub const GROUP: &str = "drover.dev";
 pub const VERSION: &str = "v1alpha1";
@@ -25,13 +25,25 @@ pub const KIND: &str = "MySQLReplicaSet";
     namespaced,
     status = "MySQLReplicaSetStatus",
     derive = "PartialEq",
-    scale(spec_replicas_path = ".spec.readReplicas", status_replicas_path = ".status.readReplicas"),
+    scale(
+        spec_replicas_path = ".spec.readReplicas",
+        status_replicas_path = ".status.readReplicas",
+        label_selector_path = ".status.selector"
+    ),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(name = "Primary", type_ = "string", json_path = ".status.primary"),
     printcolumn(name = "Nodes", type_ = "string", json_path = ".status.nodes"),
     printcolumn(name = "Version", type_ = "string", json_path = ".spec.version"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Quorum",
+        type_ = "string",
+        priority = 1,
+        json_path = r#".status.conditions[?(@.type=="QuorumHeld")].status"#
+    ),
+    printcolumn(name = "Endpoint", type_ = "string", priority = 1, json_path = ".status.endpoint"),
+    printcolumn(name = "Zones", type_ = "string", priority = 1, json_path = ".status.zones")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MySQLReplicaSetSpec {
@@ -57,9 +69,9 @@ pub struct MySQLReplicaSetSpec {
     #[serde(default)]
     pub mysql: MysqlSpec,
 
-    /// Not acted on yet: it is for resources of a Kubernetes API, where Delete will have their deletion end machines and
-    /// volumes for good. A manifest that is removed from a directory always retains: everything goes on running, and the same
-    /// name adopts it again. Only `drover delete` ends it.
+    /// What deleting the resource does. Retain: everything goes on running, and the same name adopts it again. Delete: its
+    /// machines and volumes are ended for good, with all data; the resource is gone once they were seen to end. In a directory
+    /// of manifests a removed manifest always retains: there, `drover delete` ends a set.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 
@@ -176,6 +188,63 @@ pub struct MysqlSpec {
     /// members also sync their relay log for every transaction, at the price of throughput on network disks.
     #[serde(default)]
     pub durability: Durability,
+
+    /// Databases by name: each is made where it is not there, and never dropped.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub databases: BTreeMap<String, DatabaseSpec>,
+
+    /// MySQL users by name, for applications: they connect from anywhere, by TLS only. A user that is not declared any more
+    /// stays as it is, and status names it. One that somebody else made under such a name is left alone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub users: BTreeMap<String, UserSpec>,
+}
+
+/// How a database is made. One that is there already is taken as it is, whatever is said here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DatabaseSpec {
+    /// Such as utf8mb4; MySQL's own default where left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub character_set: Option<String>,
+    /// Such as utf8mb4_0900_ai_ci; the character set's own where left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collation: Option<String>,
+}
+
+/// A MySQL user with rights on one database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UserSpec {
+    /// One of spec.mysql.databases.
+    pub database: String,
+    /// ReadWrite: everything inside the database, its tables' definitions included. ReadOnly: SELECT and SHOW VIEW.
+    pub access: Access,
+    /// Where the password is: a key of a Secret in the set's namespace, or the file NAMESPACE/NAME/KEY below the directory of
+    /// --secrets. It has 8 to 128 characters. Where left out, Drover makes one. A password that changes is changed in MySQL
+    /// too, and the one before is taken for another hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_secret_ref: Option<SecretKeySelector>,
+    /// Count it up to have a password that Drover made replaced by another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub rotation: Option<u32>,
+}
+
+/// A key of a Secret.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SecretKeySelector {
+    /// The Secret's name.
+    pub name: String,
+    /// The key whose value is the password.
+    pub key: String,
+}
+
+/// What a user may do in its database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum Access {
+    ReadWrite,
+    ReadOnly,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -211,32 +280,17 @@ pub enum VolumeType {
     Io2,
 }
 
-/// What was observed; never what is hoped.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct MySQLReplicaSetStatus {
-    /// The generation that the rest of the status is about.
-    #[serde(default = "unobserved")]
-    pub observed_generation: i64,
-    #[serde(default)]
-    pub conditions: Vec<Condition>,
-    /// The slot that leads.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub primary: Option<String>,
-    /// Read replicas that are ready: what the scale subresource reports.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub read_replicas: Option<u16>,
-    /// Ready machines of wanted machines, such as "4/4".
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub nodes: Option<String>,
-}
-
 fn three() -> u8 {
     3
 }
 
-fn unobserved() -> i64 {
-    -1
+impl std::fmt::Display for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Access::ReadWrite => "ReadWrite",
+            Access::ReadOnly => "ReadOnly",
+        })
+    }
 }
 
 impl VolumeType {

@@ -26,6 +26,12 @@ pub const VOLUME: &str = "drover:volume";
 /// For people's eyes: written once, never read.
 pub const DISPLAY_NAME: &str = "Name";
 
+/// What nobody but the operator writes: every key of ours but `drover:hold`, which is people's.
+pub const OPERATORS_OWN: [&str; 12] =
+    [REALM, SCHEMA, KIND, NAMESPACE, NAME, INCARNATION, SLOT, SPEC, ATTEMPT, ROLE, EPOCH, VOLUME];
+/// What of these changes in a machine's life: the others are given at creation and never again.
+pub const PUBLISHED: [&str; 2] = [ROLE, EPOCH];
+
 /// The one schema this build writes and understands; any other value means hands off.
 pub const SCHEMA_VALUE: &str = "1";
 /// `drover:kind` of a MySQLReplicaSet.
@@ -227,6 +233,19 @@ mod tests {
             assert_eq!(tags["team"], "shop");
             assert!(tags.len() - 1 <= OWN_TAGS_MAX);
         }
+    }
+
+    #[test]
+    fn what_the_operator_writes_is_listed_and_a_role_is_all_that_it_changes() {
+        let machine = machine_tags(&identity(), 1, &SpecHash("1-ab".into()), &Tags::new());
+        let written: std::collections::BTreeSet<String> =
+            machine.into_keys().chain(volume_tags(&identity(), 1, &Tags::new()).into_keys()).collect();
+        let listed = OPERATORS_OWN.into_iter().chain([DISPLAY_NAME]).map(str::to_owned).collect();
+        assert_eq!(written, listed);
+        let published: Vec<String> = role_tags(Role::Primary, Epoch(1)).into_keys().collect();
+        let mut expected = PUBLISHED.map(str::to_owned);
+        expected.sort();
+        assert_eq!(published, expected);
     }
 
     #[test]

@@ -14,7 +14,10 @@ use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BuildId, Claim, Epoch, GtidSet, Incarnation, Millis, Slot, VolumeId, VoterId, problems::Problem, set::Durability,
+    BuildId, Claim, Epoch, GtidSet, Incarnation, Millis, Slot, VolumeId, VoterId,
+    clients::{Clients, ClientsReport},
+    problems::Problem,
+    set::Durability,
 };
 
 /// Where agents listen for the operator.
@@ -103,6 +106,10 @@ pub struct LeaderOrder {
     pub clone: Credential,
     /// Write another marker when it differs from the last acknowledged one: proves the quorum after a change of voters.
     pub marker: u64,
+    /// For applications, once it is open. Left out where there are none, so that orders without them are what they were
+    /// before there were any.
+    #[serde(default, skip_serializing_if = "Clients::is_empty")]
+    pub clients: Clients,
 }
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -302,6 +309,8 @@ pub enum RunningRole {
         marker: Option<u64>,
         /// When a heartbeat was last acknowledged.
         heartbeat: Option<Millis>,
+        #[serde(default)]
+        clients: ClientsReport,
     },
     Replica {
         source: Option<Slot>,
@@ -390,7 +399,8 @@ impl std::fmt::Debug for RoleOrder {
 
 impl std::fmt::Debug for LeaderOrder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "LeaderOrder(k={} open={} accounts={:?})", self.k, self.open, self.accounts)
+        let Self { k, open, accounts, clients, .. } = self;
+        write!(f, "LeaderOrder(k={k} open={open} accounts={accounts:?} {clients:?})")
     }
 }
 

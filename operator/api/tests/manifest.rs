@@ -4,7 +4,7 @@ use std::{fmt::Write, fs, path::PathBuf};
 
 use drover_api::{
     config, crd,
-    defaults::{Defaults, Origin, SCHEMA_FIELDS},
+    defaults::{Defaults, Origin, SCHEMA_FIELDS, Terms},
     manifest::{DOCUMENTS_MAX, FILE_BYTES_MAX, Manifest, parse},
     set::MachineSpec,
 };
@@ -42,7 +42,7 @@ fn what_a_manifest_leaves_out_is_known_with_where_it_came_from() {
     let text =
         format!("{}  readReplicas: 0\n  paused:\n  mysql: {{durability: strict}}\n  machine: {machine}\n", good("a"));
     let shared = MachineSpec { instance_profile: Some("db".into()), ..MachineSpec::default() };
-    let set = one(&text).resolve(&Defaults { machine: shared }).expect("whole");
+    let set = one(&text).resolve(&Terms { defaults: Defaults { machine: shared }, ..Terms::default() }).expect("whole");
     let of = |origin| set.origins.iter().filter(move |(_, of)| **of == origin).map(|(field, _)| field.as_str());
     assert_eq!(
         of(Origin::Schema).collect::<Vec<_>>(),

@@ -1,5 +1,6 @@
-//! Every call this crate makes, with its rate lane and deadline: the one table that the code sends by, that an IAM policy
-//! is made from, and that a test holds against what really goes over the wire.
+//! Every call this crate makes, with its rate lane, its deadline and what a policy must allow for it: the one table that the
+//! code sends by, that IAM policies are made from ([`crate::policy`]), and that a test holds against what really goes over
+//! the wire.
 //!
 //! Rates are half of what EC2 gives an account per Region and action (EC2 API documentation, "Request throttling"), where
 //! everyone in the account shares the bucket. A row is a lane: where EC2 has two buckets for one action, or where a call
@@ -16,14 +17,72 @@ pub struct Call {
     pub action: &'static str,
     /// The name of its rate lane: the action, or the action and what sets this row apart.
     pub lane: &'static str,
-    /// What a policy must allow for it.
-    pub permissions: &'static [&'static str],
+    /// What policies must allow for it.
+    pub permissions: &'static [Permission],
     /// `None` for S3, which allows thousands per second and prefix where we make a few.
     pub rate: Option<Rate>,
     /// From asking for a token to having the whole answer; reading a body, and writing one without a condition, have time
     /// for the transfer on top.
     pub deadline: Duration,
 }
+
+/// What one of IAM's actions is allowed on, and to whom. Which resources and condition keys an action knows is from the
+/// Service Authorization Reference, "Actions, resources, and condition keys for Amazon EC2" and "for Amazon S3".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Permission {
+    /// As IAM names it: `ec2:RunInstances`.
+    pub action: &'static str,
+    pub on: Scope,
+    pub by: &'static [Party],
+}
+
+/// What an action is allowed on, and how that is told from everything else in the account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// Actions that IAM cannot narrow: every Describe.
+    Everything,
+    /// What the call makes, with the realm's tag in the request: `aws:RequestTag`.
+    Made(&'static [Kind]),
+    /// What the call refers to and does not change; it is the account's.
+    Given(&'static [Kind]),
+    /// What the call makes, tagged in the same call (`ec2:CreateAction`) with the realm's tag.
+    TaggedBy(&'static str, &'static [Kind]),
+    /// What carries the realm's tag: `aws:ResourceTag`.
+    Ours(&'static [Kind]),
+    /// The same, and only the tags that publish a role: `aws:TagKeys`.
+    Published(&'static [Kind]),
+    /// The same, and only the mark of a person's hand.
+    Held(&'static [Kind]),
+    /// The roles in the instance profiles, handed to EC2 only: `iam:PassedToService`.
+    ProfileRoles,
+    /// The bucket itself.
+    Bucket,
+    /// The realm's objects: all of them for the operator; for machines those of [`drover_api::bucket::RealmKeys::read_by_machines`].
+    Objects,
+}
+
+/// EC2's kinds of resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    Instance,
+    Volume,
+    NetworkInterface,
+    Image,
+    Subnet,
+    SecurityGroup,
+}
+
+/// Whose credentials a call is made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Party {
+    Operator,
+    /// `drover doctor`, beside everything that the operator may.
+    Doctor,
+    /// A machine of a set, by its instance profile.
+    Machine,
+}
+
+use Kind::{Image, Instance, NetworkInterface, SecurityGroup, Subnet, Volume};
 
 /// A read may be a page of 1,000 machines.
 const READ: Duration = Duration::from_secs(20);
@@ -41,36 +100,87 @@ const MUTATING: Option<Rate> = rate(25, 400);
 /// Half of the actions with a bucket of 100 and 5 per second.
 const LARGE: Option<Rate> = rate(50, 400);
 
-pub(crate) const DESCRIBE_INSTANCES: Call = read("DescribeInstances", &["ec2:DescribeInstances"], FILTERED);
+const fn operator(action: &'static str, on: Scope) -> Permission {
+    Permission { action, on, by: &[Party::Operator] }
+}
+
+const LOOK_AT_INSTANCES: &[Permission] = &[operator("ec2:DescribeInstances", Scope::Everything)];
+const LOOK_AT_VOLUMES: &[Permission] = &[operator("ec2:DescribeVolumes", Scope::Everything)];
+
+pub(crate) const DESCRIBE_INSTANCES: Call = read("DescribeInstances", LOOK_AT_INSTANCES, FILTERED);
 pub(crate) const DESCRIBE_INSTANCES_BY_ID: Call =
-    Call { lane: "DescribeInstances by id", ..read("DescribeInstances", &["ec2:DescribeInstances"], BY_ID) };
-pub(crate) const DESCRIBE_VOLUMES: Call = read("DescribeVolumes", &["ec2:DescribeVolumes"], FILTERED);
+    Call { lane: "DescribeInstances by id", ..read("DescribeInstances", LOOK_AT_INSTANCES, BY_ID) };
+pub(crate) const DESCRIBE_VOLUMES: Call = read("DescribeVolumes", LOOK_AT_VOLUMES, FILTERED);
 pub(crate) const DESCRIBE_VOLUMES_BY_ID: Call =
-    Call { lane: "DescribeVolumes by id", ..read("DescribeVolumes", &["ec2:DescribeVolumes"], BY_ID) };
-pub(crate) const DESCRIBE_IMAGES: Call = read("DescribeImages", &["ec2:DescribeImages"], FILTERED);
-pub(crate) const DESCRIBE_SUBNETS: Call = read("DescribeSubnets", &["ec2:DescribeSubnets"], FILTERED);
+    Call { lane: "DescribeVolumes by id", ..read("DescribeVolumes", LOOK_AT_VOLUMES, BY_ID) };
+pub(crate) const DESCRIBE_IMAGES: Call =
+    read("DescribeImages", &[operator("ec2:DescribeImages", Scope::Everything)], FILTERED);
+pub(crate) const DESCRIBE_SUBNETS: Call =
+    read("DescribeSubnets", &[operator("ec2:DescribeSubnets", Scope::Everything)], FILTERED);
 pub(crate) const DESCRIBE_SECURITY_GROUPS: Call =
-    read("DescribeSecurityGroups", &["ec2:DescribeSecurityGroups"], BY_ID);
+    read("DescribeSecurityGroups", &[operator("ec2:DescribeSecurityGroups", Scope::Everything)], BY_ID);
 pub(crate) const DESCRIBE_INSTANCE_TYPES: Call =
-    read("DescribeInstanceTypes", &["ec2:DescribeInstanceTypes"], FILTERED);
+    read("DescribeInstanceTypes", &[operator("ec2:DescribeInstanceTypes", Scope::Everything)], FILTERED);
+
+/// What RunInstances makes: the root volume and the network interface come with the instance.
+const LAUNCHED: &[Kind] = &[Instance, Volume, NetworkInterface];
 
 /// 5 and 2 per second for the whole account: the scarcest bucket. Tagging what is created and giving it a role are
 /// permissions of their own.
-pub(crate) const RUN_INSTANCES: Call =
-    write("RunInstances", &["ec2:RunInstances", "ec2:CreateTags", "iam:PassRole"], rate(2, 1_000));
-pub(crate) const MODIFY_INSTANCE_ATTRIBUTE: Call =
-    write("ModifyInstanceAttribute", &["ec2:ModifyInstanceAttribute"], MUTATING);
-pub(crate) const TERMINATE_INSTANCES: Call = write("TerminateInstances", &["ec2:TerminateInstances"], LARGE);
+pub(crate) const RUN_INSTANCES: Call = write(
+    "RunInstances",
+    &[
+        operator("ec2:RunInstances", Scope::Made(LAUNCHED)),
+        operator("ec2:RunInstances", Scope::Given(&[Image, Subnet, SecurityGroup])),
+        operator("ec2:CreateTags", Scope::TaggedBy("RunInstances", LAUNCHED)),
+        operator("iam:PassRole", Scope::ProfileRoles),
+    ],
+    rate(2, 1_000),
+);
+/// A change of a block device is asked of its volume too.
+pub(crate) const MODIFY_INSTANCE_ATTRIBUTE: Call = write(
+    "ModifyInstanceAttribute",
+    &[operator("ec2:ModifyInstanceAttribute", Scope::Ours(&[Instance, Volume]))],
+    MUTATING,
+);
+pub(crate) const TERMINATE_INSTANCES: Call =
+    write("TerminateInstances", &[operator("ec2:TerminateInstances", Scope::Ours(&[Instance]))], LARGE);
 /// 100 and 10 per second.
-pub(crate) const CREATE_TAGS: Call = write("CreateTags", &["ec2:CreateTags"], rate(50, 200));
-pub(crate) const CREATE_VOLUME: Call = write("CreateVolume", &["ec2:CreateVolume", "ec2:CreateTags"], LARGE);
-pub(crate) const ATTACH_VOLUME: Call = write("AttachVolume", &["ec2:AttachVolume"], MUTATING);
-pub(crate) const DELETE_VOLUME: Call = write("DeleteVolume", &["ec2:DeleteVolume"], LARGE);
+pub(crate) const CREATE_TAGS: Call = write(
+    "CreateTags",
+    &[operator("ec2:CreateTags", Scope::Published(&[Instance])), operator("ec2:CreateTags", Scope::Held(&[Instance]))],
+    rate(50, 200),
+);
+/// 100 and 10 per second, in a bucket of its own.
+pub(crate) const DELETE_TAGS: Call =
+    write("DeleteTags", &[operator("ec2:DeleteTags", Scope::Held(&[Instance]))], rate(50, 200));
+pub(crate) const CREATE_VOLUME: Call = write(
+    "CreateVolume",
+    &[
+        operator("ec2:CreateVolume", Scope::Made(&[Volume])),
+        operator("ec2:CreateTags", Scope::TaggedBy("CreateVolume", &[Volume])),
+    ],
+    LARGE,
+);
+pub(crate) const ATTACH_VOLUME: Call =
+    write("AttachVolume", &[operator("ec2:AttachVolume", Scope::Ours(&[Instance, Volume]))], MUTATING);
+pub(crate) const DELETE_VOLUME: Call =
+    write("DeleteVolume", &[operator("ec2:DeleteVolume", Scope::Ours(&[Volume]))], LARGE);
 
-/// Without `s3:ListBucket` S3 answers AccessDenied, not NoSuchKey, for what is not there.
-pub(crate) const GET_OBJECT: Call = object("GetObject", &["s3:GetObject", "s3:ListBucket"]);
-pub(crate) const PUT_OBJECT: Call = object("PutObject", &["s3:PutObject"]);
-pub(crate) const LIST_OBJECTS: Call = object("ListObjectsV2", &["s3:ListBucket"]);
+const LIST_BUCKET: Permission = operator("s3:ListBucket", Scope::Bucket);
+
+/// Without `s3:ListBucket` S3 answers AccessDenied, not NoSuchKey, for what is not there; a machine hears no more than that.
+/// Nor may it depend on `s3:prefix`, which no GetObject has.
+pub(crate) const GET_OBJECT: Call = object(
+    "GetObject",
+    &[Permission { action: "s3:GetObject", on: Scope::Objects, by: &[Party::Operator, Party::Machine] }, LIST_BUCKET],
+);
+pub(crate) const PUT_OBJECT: Call = object("PutObject", &[operator("s3:PutObject", Scope::Objects)]);
+pub(crate) const LIST_OBJECTS: Call = object("ListObjectsV2", &[LIST_BUCKET]);
+pub(crate) const GET_BUCKET_VERSIONING: Call = object(
+    "GetBucketVersioning",
+    &[Permission { action: "s3:GetBucketVersioning", on: Scope::Bucket, by: &[Party::Doctor] }],
+);
 
 /// Every call, EC2 first. A volume with a customer's KMS key needs `kms:CreateGrant`, `kms:Decrypt` and
 /// `kms:GenerateDataKeyWithoutPlaintext` on that key besides (EBS documentation, "Permissions to use KMS keys").
@@ -88,12 +198,14 @@ pub fn calls() -> &'static [Call] {
         MODIFY_INSTANCE_ATTRIBUTE,
         TERMINATE_INSTANCES,
         CREATE_TAGS,
+        DELETE_TAGS,
         CREATE_VOLUME,
         ATTACH_VOLUME,
         DELETE_VOLUME,
         GET_OBJECT,
         PUT_OBJECT,
         LIST_OBJECTS,
+        GET_BUCKET_VERSIONING,
     ]
 }
 
@@ -101,22 +213,20 @@ const fn rate(burst: u32, every_ms: u64) -> Option<Rate> {
     Some(Rate { burst, every: Duration::from_millis(every_ms) })
 }
 
-const fn read(action: &'static str, permissions: &'static [&'static str], rate: Option<Rate>) -> Call {
+const fn read(action: &'static str, permissions: &'static [Permission], rate: Option<Rate>) -> Call {
     Call { action, lane: action, permissions, rate, deadline: READ }
 }
 
-const fn write(action: &'static str, permissions: &'static [&'static str], rate: Option<Rate>) -> Call {
+const fn write(action: &'static str, permissions: &'static [Permission], rate: Option<Rate>) -> Call {
     Call { deadline: WRITE, ..read(action, permissions, rate) }
 }
 
-const fn object(action: &'static str, permissions: &'static [&'static str]) -> Call {
+const fn object(action: &'static str, permissions: &'static [Permission]) -> Call {
     Call { deadline: OBJECT, ..read(action, permissions, None) }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     /// EC2's own buckets (capacity, refill per second), from "Request throttling".
@@ -133,6 +243,7 @@ mod tests {
         ("ModifyInstanceAttribute", 50.0, 5.0),
         ("TerminateInstances", 100.0, 5.0),
         ("CreateTags", 100.0, 10.0),
+        ("DeleteTags", 100.0, 10.0),
         ("CreateVolume", 100.0, 5.0),
         ("AttachVolume", 50.0, 5.0),
         ("DeleteVolume", 100.0, 5.0),
@@ -155,19 +266,6 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_grants_what_is_called_and_no_more() {
-        let readme = include_str!("../../../README.md");
-        let (_, after) = readme.split_once("**The operator's permissions**").expect("the policy's heading");
-        let policy = after.split("```").nth(1).expect("the policy");
-        let granted: BTreeSet<_> = policy
-            .split('"')
-            .filter(|it| ["ec2:", "s3:", "iam:"].iter().any(|service| it.starts_with(service)))
-            .collect();
-        let needed: BTreeSet<_> = calls().iter().flat_map(|call| call.permissions).copied().collect();
-        assert_eq!(granted.into_iter().filter(|it| *it != "ec2:CreateAction").collect::<BTreeSet<_>>(), needed);
-    }
-
-    #[test]
     fn every_lane_has_one_row_and_can_be_used_at_once() {
         let mut lanes: Vec<_> = calls().iter().map(|c| c.lane).collect();
         lanes.sort_unstable();
@@ -176,6 +274,7 @@ mod tests {
         for call in calls() {
             assert!(call.rate.is_none_or(|rate| rate.burst > 0 && !rate.every.is_zero()), "{call:?}");
             assert!(!call.permissions.is_empty() && !call.deadline.is_zero(), "{call:?}");
+            assert!(call.permissions.iter().all(|permission| !permission.by.is_empty()), "{call:?}");
         }
     }
 }

@@ -5,10 +5,10 @@ use std::{error::Error, time::SystemTime};
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkError};
-use aws_smithy_types::{DateTime, date_time::Format, error::metadata::ProvideErrorMetadata};
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use drover_cloud::{Class, CloudError};
 
-use crate::{calls::Call, codes::class};
+use crate::{calls::Call, clock::seconds_ahead, codes::class};
 
 /// A difference between our clock and the cloud's that a message names when access is denied. AWS refuses signatures from
 /// 5 minutes on (EC2) or 15 (S3); a healthy machine is within a second.
@@ -63,7 +63,7 @@ where
 
 /// An error of the call with a message of one line, bounded.
 pub(crate) fn failed(class: Class, call: &Call, code: &str, message: &str) -> CloudError {
-    let mut message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut message = one_line(message);
     if let Some((end, _)) = message.char_indices().nth(MESSAGE_CHARS_MAX) {
         message.truncate(end);
         message.push('…');
@@ -71,8 +71,12 @@ pub(crate) fn failed(class: Class, call: &Call, code: &str, message: &str) -> Cl
     CloudError::new(class, call.action, code, message)
 }
 
+pub(crate) fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// An error with its causes, without the Debug form that the SDK's own DisplayErrorContext appends.
-fn described(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn described(error: &(dyn Error + 'static)) -> String {
     let mut words = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -96,9 +100,7 @@ fn lacks_credentials(error: &(dyn Error + 'static)) -> bool {
 
 /// How far our clock is ahead of the service's, where that is worth telling.
 fn skew_seconds(response: &HttpResponse, now: SystemTime) -> Option<i64> {
-    let date = DateTime::from_str(response.headers().get("date")?, Format::HttpDate).ok()?;
-    let ahead = DateTime::from(now).secs() - date.secs();
-    (ahead.abs() >= SKEW_SECONDS_NAMED).then_some(ahead)
+    seconds_ahead(response, now).filter(|ahead| ahead.abs() >= SKEW_SECONDS_NAMED)
 }
 
 fn skew_words(ahead: i64) -> String {

@@ -5,19 +5,22 @@
 use std::time::Duration;
 
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig};
 use aws_types::service_config::ServiceConfigKey;
-use drover_cloud::{Class, CloudError, Result};
+use drover_cloud::{Class, CloudError, Result, examine::Identity};
 
 use crate::{
     calls::{Call, calls},
+    classify::{described, one_line},
+    clock::CloudClock,
     machines::Ec2,
     objects::{Bucket, OBJECT_BYTES_MAX, transfer_time},
-    send::Sender,
+    send::{Observer, Sender},
 };
 
 /// What an operator may say beyond the AWS environment and profile.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Instead of the default chain's: `AWS_REGION`, the profile, the instance's own Region.
     pub region: Option<String>,
@@ -27,6 +30,8 @@ pub struct Options {
     /// No call lasts longer, reading a body and writing one without a condition aside; for a holder of a lease shorter than the calls' own
     /// deadlines.
     pub deadline_max: Duration,
+    /// Is told of every call.
+    pub observer: Option<Observer>,
 }
 
 /// One account in one Region, or an endpoint that speaks its API. Its handles share rate lanes and connections.
@@ -37,6 +42,8 @@ pub struct Aws {
     ec2: aws_sdk_ec2::Client,
     s3: aws_sdk_s3::Client,
     sender: Sender,
+    clock: CloudClock,
+    credentials: Option<SharedCredentialsProvider>,
 }
 
 /// Looking for a Region asks the instance metadata service, which off EC2 never answers.
@@ -65,14 +72,15 @@ pub async fn connect(options: &Options) -> Result<Aws> {
     }
     let slow = |_| CloudError::new(Class::Transient, "connect", "Timeout", "no Region was found in time");
     let config = tokio::time::timeout(CONNECT_BOUND, loader.load()).await.map_err(slow)?;
-    Aws::new(&config, options.deadline_max)
+    let aws = Aws::new(&config, options.deadline_max)?;
+    Ok(Aws { sender: aws.sender.clone().observed(options.observer.clone()), ..aws })
 }
 
 // === impl Options, Aws ===
 
 impl Default for Options {
     fn default() -> Self {
-        Self { region: None, endpoint: None, deadline_max: Duration::MAX }
+        Self { region: None, endpoint: None, deadline_max: Duration::MAX, observer: None }
     }
 }
 
@@ -83,13 +91,15 @@ impl Aws {
             CloudError::new(Class::Invalid, "connect", "NoRegion", message)
         };
         let region = config.region().ok_or_else(no_region)?.to_string();
-        let object_endpoint = object_endpoint(config);
+        let (object_endpoint, clock) = (object_endpoint(config), CloudClock::default());
         Ok(Self {
             region,
-            ec2: ec2_client(config, deadline_max),
-            s3: s3_client(config, deadline_max, object_endpoint.is_some()),
+            ec2: ec2_client(config, deadline_max, clock.clone()),
+            s3: s3_client(config, deadline_max, object_endpoint.is_some(), clock.clone()),
             object_endpoint,
             sender: Sender::new(deadline_max),
+            clock,
+            credentials: config.credentials_provider(),
         })
     }
 
@@ -107,6 +117,28 @@ impl Aws {
         Ec2::new(self.ec2.clone(), self.sender.clone())
     }
 
+    /// Fetches the credentials, as the first call would.
+    ///
+    /// # Errors
+    /// `Denied` (`Credentials`) where there are none.
+    pub async fn identity(&self) -> Result<Identity> {
+        let none = |why: String| CloudError::new(Class::Denied, "credentials", "Credentials", why);
+        let provider = self.credentials.as_ref().ok_or_else(|| none("no provider is configured".to_owned()))?;
+        let slow = |_| CloudError::new(Class::Transient, "credentials", "Timeout", "they were not had in time");
+        let found = tokio::time::timeout(CONNECT_BOUND, provider.provide_credentials()).await.map_err(slow)?;
+        let found = found.map_err(|error| none(one_line(&described(&error))))?;
+        Ok(Identity {
+            access_key: found.access_key_id().to_owned(),
+            account: found.account_id().map(|account| account.as_str().to_owned()),
+            region: self.region.clone(),
+        })
+    }
+
+    /// By how many seconds this machine's clock was ahead of the cloud's at the last answer; `None` before the first.
+    pub fn clock_ahead(&self) -> Option<i64> {
+        self.clock.ahead()
+    }
+
     /// One bucket: `Objects`.
     pub fn bucket(&self, name: &str) -> Bucket {
         Bucket::new(self.s3.clone(), self.sender.clone(), name)
@@ -115,23 +147,30 @@ impl Aws {
 
 // === how the SDK behaves ===
 
-fn ec2_client(config: &SdkConfig, deadline_max: Duration) -> aws_sdk_ec2::Client {
+fn ec2_client(config: &SdkConfig, deadline_max: Duration, clock: CloudClock) -> aws_sdk_ec2::Client {
     let config = aws_sdk_ec2::config::Builder::from(config)
         .retry_config(RetryConfig::disabled())
         .timeout_config(timeouts(longest(|call| call.rate.is_some()).min(deadline_max)))
         .stalled_stream_protection(stalled())
+        .interceptor(clock)
         .build();
     aws_sdk_ec2::Client::from_conf(config)
 }
 
 /// Checksums both ways wherever the API supports them: a register damaged in transit must not be believed, and computing
 /// a CRC of a few kilobytes costs nothing. Another endpoint than AWS's own rarely has a name per bucket, hence path style.
-fn s3_client(config: &SdkConfig, deadline_max: Duration, other_endpoint: bool) -> aws_sdk_s3::Client {
+fn s3_client(
+    config: &SdkConfig,
+    deadline_max: Duration,
+    other_endpoint: bool,
+    clock: CloudClock,
+) -> aws_sdk_s3::Client {
     let bound = longest(|call| call.rate.is_none()).min(deadline_max) + transfer_time(OBJECT_BYTES_MAX);
     let config = aws_sdk_s3::config::Builder::from(config)
         .retry_config(RetryConfig::disabled())
         .timeout_config(timeouts(bound))
         .stalled_stream_protection(stalled())
+        .interceptor(clock)
         .request_checksum_calculation(RequestChecksumCalculation::WhenSupported)
         .response_checksum_validation(ResponseChecksumValidation::WhenSupported)
         .force_path_style(other_endpoint)

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use aws_sdk_ec2::types as ec2;
 use aws_smithy_types::DateTime;
-use drover_api::{ClientToken, ImageId, InstanceId, InvalidName, Millis, SubnetId, VolumeId, Zone};
+use drover_api::{ClientToken, ImageId, InstanceId, InvalidName, Millis, SecurityGroupId, SubnetId, VolumeId, Zone};
 use drover_cloud::{
-    machines::{Image, InstanceType, Machine, MachineState, StateReason, Subnet},
+    machines::{Image, InstanceType, Machine, MachineState, SecurityGroup, StateReason, Subnet},
     volumes::{Attachment, AttachmentState, Volume, VolumeState},
 };
 
@@ -94,6 +94,13 @@ pub(crate) fn subnet(subnet: &ec2::Subnet) -> Result<Subnet> {
         zone: Zone::new(need("availabilityZone", subnet.availability_zone())?)?,
         vpc: need("vpcId", subnet.vpc_id())?.to_owned(),
         free_addresses: number("availableIpAddressCount", subnet.available_ip_address_count())?,
+    })
+}
+
+pub(crate) fn security_group(group: &ec2::SecurityGroup) -> Result<SecurityGroup> {
+    Ok(SecurityGroup {
+        id: SecurityGroupId::new(need("groupId", group.group_id())?)?,
+        vpc: need("vpcId", group.vpc_id())?.to_owned(),
     })
 }
 

@@ -3,11 +3,13 @@
 
 mod calls;
 mod classify;
+mod clock;
 mod codes;
 mod connect;
 mod convert;
 mod machines;
 mod objects;
+pub mod policy;
 mod selectors;
 mod send;
 mod volumes;
@@ -17,7 +19,8 @@ mod loopback;
 #[cfg(test)]
 mod wire_tests;
 
-pub use calls::{Call, calls};
+pub use calls::{Call, Kind, Party, Permission, Scope, calls};
 pub use connect::{Aws, Options, connect};
 pub use machines::Ec2;
 pub use objects::{Bucket, OBJECT_BYTES_MAX};
+pub use send::{Observe, Observer};

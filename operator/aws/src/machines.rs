@@ -8,20 +8,21 @@ use aws_sdk_ec2::{
     types::{
         AttributeBooleanValue, Filter, HttpTokensState, IamInstanceProfileSpecification, InstanceMetadataEndpointState,
         InstanceMetadataOptionsRequest, InstanceMetadataTagsState, InstanceType as SdkInstanceType, ResourceType,
-        ShutdownBehavior,
+        ShutdownBehavior, Tag,
     },
 };
 use base64::prelude::{BASE64_STANDARD, Engine};
-use drover_api::{ClientToken, InstanceId, Realm, SecurityGroupId, launch::LaunchRequest, tags};
+use drover_api::{ClientToken, InstanceId, Realm, launch::LaunchRequest, tags};
 use drover_cloud::{
     Class, Machines, Result,
-    machines::{Image, InstanceType, Machine, Protection, Selector, Subnet},
+    machines::{Image, InstanceType, Machine, Protection, SecurityGroup, Selector, Subnet},
 };
 
 use crate::{
     calls::{
-        CREATE_TAGS, DESCRIBE_IMAGES, DESCRIBE_INSTANCE_TYPES, DESCRIBE_INSTANCES, DESCRIBE_INSTANCES_BY_ID,
-        DESCRIBE_SECURITY_GROUPS, DESCRIBE_SUBNETS, MODIFY_INSTANCE_ATTRIBUTE, RUN_INSTANCES, TERMINATE_INSTANCES,
+        CREATE_TAGS, DELETE_TAGS, DESCRIBE_IMAGES, DESCRIBE_INSTANCE_TYPES, DESCRIBE_INSTANCES,
+        DESCRIBE_INSTANCES_BY_ID, DESCRIBE_SECURITY_GROUPS, DESCRIBE_SUBNETS, MODIFY_INSTANCE_ATTRIBUTE, RUN_INSTANCES,
+        TERMINATE_INSTANCES,
     },
     classify::failed,
     convert,
@@ -81,6 +82,11 @@ impl Machines for Ec2 {
         self.sender.send(&CREATE_TAGS, request.send()).await.map(drop)
     }
 
+    async fn untag(&self, id: &InstanceId, key: &str) -> Result<()> {
+        let request = self.client.delete_tags().resources(id.as_str()).tags(Tag::builder().key(key).build());
+        self.sender.send(&DELETE_TAGS, request.send()).await.map(drop)
+    }
+
     /// By tags only available ones; by id in any state, so that "still pending" can be told from "not there".
     async fn images(&self, selector: &Selector, owners: &[String]) -> Result<Vec<Image>> {
         let call = &DESCRIBE_IMAGES;
@@ -109,16 +115,16 @@ impl Machines for Ec2 {
         .await
     }
 
-    async fn security_groups(&self, selector: &Selector) -> Result<Vec<SecurityGroupId>> {
+    async fn security_groups(&self, selector: &Selector) -> Result<Vec<SecurityGroup>> {
         let call = &DESCRIBE_SECURITY_GROUPS;
         let wanted = &Wanted::by(selector);
         let request = self.client.describe_security_groups().set_max_results(wanted.page());
         let request = request.set_group_ids(wanted.ids.clone()).set_filters(wanted.filters.clone());
         pages(call, |token| async {
             let answer = self.sender.send(call, request.clone().set_next_token(token).send()).await?;
-            let ids = answer.security_groups().iter().filter_map(|group| group.group_id());
-            let ids = ids.map(SecurityGroupId::new).collect::<std::result::Result<_, _>>();
-            Ok((ids.map_err(|error| unreadable(call, error))?, answer.next_token))
+            let groups = answer.security_groups().iter().map(convert::security_group);
+            let groups = groups.collect::<std::result::Result<_, _>>();
+            Ok((groups.map_err(|error| unreadable(call, error))?, answer.next_token))
         })
         .await
     }

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use aws_sdk_s3::{Client, primitives::ByteStream};
+use aws_sdk_s3::{Client, primitives::ByteStream, types::BucketVersioningStatus};
 use drover_api::bucket::ObjectKey;
 use drover_cloud::{
     Class, CloudError, Objects, Result,
+    examine::Versioning,
     objects::{Condition, ETag, Object},
 };
 
 use crate::{
-    calls::{Call, GET_OBJECT, LIST_OBJECTS, PUT_OBJECT},
+    calls::{Call, GET_BUCKET_VERSIONING, GET_OBJECT, LIST_OBJECTS, PUT_OBJECT},
     classify::failed,
     send::{Sender, pages, unreadable, within},
 };
@@ -95,6 +96,19 @@ impl Objects for Bucket {
 impl Bucket {
     pub(crate) fn new(client: Client, sender: Sender, name: &str) -> Self {
         Self { client, sender, name: name.to_owned() }
+    }
+
+    /// Whether it keeps what is overwritten and deleted.
+    pub async fn versioning(&self) -> Result<Versioning> {
+        let request = self.client.get_bucket_versioning().bucket(&self.name);
+        let answer = self.sender.send(&GET_BUCKET_VERSIONING, request.send()).await;
+        let answer = answer.map_err(|error| self.named(error))?;
+        match answer.status {
+            Some(BucketVersioningStatus::Enabled) => Ok(Versioning::Enabled),
+            Some(BucketVersioningStatus::Suspended) => Ok(Versioning::Suspended),
+            None => Ok(Versioning::Never),
+            Some(other) => Err(unreadable(&GET_BUCKET_VERSIONING, format_args!("the status {}", other.as_str()))),
+        }
     }
 
     /// S3's own words do not say which bucket does not exist.

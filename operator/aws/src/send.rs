@@ -22,12 +22,30 @@ pub(crate) struct Sender {
     lanes: Arc<Mutex<Lanes>>,
     origin: Instant,
     pub(crate) deadline_max: Duration,
+    observer: Option<Observer>,
+}
+
+/// Is told of each call that ended: how long it took, the wait for its lane included, and the class of its error.
+#[derive(Clone)]
+pub struct Observer(pub Arc<Observe>);
+
+/// What an [`Observer`] is.
+pub type Observe = dyn Fn(&Call, Duration, Option<Class>) + Send + Sync;
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Observer")
+    }
 }
 
 impl Sender {
     /// No deadline of the table holds longer than `deadline_max`.
     pub fn new(deadline_max: Duration) -> Self {
-        Self { lanes: Arc::default(), origin: monotonic(), deadline_max }
+        Self { lanes: Arc::default(), origin: monotonic(), deadline_max, observer: None }
+    }
+
+    pub fn observed(self, observer: Option<Observer>) -> Self {
+        Self { observer, ..self }
     }
 
     pub fn deadline(&self, call: &Call) -> Duration {
@@ -56,7 +74,24 @@ impl Sender {
     where
         E: ProvideErrorMetadata + Error + 'static,
     {
-        let (deadline, asked) = (self.deadline(call) + transfer, self.now());
+        let asked = self.now();
+        let answer = self.sent(call, self.deadline(call) + transfer, asked, request).await;
+        if let Some(Observer(observe)) = &self.observer {
+            observe(call, self.since(asked), answer.as_ref().err().map(|error| error.class));
+        }
+        answer
+    }
+
+    async fn sent<T, E>(
+        &self,
+        call: &'static Call,
+        deadline: Duration,
+        asked: Duration,
+        request: impl Future<Output = std::result::Result<T, SdkError<E, HttpResponse>>>,
+    ) -> Result<T>
+    where
+        E: ProvideErrorMetadata + Error + 'static,
+    {
         self.token(call, deadline).await?;
         // Counted from the asking: whoever holds a lease was allowed this long. One that was stopped while it waited for its
         // token sends nothing any more.
@@ -142,8 +177,8 @@ fn monotonic() -> Instant {
     Instant::now()
 }
 
-#[expect(clippy::disallowed_methods, reason = "the edge: compared with the cloud's own date when access is denied")]
-fn wall_clock() -> SystemTime {
+#[expect(clippy::disallowed_methods, reason = "the edge: compared with the date of the cloud's answers")]
+pub(crate) fn wall_clock() -> SystemTime {
     SystemTime::now()
 }
 

@@ -3,14 +3,15 @@
 use std::{collections::BTreeMap, future::Future, sync::Arc};
 
 use drover_api::{
-    ClientToken, InstanceId, Realm, SecurityGroupId, VolumeId,
+    ClientToken, InstanceId, Realm, VolumeId,
     bucket::{ObjectKey, RealmKeys},
     launch::{LaunchRequest, VolumeRequest},
 };
-use drover_aws::{Aws, Bucket, Ec2, Options};
+use drover_aws::{Aws, Bucket, Ec2, Observer, Options};
 use drover_cloud::{
-    Machines, Objects, Result, Volumes,
-    machines::{Image, InstanceType, Machine, Protection, Selector, Subnet},
+    Examine, Machines, Objects, Result, Volumes,
+    examine::{Identity, Versioning},
+    machines::{Image, InstanceType, Machine, Protection, SecurityGroup, Selector, Subnet},
     objects::{Condition, ETag, Object},
     volumes::Volume,
 };
@@ -20,18 +21,31 @@ use crate::settings::Settings;
 /// One account in one Region, and the bucket of one installation.
 #[derive(Clone, Debug)]
 pub struct Cloud {
+    aws: Aws,
     ec2: Ec2,
     bucket: Bucket,
 }
 
+/// Connects. Nothing is sent to EC2 or S3 yet. `observer` is told of every call.
+pub async fn begin(settings: &Settings, observer: Option<Observer>) -> Result<(Aws, Arc<Cloud>)> {
+    let options =
+        Options { region: settings.region.clone(), deadline_max: settings.deadline(), observer, ..Options::default() };
+    let aws = drover_aws::connect(&options).await?;
+    let cloud = Cloud { aws: aws.clone(), ec2: aws.ec2(), bucket: aws.bucket(&settings.bucket) };
+    Ok((aws, Arc::new(cloud)))
+}
+
 /// Connects, and makes sure that the bucket is there and may be read: most mistakes of a configuration show here.
 pub async fn connect(settings: &Settings) -> anyhow::Result<(Aws, Arc<Cloud>)> {
-    let options = Options { region: settings.region.clone(), deadline_max: settings.deadline(), ..Options::default() };
-    let aws = drover_aws::connect(&options).await?;
-    let cloud = Cloud { ec2: aws.ec2(), bucket: aws.bucket(&settings.bucket) };
+    connect_observed(settings, None).await
+}
+
+/// The same; `observer` is told of every call.
+pub async fn connect_observed(settings: &Settings, observer: Option<Observer>) -> anyhow::Result<(Aws, Arc<Cloud>)> {
+    let (aws, cloud) = begin(settings, observer).await?;
     let lock = RealmKeys::new(&settings.prefix, &settings.realm).lock();
     cloud.bucket.get(&lock).await?;
-    Ok((aws, Arc::new(cloud)))
+    Ok((aws, cloud))
 }
 
 impl Machines for Cloud {
@@ -63,6 +77,10 @@ impl Machines for Cloud {
         self.ec2.tag(id, tags)
     }
 
+    fn untag(&self, id: &InstanceId, key: &str) -> impl Future<Output = Result<()>> + Send {
+        self.ec2.untag(id, key)
+    }
+
     fn images(&self, selector: &Selector, owners: &[String]) -> impl Future<Output = Result<Vec<Image>>> + Send {
         self.ec2.images(selector, owners)
     }
@@ -71,7 +89,7 @@ impl Machines for Cloud {
         self.ec2.subnets(selector)
     }
 
-    fn security_groups(&self, selector: &Selector) -> impl Future<Output = Result<Vec<SecurityGroupId>>> + Send {
+    fn security_groups(&self, selector: &Selector) -> impl Future<Output = Result<Vec<SecurityGroup>>> + Send {
         self.ec2.security_groups(selector)
     }
 
@@ -126,5 +144,19 @@ impl Objects for Cloud {
 
     fn list(&self, prefix: &str) -> impl Future<Output = Result<Vec<ObjectKey>>> + Send {
         self.bucket.list(prefix)
+    }
+}
+
+impl Examine for Cloud {
+    fn identity(&self) -> impl Future<Output = Result<Identity>> + Send {
+        self.aws.identity()
+    }
+
+    fn clock_ahead(&self) -> Option<i64> {
+        self.aws.clock_ahead()
+    }
+
+    fn versioning(&self) -> impl Future<Output = Result<Versioning>> + Send {
+        self.bucket.versioning()
     }
 }

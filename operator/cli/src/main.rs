@@ -1,16 +1,17 @@
 //! The binary `drover`: arguments and wiring, nothing else.
 
 mod cloud;
+mod cluster;
 mod commands;
 mod settings;
 mod words;
 
 use std::{ffi::OsString, io::IsTerminal, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
-use crate::commands::{agent, delete, mysql, plan, run, status};
+use crate::commands::{agent, credentials, delete, doctor, iam_policy, mysql, plan, ready, request, run, status};
 
 /// MySQL replica sets on plain EC2 machines, kept the way their manifests say.
 ///
@@ -24,6 +25,16 @@ struct Cli {
     /// What is logged, such as `info` or `drover_control=debug`; `run` and `agent` log at `info`, the others at `warn`.
     #[arg(long, global = true, env = "DROVER_LOG")]
     log: Option<String>,
+
+    /// How a line of the log is written: for people, or as one JSON object.
+    #[arg(long, global = true, env = "DROVER_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -39,8 +50,20 @@ enum Command {
     Status(status::Arguments),
     /// Ends a set for good: its machines and its data. A manifest must not declare it any more.
     Delete(delete::Arguments),
+    /// Has Drover keep its hands off machines of a set.
+    Hold(request::Arguments),
+    /// Gives held machines back to Drover.
+    Release(request::Arguments),
     /// Opens a MySQL prompt on a set's primary, or on a replica.
     Mysql(mysql::Arguments),
+    /// Looks at what an installation needs, and says what to do where it is not there. Ends with 1 where something fails.
+    Doctor(doctor::Arguments),
+    /// Prints a policy for AWS: what the operator may, what machines may, what others are denied, who may take a role on.
+    IamPolicy(iam_policy::Arguments),
+    /// Says how an application connects as a user that a manifest declares: host, database, password. What it prints is secret.
+    Credentials(credentials::Arguments),
+    /// Asks an operator that answers probes whether it is ready, and says what it waits for.
+    Ready(ready::Arguments),
     /// Prints the custom resource definition.
     Crd,
 }
@@ -57,7 +80,11 @@ fn main() -> ExitCode {
         Err(error) => return told(&anyhow::anyhow!("--log {filter:?} is not understood: {error}")),
     };
     let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match cli.log_format {
+        LogFormat::Text => log.with_ansi(colours).init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
     // Two crates here could bring a provider; the first to say so wins, and it is always this one.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -77,7 +104,13 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Plan(arguments) => plan::run(arguments).await,
         Command::Status(arguments) => status::run(arguments).await,
         Command::Delete(arguments) => delete::run(arguments).await,
+        Command::Hold(arguments) => request::run("hold", arguments).await,
+        Command::Release(arguments) => request::run("release", arguments).await,
         Command::Mysql(arguments) => mysql::run(arguments).await,
+        Command::Doctor(arguments) => doctor::run(arguments).await,
+        Command::IamPolicy(arguments) => iam_policy::run(arguments).await,
+        Command::Credentials(arguments) => credentials::run(arguments).await,
+        Command::Ready(arguments) => ready::run(arguments).await,
         Command::Crd => {
             print!("{}", drover_api::crd::yaml()?);
             Ok(ExitCode::SUCCESS)
@@ -93,4 +126,16 @@ fn own_arguments() -> Vec<OsString> {
 fn told(error: &anyhow::Error) -> ExitCode {
     eprintln!("drover: {}", words::sentence(error));
     ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_of_every_command_fit_together() {
+        Cli::command().debug_assert();
+    }
 }

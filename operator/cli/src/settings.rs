@@ -11,14 +11,15 @@ use clap::Args;
 use drover_api::{
     Namespace, Realm, ResourceKey, ResourceName,
     config::{self, Config},
-    defaults::Defaults,
+    defaults::Terms,
 };
 
 /// Which installation.
 #[derive(Clone, Debug, Args)]
 pub struct Installation {
     /// A YAML file with `realm`, `bucket`, `prefix`, `region`, `leaseSeconds` (9 to 600; after that time without a sign of it
-    /// another operator takes over; 30 where left out) and `defaults.machine` (in the shape of a manifest's `spec.machine`).
+    /// another operator takes over; 30 where left out), `defaults.machine` (in the shape of a manifest's `spec.machine`), `allow`
+    /// (by namespace, or `*`: `instanceProfiles` and `subnets` that its sets may use) and `limits.maxMachines`.
     #[arg(long, env = "DROVER_CONFIG")]
     pub config: Option<PathBuf>,
     /// The installation: everything it makes is tagged with this name.
@@ -38,6 +39,14 @@ pub struct Installation {
     pub state: PathBuf,
 }
 
+/// Where passwords are that manifests name.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Secrets {
+    /// A directory of passwords, as Secrets look that are mounted: the file NAMESPACE/NAME/KEY in it is key KEY of Secret NAME.
+    #[arg(long, env = "DROVER_SECRETS")]
+    pub secrets: Option<PathBuf>,
+}
+
 /// Which set.
 #[derive(Clone, Debug, Args)]
 pub struct Named {
@@ -54,7 +63,8 @@ pub struct Settings {
     pub bucket: String,
     pub prefix: String,
     pub region: Option<String>,
-    pub defaults: Defaults,
+    pub terms: Terms,
+    pub machines_max: Option<u32>,
     pub lease: Duration,
 }
 
@@ -93,7 +103,8 @@ impl Installation {
         let prefix = self.prefix.clone().or(file.prefix).unwrap_or_default();
         let lease = file.lease_seconds.map_or(LEASE, |seconds| Duration::from_secs(seconds.into()));
         let region = self.region.clone().or(file.region);
-        Ok(Settings { realm, bucket, prefix, region, defaults: file.defaults, lease })
+        let terms = Terms { defaults: file.defaults, allow: file.allow };
+        Ok(Settings { realm, bucket, prefix, region, terms, machines_max: file.limits.max_machines, lease })
     }
 }
 
@@ -105,6 +116,22 @@ fn read(path: &Path) -> anyhow::Result<Config> {
         let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
         anyhow!("the configuration is not understood:\n{}", lines.join("\n"))
     })
+}
+
+// === impl Secrets ===
+
+impl Secrets {
+    /// The directory, where one is named: one that is not there is a mistake, and not a hundred missing passwords.
+    pub fn directory(&self) -> anyhow::Result<Option<PathBuf>> {
+        let Some(path) = &self.secrets else { return Ok(None) };
+        let found = std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()));
+        match found.context("give the directory of the passwords with --secrets")?.is_dir() {
+            true => Ok(Some(path.clone())),
+            false => {
+                bail!("{} is not a directory: give the directory of the passwords with --secrets", path.display())
+            }
+        }
+    }
 }
 
 // === impl Named ===
@@ -162,9 +189,17 @@ mod tests {
         let help = config.get_help().expect("help").to_string();
         let bounds = format!("`leaseSeconds` ({} to {};", config::LEASE_SECONDS_MIN, config::LEASE_SECONDS_MAX);
         let lease = format!("; {} where left out)", LEASE.as_secs());
-        for said in
-            ["`realm`", "`bucket`", "`prefix`", "`region`", "`defaults.machine`", bounds.as_str(), lease.as_str()]
-        {
+        for said in [
+            "`realm`",
+            "`bucket`",
+            "`prefix`",
+            "`region`",
+            "`defaults.machine`",
+            "`allow`",
+            "`limits.maxMachines`",
+            bounds.as_str(),
+            lease.as_str(),
+        ] {
             assert!(help.contains(said), "{help:?} does not say {said:?}");
         }
     }
@@ -175,7 +210,7 @@ mod tests {
         let (_directory, path) = file(text);
         let settings = installation(Some("test"), None, Some(path)).settings().expect("settings");
         assert_eq!((settings.realm.as_str(), settings.bucket.as_str()), ("test", "records"));
-        assert_eq!(settings.defaults.machine.instance_profile.as_deref(), Some("db"));
+        assert_eq!(settings.terms.defaults.machine.instance_profile.as_deref(), Some("db"));
         assert_eq!(settings.deadline(), Duration::from_secs(10));
     }
 

@@ -102,6 +102,14 @@ fn describe_set(text: &mut String, set: &SetReport, since: u64) {
     for awaited in &set.awaiting {
         put(text, format_args!("  waits: {awaited}\n"));
     }
+    for user in &set.users {
+        let ready = if user.ready { "ready" } else { "not ready" };
+        put(text, format_args!("  user {}: {} of {}, {ready}\n", user.name, user.access, user.database));
+    }
+    let users = set.kept_users.iter().map(|name| ("user", name));
+    for (what, name) in users.chain(set.kept_databases.iter().map(|name| ("database", name))) {
+        put(text, format_args!("  {what} {name}: kept in MySQL, though no manifest declares it\n"));
+    }
     conditions(text, "  ", set);
     text.push('\n');
 }
@@ -218,7 +226,13 @@ pub(super) mod tests {
             epoch: None,
             members: vec![member],
             conditions: vec![],
+            handled: Default::default(),
+            endpoints: None,
+            version: None,
             awaiting: if ready { vec![] } else { vec!["m1: booting".into()] },
+            users: vec![],
+            kept_users: vec![],
+            kept_databases: vec![],
         }
     }
 

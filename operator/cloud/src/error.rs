@@ -59,6 +59,11 @@ impl CloudError {
         matches!(self.class, Class::Transient | Class::Crashed)
     }
 
+    /// What failed and why, without what to do.
+    pub fn failure(&self) -> String {
+        format!("{} failed: {}: {}", self.call, self.code, self.message)
+    }
+
     /// What the person who runs the operator can do about it, where that is known. Not what another try settles.
     pub fn advice(&self) -> Option<String> {
         let code = self.code.as_str();
@@ -106,8 +111,7 @@ const UNKNOWN_CREDENTIALS: [&str; 5] =
     ["AuthFailure", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidClientTokenId", "InvalidToken"];
 
 fn words(error: &CloudError) -> String {
-    let CloudError { call, code, message, .. } = error;
-    let failed = format!("{call} failed: {code}: {message}");
+    let failed = error.failure();
     error.advice().map_or(failed.clone(), |advice| format!("{advice} ({failed})"))
 }
 

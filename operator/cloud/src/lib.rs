@@ -4,6 +4,7 @@
 pub mod capacity;
 pub mod ec2;
 pub mod error;
+pub mod examine;
 pub mod fake;
 pub mod flaky;
 pub mod lanes;
@@ -12,6 +13,7 @@ pub mod objects;
 pub mod volumes;
 
 pub use error::{Class, CloudError, Result};
+pub use examine::Examine;
 pub use machines::Machines;
 pub use objects::Objects;
 pub use volumes::Volumes;

@@ -69,6 +69,12 @@ pub struct Subnet {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecurityGroup {
+    pub id: SecurityGroupId,
+    pub vpc: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InstanceType {
     pub name: String,
     pub architecture: String,
@@ -108,17 +114,21 @@ pub trait Machines: Send + Sync {
     /// CreateTags: adds and overwrites.
     fn tag(&self, id: &InstanceId, tags: &BTreeMap<String, String>) -> impl Future<Output = Result<()>> + Send;
 
+    /// DeleteTags: takes one tag away, whatever its value.
+    fn untag(&self, id: &InstanceId, key: &str) -> impl Future<Output = Result<()>> + Send;
+
     /// Images by id, or by tags and owners (`self`, account ids).
     fn images(&self, selector: &Selector, owners: &[String]) -> impl Future<Output = Result<Vec<Image>>> + Send;
 
     fn subnets(&self, selector: &Selector) -> impl Future<Output = Result<Vec<Subnet>>> + Send;
 
-    fn security_groups(&self, selector: &Selector) -> impl Future<Output = Result<Vec<SecurityGroupId>>> + Send;
+    fn security_groups(&self, selector: &Selector) -> impl Future<Output = Result<Vec<SecurityGroup>>> + Send;
 
     /// Describes those of the types that the Region has; a name that it does not know is left out.
     fn instance_types(&self, names: &[String]) -> impl Future<Output = Result<Vec<InstanceType>>> + Send;
 
-    /// Would this launch be allowed (DryRun)? Changes nothing.
+    /// Would this launch be allowed (DryRun)? EC2 checks permissions and what the request names, neither quotas nor capacity.
+    /// Changes nothing, and uses no client token up.
     fn may_launch(&self, request: &LaunchRequest) -> impl Future<Output = Result<()>> + Send;
 }
 

@@ -17,7 +17,7 @@ use drover_api::{
     bucket::{IncarnationKeys, RealmKeys},
     launch::{DATA_DEVICE, LaunchRequest, VolumeRequest},
     records::{IncarnationRecord, Register, SlotRecord},
-    tags::Tags,
+    tags::{HOLD, Tags},
     wire::{BuildOrder, Orders, OrdersReply, Wanted},
 };
 use drover_cloud::{
@@ -74,6 +74,7 @@ pub enum Learned {
     Volume(VolumeId, Option<Box<volumes::Volume>>),
     Ended(InstanceId),
     Tagged(InstanceId, Tags),
+    Untagged(InstanceId, String),
     Attached(VolumeId, InstanceId),
     Kept(VolumeId),
     VolumeDeleted(VolumeId),
@@ -168,6 +169,19 @@ impl<C: Machines + Volumes + Objects, A: Agents> Hands<'_, C, A> {
                 self.permit()?;
                 self.cloud.tag(instance, tags).await?;
                 progress.learned.push(Learned::Tagged(instance.clone(), tags.clone()));
+                Ok(())
+            }
+            Action::Hold { instance } => {
+                self.permit()?;
+                let tags = Tags::from([(HOLD.to_owned(), "requested".to_owned())]);
+                self.cloud.tag(instance, &tags).await?;
+                progress.learned.push(Learned::Tagged(instance.clone(), tags));
+                Ok(())
+            }
+            Action::Release { instance } => {
+                self.permit()?;
+                self.cloud.untag(instance, HOLD).await?;
+                progress.learned.push(Learned::Untagged(instance.clone(), HOLD.to_owned()));
                 Ok(())
             }
             Action::Order { slot, instance, epoch, claim, wanted } => {

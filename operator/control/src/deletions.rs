@@ -5,7 +5,7 @@ use drover_api::{ResourceKey, records::IncarnationState};
 use drover_cloud::{Machines, Objects, Volumes};
 use tokio::sync::oneshot;
 
-use crate::{agents::Agents, lock::Holding, operator::Operator, socket::Command};
+use crate::{agents::Agents, lock::Holding, operator::Operator};
 
 /// A deletion that is not begun.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,9 +40,8 @@ impl Deletions {
         &mut self,
         operator: &mut Operator<C, A>,
         holding: &Holding,
-        command: Command,
+        (key, reply): (ResourceKey, Reply),
     ) {
-        let Command::Delete { key, reply } = command;
         if reply.is_closed() {
             return;
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use drover_api::{
     ResourceKey,
-    defaults::Defaults,
+    defaults::Terms,
     manifest::{self, Manifest},
 };
 use drover_plan::observed::Intent;
@@ -53,9 +53,9 @@ impl Directory {
     }
 
     /// What is wanted, with the operator's defaults filled in.
-    pub fn intents(&self, defaults: &Defaults) -> BTreeMap<ResourceKey, Intent> {
+    pub fn intents(&self, terms: &Terms) -> BTreeMap<ResourceKey, Intent> {
         let intent = |(key, (generation, manifest)): (&ResourceKey, &(i64, Manifest))| {
-            (key.clone(), Intent { set: manifest.resolve(defaults), generation: *generation })
+            (key.clone(), Intent { set: manifest.resolve(terms), generation: *generation, requests: Vec::new() })
         };
         self.generations.iter().map(intent).collect()
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use drover_api::{
-    ClientToken, ResourceKey, Slot,
+    ClientToken, InstanceId, ResourceKey, Slot,
     launch::{LaunchRequest, VolumeRequest},
     records::SlotRecord,
     secrets::SetSecret,
@@ -118,6 +118,8 @@ fn succeed(world: &mut Observed, key: &ResourceKey, action: &Action) {
                 machine.role = tags::read_role(tags).or(machine.role);
             }
         }
+        Action::Hold { instance } => hold(world, instance, true),
+        Action::Release { instance } => hold(world, instance, false),
         Action::FindByToken { .. } | Action::LookUpMachine { .. } | Action::LookUpVolume { .. } => {}
         Action::Unprotect { .. } | Action::Order { .. } | Action::Upgrade { .. } => {}
         Action::PutIncarnation { .. }
@@ -131,6 +133,12 @@ fn succeed(world: &mut Observed, key: &ResourceKey, action: &Action) {
                 written(records, action);
             }
         }
+    }
+}
+
+fn hold(world: &mut Observed, instance: &InstanceId, held: bool) {
+    if let Some(machine) = world.fleet.machines.get_mut(instance) {
+        machine.held = held;
     }
 }
 

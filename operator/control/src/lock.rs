@@ -18,6 +18,8 @@ pub struct Lease {
     key: ObjectKey,
     /// Of everything that the realm has in the bucket.
     realm: String,
+    /// What `drover doctor` leaves there before anybody acts.
+    doctor: ObjectKey,
     state: Mutex<LockState>,
     /// One conversation with the bucket at a time.
     turn: tokio::sync::Mutex<()>,
@@ -43,8 +45,8 @@ const STEPS_MAX: usize = 4;
 
 impl Lease {
     pub fn new(keys: &RealmKeys, us: Challenger) -> Self {
-        let (key, realm) = (keys.lock(), keys.prefix().to_owned());
-        Self { key, realm, state: Mutex::new(LockState::new(us)), turn: tokio::sync::Mutex::new(()) }
+        let (key, realm, doctor) = (keys.lock(), keys.prefix().to_owned(), keys.doctor());
+        Self { key, realm, doctor, state: Mutex::new(LockState::new(us)), turn: tokio::sync::Mutex::new(()) }
     }
 
     /// Does what is due: takes, renews or watches the lock. To be called more often than every third of a lease.
@@ -110,10 +112,11 @@ impl Lease {
     async fn read(&self, objects: &impl Objects, clock: &dyn Clock) -> Result<(), LockError> {
         let found = objects.get(&self.key).await.map_err(|source| self.bucket(source))?;
         let found = match found {
-            None => match objects.list(&self.realm).await.map_err(|source| self.bucket(source))?.is_empty() {
-                true => Found::Nothing,
-                false => Found::Removed,
-            },
+            None => {
+                let listed = objects.list(&self.realm).await.map_err(|source| self.bucket(source))?;
+                let is_new = listed.iter().all(|key| *key == self.doctor);
+                if is_new { Found::Nothing } else { Found::Removed }
+            }
             Some(object) => {
                 let lock = serde_json::from_slice(&object.body)
                     .map_err(|source| LockError::Unreadable { key: self.key.clone(), source })?;

@@ -99,6 +99,7 @@ impl Memory {
             }
             Learned::Ended(id) => self.fresh.ended(&id, at),
             Learned::Tagged(id, tags) => self.fresh.tagged(&id, &tags, at),
+            Learned::Untagged(id, key) => self.fresh.untagged(&id, key, at),
             Learned::Attached(volume, instance) => self.fresh.attached(&volume, &instance, at),
             Learned::Kept(volume) => self.fresh.kept(&volume, at),
             Learned::VolumeDeleted(id) => {

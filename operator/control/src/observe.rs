@@ -92,18 +92,20 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
             realm: self.config.realm.clone(),
             operator: observed::Operator {
                 builds: self.memory.bucket.builds.clone(),
+                machines_max: self.config.machines_max,
                 user_data: self.config.user_data.clone(),
                 minted: self.mint(&records),
             },
-            intents: self.intents.clone(),
+            intents: self.intents_with_asked(),
             sources: self.sources,
-            deletions: self.deletions.clone(),
+            deletions: self.deletions.union(&self.recorded_deletions).cloned().collect(),
             fleet,
             records,
             agents,
             sends: self.memory.sends.all(),
             refused: self.memory.capacity.refused(now),
             full_subnets: self.memory.capacity.full_subnets(now),
+            passwords: self.passwords.clone(),
             catalogs,
         }
     }
@@ -215,7 +217,8 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
     /// Reads the records of every set that anything names and that is not known yet.
     async fn read_records(&mut self) {
         let tagged = self.shown().map(|identity| identity.key);
-        let named = self.intents.keys().chain(&self.deletions).chain(&self.memory.bucket.named);
+        let deleted = self.deletions.iter().chain(&self.recorded_deletions);
+        let named = self.intents.keys().chain(deleted).chain(&self.memory.bucket.named);
         let mut unread: Vec<ResourceKey> = named.cloned().chain(tagged).collect();
         unread.sort();
         unread.dedup();
@@ -289,6 +292,17 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
         };
         let intents = self.intents.iter().filter_map(|(key, intent)| Some((key, intent.set.as_ref().ok()?)));
         intents.filter(|(key, set)| launches(key, set)).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// What is declared, and what people ask for through the socket.
+    fn intents_with_asked(&self) -> BTreeMap<ResourceKey, observed::Intent> {
+        let mut intents = self.intents.clone();
+        for (key, asked) in &self.asked {
+            if let Some(intent) = intents.get_mut(key) {
+                intent.requests.extend(asked.iter().cloned());
+            }
+        }
+        intents
     }
 
     async fn hear(&self, fence: u64) -> BTreeMap<InstanceId, Agent> {

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use drover_api::{InstanceId, Realm, ResourceKey, bucket::RealmKeys};
+use drover_api::{InstanceId, Realm, ResourceKey, bucket::RealmKeys, requests::Request};
 use drover_cloud::{Machines, Objects, Volumes};
 use drover_plan::{
     Observed, Plan, Planned,
@@ -22,10 +22,12 @@ use tokio::sync::watch;
 use crate::{
     act::{ActError, Done, Hands},
     agents::{Agents, Endpoint},
+    connections::{self, Connections},
     edge::{Clock, Entropy},
     lock::{Challenger, Holding, Lease, state::outranked_by},
     memory::{Memory, Sends},
     observe::{Bucket, Pace},
+    passwords::Passwords,
     publish::Binary,
     report,
     snapshot::{Failed, Lock, Snapshot},
@@ -44,6 +46,8 @@ pub struct Config {
     /// The longest that any call of the cloud or of the agents takes, by their own deadlines.
     pub deadline: Duration,
     pub pace: Pace,
+    /// Machines of the realm beyond which none is launched.
+    pub machines_max: Option<u32>,
     /// What machines are launched with; constant per realm.
     pub user_data: String,
     /// What new machines run; `None` leaves `bin/current` as it is.
@@ -63,13 +67,20 @@ pub struct Operator<C, A> {
     pub(crate) lease: Arc<Lease>,
     pub(crate) intents: BTreeMap<ResourceKey, Intent>,
     pub(crate) sources: Sources,
+    /// Asked for by people, as long as they wait.
     pub(crate) deletions: BTreeSet<ResourceKey>,
+    /// Recorded by the source of intents.
+    pub(crate) recorded_deletions: BTreeSet<ResourceKey>,
+    /// What people ask for through the socket.
+    pub(crate) asked: BTreeMap<ResourceKey, Vec<Request>>,
+    pub(crate) passwords: Passwords,
     pub(crate) problems: Problems,
     pub(crate) endpoints: BTreeMap<InstanceId, Endpoint>,
     pub(crate) memory: Memory,
     seq: AtomicU64,
     passes: u64,
     snapshot: watch::Sender<Arc<Snapshot>>,
+    connections: watch::Sender<Arc<BTreeMap<ResourceKey, Connections>>>,
 }
 
 /// What a source of manifests could not read, a line each: told at once, also while a pass is under way.
@@ -120,12 +131,16 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
             intents: BTreeMap::new(),
             sources: Sources::NotAsked,
             deletions: BTreeSet::new(),
+            recorded_deletions: BTreeSet::new(),
+            asked: BTreeMap::new(),
+            passwords: Passwords::new(),
             problems,
             endpoints: BTreeMap::new(),
             memory: Memory::default(),
             seq: AtomicU64::new(0),
             passes: 0,
             snapshot,
+            connections: watch::Sender::default(),
         }
     }
 
@@ -137,6 +152,21 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
         let mut asked = std::mem::take(&mut self.deletions);
         asked.retain(|key| self.stays(key).is_none());
         self.deletions = asked;
+    }
+
+    /// Sets whose end is recorded where they were declared: whole, in place of what was recorded before.
+    pub fn end_for_good(&mut self, recorded: BTreeSet<ResourceKey>) {
+        self.recorded_deletions = recorded;
+    }
+
+    /// The passwords that declared users name, whole: one that is not there has not been read yet.
+    pub fn learn_passwords(&mut self, passwords: Passwords) {
+        self.passwords = passwords;
+    }
+
+    /// How applications connect, by the latest pass that looked. Not for whoever reads the snapshots: it has passwords.
+    pub fn connections(&self) -> watch::Receiver<Arc<BTreeMap<ResourceKey, Connections>>> {
+        self.connections.subscribe()
     }
 
     /// The latest report, and every one after it.
@@ -321,6 +351,14 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
         snapshot.problems = self.problems.lines();
         report::log_transitions(&self.snapshot.borrow(), &snapshot);
         self.snapshot.send_replace(Arc::new(snapshot));
+        let connections = connections::of(observed, &self.memory.sets);
+        self.connections.send_if_modified(|known| {
+            let is_news = **known != connections;
+            if is_news {
+                *known = Arc::new(connections);
+            }
+            is_news
+        });
     }
 
     fn forget_records(&mut self) {

@@ -41,6 +41,7 @@ pub fn snapshot(observed: &Observed, plan: &Plan, failed: &[Failed]) -> Snapshot
         sources_read: observed.sources == Sources::Read,
         sets,
         ended: ended.map(|(key, _)| key.clone()).collect(),
+        released: plan.ended.iter().cloned().collect(),
         unclaimed: plan.unclaimed.clone(),
         waiting: waiting.collect(),
         plan: actions.map(|(key, planned)| words::line(key, planned)).collect(),
@@ -149,7 +150,13 @@ mod tests {
             epoch: None,
             members: vec![member],
             conditions: vec![Condition::new(ConditionType::Ready, false, reason, "why")],
+            endpoints: None,
+            version: None,
             awaiting: vec![],
+            handled: BTreeMap::new(),
+            users: vec![],
+            kept_users: vec![],
+            kept_databases: vec![],
         };
         Snapshot { sets: vec![set], ..Snapshot::empty(Realm::new("r").expect("realm")) }
     }

@@ -1,40 +1,58 @@
 //! The loop around the passes: something changed, or the interval ended, so there is another pass. Here are the timers, the
 //! signals and the tasks that a pass has none of.
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use drover_api::defaults::Defaults;
+use drover_api::defaults::Terms;
 use drover_cloud::{Machines, Objects, Volumes};
 use tokio::{
     net::UnixListener,
     signal::unix::{Signal, SignalKind, signal},
-    sync::{Notify, mpsc},
-    task::JoinHandle,
+    sync::{Notify, mpsc, oneshot, watch},
 };
 
 use crate::{
     agents::Agents,
+    asks::Asks,
     deletions::Deletions,
-    directory::{Directory, Scan},
     edge::{Clock, Entropy, SystemClock, SystemEntropy},
+    health::{self, Health},
+    kubernetes::{Cluster, Part, Passes},
     live::LiveAgents,
     lock::{Holding, Lease},
+    metrics::Metrics,
     operator::{Config, Operator, PassOutcome},
     snapshot::Snapshot,
     socket::{self, Command, SocketError},
-    watching::{self, Watching},
+    source::{Manifests, Read, Source},
+    task::Task,
 };
 
 /// What the running operator is told.
 #[derive(Debug)]
 pub struct Running {
     pub operator: Config,
-    /// A directory of manifests.
-    pub manifests: PathBuf,
-    pub defaults: Defaults,
+    pub intents: Intents,
+    pub terms: Terms,
     /// Holds the socket and nothing that matters.
     pub state: PathBuf,
+    /// Where probes and scrapes are answered.
+    pub listen: Option<SocketAddr>,
+    pub metrics: Arc<Metrics>,
 }
+
+/// Where it is said what is wanted.
+#[derive(Debug)]
+pub enum Intents {
+    /// A directory of manifests, and one of the passwords that they name.
+    Directory {
+        manifests: PathBuf,
+        secrets: Option<PathBuf>,
+    },
+    Kubernetes(Box<Cluster>),
+}
+
+type Snapshots = watch::Receiver<Arc<Snapshot>>;
 
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -42,6 +60,8 @@ pub enum RunError {
     Socket(#[from] SocketError),
     #[error("cannot read the manifests of {path}: {source}: give a directory that exists with --manifests")]
     Manifests { path: PathBuf, source: std::io::Error },
+    #[error("cannot listen on {address}: {source}: give an address of this machine and a free port with --listen")]
+    Listen { address: SocketAddr, source: std::io::Error },
     #[error("cannot wait for signals: {0}")]
     Signals(std::io::Error),
 }
@@ -58,69 +78,187 @@ const KEEPS_PER_LEASE: u32 = 6;
 /// Commands that wait for the loop; each is answered within a pass.
 const COMMANDS_MAX: usize = 16;
 
-/// Runs until a signal. The lock is given up at the end.
+/// Runs until a signal, or until another replica leads. The lock is given up at the end.
 pub async fn run<C>(cloud: Arc<C>, running: Running) -> Result<(), RunError>
 where
     C: Machines + Volumes + Objects + 'static,
 {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
     let mut stop = Stop::new()?;
-    let path = socket::path(&running.state);
-    let listener = socket::bind(&path).await?;
-    let wake = Arc::new(Notify::new());
-    let agents = Arc::new(LiveAgents::new(Arc::clone(&clock), Arc::clone(&wake), running.operator.deadline));
-    let pace = running.operator.lease / KEEPS_PER_LEASE;
-    let mut operator =
-        Operator::new(Arc::clone(&cloud), agents, Arc::clone(&clock), Arc::clone(&entropy), running.operator);
-    let (commands, mut asked) = mpsc::channel(COMMANDS_MAX);
-    let (scans, mut scanned) = mpsc::channel(1);
-    let tasks = [
-        Task(tokio::spawn(serve(listener, operator.snapshots(), commands))),
-        Task(tokio::spawn(keep(operator.lease(), cloud, clock, entropy, pace))),
-        Task(tokio::spawn(watch(Watching::new(running.manifests.clone()), scans))),
-    ];
-    let mut source = Source { path: running.manifests, defaults: running.defaults, directory: Directory::default() };
-    source.first_scan(&mut operator)?;
-    let mut deletions = Deletions::default();
-    let mut holding = Holding::Unknown;
-    loop {
-        // Once more before acting: who went away since the last pass does not want it any more.
-        deletions.answer(&mut operator, &holding);
-        let (outcome, read) = source.read_during(&mut operator, &mut scanned).await;
-        holding = outcome.holding.clone();
-        deletions.answer(&mut operator, &holding);
-        let interval = match (outcome.done.is_empty() && read == Read::Nothing, is_busy(&outcome)) {
-            (false, _) => Duration::ZERO,
-            (true, true) => INTERVAL_BUSY,
-            (true, false) => INTERVAL,
-        };
-        tokio::select! {
-            () = stop.signalled() => break,
-            () = pause(GAP) => {}
+    let Running { operator, intents, terms, state, listen, metrics } = running;
+    let health = Arc::new(Health::new(Arc::clone(&clock), Arc::clone(&metrics)));
+    let _door = match listen {
+        None => None,
+        Some(address) => {
+            let listener = health::bind(address).await.map_err(|source| RunError::Listen { address, source })?;
+            Some(Task(tokio::spawn(health::serve(listener, Arc::clone(&health)))))
         }
-        tokio::select! {
-            biased;
-            () = stop.signalled() => break,
-            Some(command) = asked.recv() => {
-                // A manifest that was just put there counts, although nobody has told of it yet.
-                let scan = watching::scanned(&source.path).await;
-                source.take(&mut operator, scan);
-                deletions.take(&mut operator, &holding, command);
+    };
+    match intents {
+        Intents::Directory { manifests: path, secrets } => {
+            let opened = Manifests::open(path.clone(), secrets, terms).await;
+            let source = opened.map_err(|source| RunError::Manifests { path, source })?;
+            let work = Work { cloud, clock, config: operator, source, state, health, metrics };
+            work.until(stop.signalled(), |_| None).await
+        }
+        Intents::Kubernetes(cluster) => {
+            let part = Part::begin(*cluster, Arc::clone(&clock));
+            health.watches(Arc::clone(&part.store), Arc::clone(&part.election));
+            tokio::select! {
+                () = stop.signalled() => return Ok(()),
+                () = part.election.win() => metrics.leads(true),
             }
-            Some(scan) = scanned.recv() => source.take(&mut operator, scan),
-            () = wake.notified() => {}
-            () = pause(interval) => {}
+            let source = part.source(terms);
+            let lease = operator.lease;
+            let work = Work { cloud, clock: Arc::clone(&clock), config: operator, source, state, health, metrics };
+            // Renewed whatever a pass takes.
+            let (lost, is_lost) = oneshot::channel();
+            let election = Arc::clone(&part.election);
+            let _renewed = Task(tokio::spawn(async move {
+                let leader = election.keep().await;
+                if lost.send(()).is_err() {
+                    tracing::debug!(leader, "another replica leads, and this one ends already");
+                }
+            }));
+            let ended = async {
+                tokio::select! {
+                    () = stop.signalled() => {}
+                    _ = is_lost => {}
+                }
+            };
+            let outcome = work.until(ended, |passes| Some(part.publish(passes, clock, lease))).await;
+            part.election.resign().await;
+            outcome
         }
     }
-    drop(tasks);
-    if let Err(error) = operator.release().await {
-        tracing::warn!(%error, "the lock could not be given up: the next operator waits for its lease to end");
+}
+
+/// What passes are made of.
+struct Work<C, S> {
+    cloud: Arc<C>,
+    clock: Arc<dyn Clock>,
+    config: Config,
+    source: S,
+    state: PathBuf,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+}
+
+impl<C, S> Work<C, S>
+where
+    C: Machines + Volumes + Objects + 'static,
+    S: Source,
+{
+    /// Pass after pass until `end`; what `publish` makes runs beside them. The lock is given up at the end.
+    async fn until<T>(
+        self,
+        end: impl Future<Output = T>,
+        publish: impl FnOnce(Passes) -> Option<Task>,
+    ) -> Result<(), RunError> {
+        let Self { cloud, clock, config, mut source, state, health, metrics } = self;
+        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
+        let path = socket::path(&state);
+        let listener = socket::bind(&path).await?;
+        let wake = Arc::new(Notify::new());
+        let agents = Arc::new(LiveAgents::new(Arc::clone(&clock), Arc::clone(&wake), config.deadline));
+        let pace = config.lease / KEEPS_PER_LEASE;
+        let mut operator = Operator::new(Arc::clone(&cloud), agents, Arc::clone(&clock), Arc::clone(&entropy), config);
+        health.works(operator.snapshots());
+        let (commands, mut asked) = mpsc::channel(COMMANDS_MAX);
+        let tasks = (
+            Task(tokio::spawn(serve(listener, operator.snapshots(), commands))),
+            Task(tokio::spawn(keep(operator.lease(), cloud, Arc::clone(&clock), entropy, pace))),
+            publish(Passes { snapshots: operator.snapshots(), connections: operator.connections() }),
+        );
+        declare(&mut operator, &source);
+        let (mut deletions, mut asks) = (Deletions::default(), Asks::default());
+        let mut holding = Holding::Unknown;
+        tokio::pin!(end);
+        loop {
+            // Once more before acting: who went away since the last pass does not want it any more.
+            deletions.answer(&mut operator, &holding);
+            health.turns();
+            let began = clock.monotonic();
+            let (outcome, read) = read_during(&mut source, &mut operator).await;
+            metrics.passed(&outcome, clock.monotonic().saturating_sub(began));
+            metrics.shows(&operator.snapshots().borrow());
+            holding = outcome.holding.clone();
+            asks.answer(&mut operator, &outcome);
+            deletions.answer(&mut operator, &holding);
+            let interval = match (outcome.done.is_empty() && read == Read::Nothing, is_busy(&outcome)) {
+                (false, _) => Duration::ZERO,
+                (true, true) => INTERVAL_BUSY,
+                (true, false) => INTERVAL,
+            };
+            tokio::select! {
+                _ = &mut end => break,
+                () = pause(GAP) => {}
+            }
+            tokio::select! {
+                biased;
+                _ = &mut end => break,
+                Some(command) = asked.recv() => {
+                    // A manifest that was just put there counts, although nobody has told of it yet.
+                    source.refresh().await;
+                    declare(&mut operator, &source);
+                    match command {
+                        Command::Delete { key, reply } => deletions.take(&mut operator, &holding, (key, reply)),
+                        Command::Ask { key, request, reply } => {
+                            asks.take(&mut operator, &holding, (key, request, reply));
+                        }
+                    }
+                }
+                _ = source.changed() => declare(&mut operator, &source),
+                () = wake.notified() => {}
+                () = pause(interval) => {}
+            }
+        }
+        drop(tasks);
+        if let Err(error) = operator.release().await {
+            tracing::warn!(%error, "the lock could not be given up: the next operator waits for its lease to end");
+        }
+        if let Err(error) = std::fs::remove_file(&path) {
+            tracing::debug!(%error, "the socket is left behind");
+        }
+        Ok(())
     }
-    if let Err(error) = std::fs::remove_file(&path) {
-        tracing::debug!(%error, "the socket is left behind");
+}
+
+/// One pass. What changes in the source meanwhile is read, and told of where it cannot be; it is wanted from the next pass on.
+async fn read_during<C: Machines + Volumes + Objects, A: Agents>(
+    source: &mut impl Source,
+    operator: &mut Operator<C, A>,
+) -> (PassOutcome, Read) {
+    let mut read = Read::Nothing;
+    let told = operator.problems();
+    let outcome = {
+        let pass = operator.pass();
+        tokio::pin!(pass);
+        loop {
+            tokio::select! {
+                biased;
+                outcome = &mut pass => break outcome,
+                now = source.changed() => {
+                    if let Some(wanted) = source.wanted() {
+                        told.tell(wanted.problems);
+                    }
+                    if now == Read::Changes {
+                        read = now;
+                    }
+                }
+            }
+        }
+    };
+    declare(operator, source);
+    (outcome, read)
+}
+
+fn declare<C: Machines + Volumes + Objects, A: Agents>(operator: &mut Operator<C, A>, source: &impl Source) {
+    if let Some(wanted) = source.wanted() {
+        operator.end_for_good(wanted.deletions);
+        operator.learn_passwords(wanted.passwords);
+        operator.declare(wanted.intents, wanted.problems);
     }
-    Ok(())
 }
 
 /// Something is awaited: worth another pass soon.
@@ -129,97 +267,6 @@ fn is_busy(outcome: &PassOutcome) -> bool {
         return false;
     };
     !plan.is_quiet() || !outcome.failed.is_empty() || plan.reports.values().any(|report| !report.ready)
-}
-
-/// The manifests of a directory, and what they declare.
-struct Source {
-    path: PathBuf,
-    defaults: Defaults,
-    directory: Directory,
-}
-
-/// What was read while a pass was under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Read {
-    Nothing,
-    /// Something else than before: worth a pass at once.
-    Changes,
-}
-
-impl Source {
-    /// One pass. What changes in the directory meanwhile is read, and told of where it cannot be; it is wanted from the next
-    /// pass on.
-    async fn read_during<C: Machines + Volumes + Objects, A: Agents>(
-        &mut self,
-        operator: &mut Operator<C, A>,
-        scanned: &mut mpsc::Receiver<io::Result<Scan>>,
-    ) -> (PassOutcome, Read) {
-        let (mut read, mut latest) = (Read::Nothing, None);
-        let told = operator.problems();
-        let outcome = {
-            let pass = operator.pass();
-            tokio::pin!(pass);
-            loop {
-                tokio::select! {
-                    biased;
-                    outcome = &mut pass => break outcome,
-                    Some(scan) = scanned.recv() => {
-                        let (has_changed, problems) = self.absorb(scan);
-                        told.tell(problems.clone());
-                        latest = Some(problems);
-                        if has_changed {
-                            read = Read::Changes;
-                        }
-                    }
-                }
-            }
-        };
-        if let Some(problems) = latest {
-            operator.declare(self.directory.intents(&self.defaults), problems);
-        }
-        (outcome, read)
-    }
-
-    /// The first scan must succeed: a directory that is not there is a mistake, and not "nothing is wanted".
-    fn first_scan<C: Machines + Volumes + Objects, A: Agents>(
-        &mut self,
-        operator: &mut Operator<C, A>,
-    ) -> Result<(), RunError> {
-        let scan =
-            watching::scan(&self.path).map_err(|source| RunError::Manifests { path: self.path.clone(), source })?;
-        self.take(operator, Ok(scan));
-        Ok(())
-    }
-
-    fn take<C: Machines + Volumes + Objects, A: Agents>(
-        &mut self,
-        operator: &mut Operator<C, A>,
-        scan: io::Result<Scan>,
-    ) {
-        let (_, problems) = self.absorb(scan);
-        operator.declare(self.directory.intents(&self.defaults), problems);
-    }
-
-    /// A later scan that fails leaves everything in force, and says so. Answers whether anything changed, and what cannot be
-    /// read.
-    fn absorb(&mut self, scan: io::Result<Scan>) -> (bool, Vec<String>) {
-        let (has_changed, failed) = match scan {
-            Ok(scan) => (self.directory.absorb(scan), None),
-            Err(error) => {
-                (false, Some(format!("{}: cannot be read, what it said stays: {error}", self.path.display())))
-            }
-        };
-        (has_changed, failed.into_iter().chain(self.directory.problems()).collect())
-    }
-}
-
-/// A task that ends with its owner.
-struct Task(JoinHandle<()>);
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 /// Renews the lease while a pass takes long; a pass itself does it too.
@@ -238,21 +285,7 @@ async fn keep<C: Objects>(
     }
 }
 
-async fn watch(mut watching: Watching, scans: mpsc::Sender<io::Result<Scan>>) {
-    loop {
-        watching.changed().await;
-        let scan = watching::scanned(watching.directory()).await;
-        if scans.send(scan).await.is_err() {
-            return;
-        }
-    }
-}
-
-async fn serve(
-    listener: UnixListener,
-    snapshots: tokio::sync::watch::Receiver<Arc<Snapshot>>,
-    commands: mpsc::Sender<Command>,
-) {
+async fn serve(listener: UnixListener, snapshots: Snapshots, commands: mpsc::Sender<Command>) {
     if let Err(error) = socket::serve(listener, snapshots, commands).await {
         tracing::error!(%error, "the socket answers no more");
     }

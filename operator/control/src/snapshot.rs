@@ -21,6 +21,9 @@ pub struct Snapshot {
     pub sets: Vec<SetReport>,
     /// Sets whose life ended: nothing of them runs any more.
     pub ended: Vec<ResourceKey>,
+    /// Deletions that were asked for and of which nothing is left.
+    #[serde(default)]
+    pub released: Vec<ResourceKey>,
     /// What carries our tags and no resource claims, a line each.
     pub unclaimed: Vec<String>,
     /// What the realm as a whole waits for.
@@ -89,6 +92,7 @@ impl Snapshot {
             lock: Lock::default(),
             sets: Vec::new(),
             ended: Vec::new(),
+            released: Vec::new(),
             unclaimed: Vec::new(),
             waiting: Vec::new(),
             problems: Vec::new(),

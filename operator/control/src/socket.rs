@@ -1,8 +1,8 @@
-//! The operator's own door: a unix socket that serves JSON to `drover status` and `drover delete`. Whoever may
-//! open the socket may ask; its directory is the owner's alone.
+//! The operator's own door: a unix socket that serves JSON to `drover status`, `drover delete` and the requests of people. Whoever
+//! may open the socket may ask; its directory is the owner's alone.
 //!
 //! `GET /v1/status` answers a [`Snapshot`]; `POST /v1/delete` takes a [`DeleteRequest`] and answers once the end of the set is
-//! written down.
+//! written down; `POST /v1/request` takes an [`AskRequest`] and answers with what became of it.
 
 use std::{
     io,
@@ -19,7 +19,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use drover_api::{Namespace, ResourceKey, ResourceName};
+use drover_api::{Namespace, ResourceKey, ResourceName, requests::Request};
 use serde::{Deserialize, Serialize};
 use tokio::{
     net::{UnixListener, UnixStream},
@@ -35,6 +35,14 @@ pub struct DeleteRequest {
     pub name: ResourceName,
 }
 
+/// What `POST /v1/request` takes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AskRequest {
+    pub namespace: Namespace,
+    pub name: ResourceName,
+    pub request: Request,
+}
+
 /// What the socket answers when it refuses.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Refusal {
@@ -45,6 +53,7 @@ pub struct Refusal {
 #[derive(Debug)]
 pub enum Command {
     Delete { key: ResourceKey, reply: oneshot::Sender<Result<(), String>> },
+    Ask { key: ResourceKey, request: Request, reply: oneshot::Sender<Result<String, String>> },
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +117,7 @@ pub async fn serve(
     let routes = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/delete", post(delete))
+        .route("/v1/request", post(ask))
         .with_state(Door { snapshots, commands });
     axum::serve(listener, routes).await
 }
@@ -119,18 +129,39 @@ async fn status(State(door): State<Door>) -> Json<Snapshot> {
 async fn delete(State(door): State<Door>, Json(request): Json<DeleteRequest>) -> Response {
     let (reply, answer) = oneshot::channel();
     let key = ResourceKey { namespace: request.namespace, name: request.name };
+    let late = "the deletion is not written down yet: see `drover status`, and ask again";
+    match answered(&door, Command::Delete { key, reply }, answer, late).await {
+        Ok(()) => StatusCode::ACCEPTED.into_response(),
+        Err(refusal) => refusal,
+    }
+}
+
+async fn ask(State(door): State<Door>, Json(asked): Json<AskRequest>) -> Response {
+    let (reply, answer) = oneshot::channel();
+    let key = ResourceKey { namespace: asked.namespace, name: asked.name };
+    let late = "it is not done yet: see `drover status`, and ask again";
+    match answered(&door, Command::Ask { key, request: asked.request, reply }, answer, late).await {
+        Ok(outcome) => Json(outcome).into_response(),
+        Err(refusal) => refusal,
+    }
+}
+
+/// What the loop answers to a command, or the refusal to send.
+async fn answered<T>(
+    door: &Door,
+    command: Command,
+    answer: oneshot::Receiver<Result<T, String>>,
+    late: &str,
+) -> Result<T, Response> {
     let refuse = |status: StatusCode, error: String| (status, Json(Refusal { error })).into_response();
-    if door.commands.try_send(Command::Delete { key, reply }).is_err() {
-        return refuse(StatusCode::SERVICE_UNAVAILABLE, "the operator is busy or ending: try again".into());
+    if door.commands.try_send(command).is_err() {
+        return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "the operator is busy or ending: try again".into()));
     }
     match tokio::time::timeout(ANSWER_MAX, answer).await {
-        Ok(Ok(Ok(()))) => StatusCode::ACCEPTED.into_response(),
-        Ok(Ok(Err(error))) => refuse(StatusCode::CONFLICT, error),
-        Ok(Err(_)) => refuse(StatusCode::SERVICE_UNAVAILABLE, "the operator is ending: ask again".into()),
-        Err(_) => refuse(
-            StatusCode::GATEWAY_TIMEOUT,
-            "the deletion is not written down yet: see `drover status`, and ask again".into(),
-        ),
+        Ok(Ok(Ok(done))) => Ok(done),
+        Ok(Ok(Err(error))) => Err(refuse(StatusCode::CONFLICT, error)),
+        Ok(Err(_)) => Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "the operator is ending: ask again".into())),
+        Err(_) => Err(refuse(StatusCode::GATEWAY_TIMEOUT, late.to_owned())),
     }
 }
 
@@ -144,11 +175,21 @@ pub async fn ask_status(path: &Path) -> Result<Snapshot, SocketError> {
 
 /// Asks the operator that listens on `path` to end a set. `Ok` means that it is written down.
 pub async fn ask_delete(path: &Path, request: &DeleteRequest) -> Result<(), SocketError> {
+    post_to(path, "delete", request).await.map(drop)
+}
+
+/// Asks the operator that listens on `path` for something once. Answers what became of it.
+pub async fn ask_request(path: &Path, request: &AskRequest) -> Result<String, SocketError> {
+    let response = post_to(path, "request", request).await?;
+    response.json().await.map_err(|error| SocketError::Silent { path: path.to_owned(), why: innermost(&error) })
+}
+
+async fn post_to(path: &Path, route: &str, body: &impl Serialize) -> Result<reqwest::Response, SocketError> {
     let silent = |why: String| SocketError::Silent { path: path.to_owned(), why };
-    let request = client(path)?.post("http://drover/v1/delete").json(request).timeout(ANSWER_MAX + STATUS_MAX);
+    let request = client(path)?.post(format!("http://drover/v1/{route}")).json(body).timeout(ANSWER_MAX + STATUS_MAX);
     let response = request.send().await.map_err(|error| silent(innermost(&error)))?;
     if response.status().is_success() {
-        return Ok(());
+        return Ok(response);
     }
     let refusal: Refusal = response.json().await.map_err(|error| silent(innermost(&error)))?;
     Err(SocketError::Refused(refusal.error))

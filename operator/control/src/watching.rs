@@ -33,7 +33,17 @@ const FILES_MAX: usize = 10_000;
 // === impl Watching ===
 
 impl Watching {
+    /// Of a directory of manifests.
     pub fn new(directory: PathBuf) -> Self {
+        Self::watch(directory, RecursiveMode::NonRecursive)
+    }
+
+    /// Of a directory and everything below it.
+    pub fn of_tree(directory: PathBuf) -> Self {
+        Self::watch(directory, RecursiveMode::Recursive)
+    }
+
+    fn watch(directory: PathBuf, depth: RecursiveMode) -> Self {
         // One place: further notices before the next scan say nothing new.
         let (sender, notices) = mpsc::channel(1);
         let watch = || {
@@ -44,11 +54,11 @@ impl Watching {
                     tracing::trace!("nobody waits for changed manifests any more");
                 }
             })?;
-            watcher.watch(&directory, RecursiveMode::NonRecursive)?;
+            watcher.watch(&directory, depth)?;
             Ok::<_, notify::Error>(watcher)
         };
         let watcher = watch()
-            .inspect_err(|error| tracing::warn!(%error, "the kernel does not tell of changed manifests: they are read twice a second"))
+            .inspect_err(|error| tracing::warn!(%error, directory = %directory.display(), "the kernel does not tell of changed files: they are read twice a second"))
             .ok();
         Self { directory, notices, watcher }
     }

@@ -58,6 +58,8 @@ fn describe(action: &Action) -> (Sign, String) {
             (Sign::Changes, format!("{instance}: {}", tags.join(" ")))
         }
         Action::Order { slot, wanted, .. } => (Sign::Changes, format!("{slot}: order: {wanted:?}")),
+        Action::Hold { instance } => (Sign::Changes, format!("{instance}: hands off")),
+        Action::Release { instance } => (Sign::Changes, format!("{instance}: hands on again")),
         Action::Upgrade { slot, build, .. } => {
             (Sign::Changes, format!("{slot}: agent build {}", short(build.as_str())))
         }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use common::{LEASE, Process, World, declare, key};
 use drover_cloud::fake::BucketFault;
-use drover_control::{deletions::Deletions, lock::Holding, socket::Command};
+use drover_control::{deletions::Deletions, lock::Holding};
 use futures::executor::block_on;
 use tokio::sync::oneshot;
 
@@ -24,7 +24,7 @@ fn left_behind(world: &World) -> (Process, Holding) {
 
 fn ask(deletions: &mut Deletions, operator: &mut Process, holding: &Holding) -> Answer {
     let (reply, answer) = oneshot::channel();
-    deletions.take(operator, holding, Command::Delete { key: key("orders"), reply });
+    deletions.take(operator, holding, (key("orders"), reply));
     answer
 }
 

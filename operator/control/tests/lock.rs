@@ -148,6 +148,15 @@ fn a_lock_nobody_can_reach_stops_everything() {
     assert!(!snapshot.lock.ours && !snapshot.looked);
 }
 
+#[test]
+fn what_a_doctor_left_in_a_new_realm_is_no_lock_that_was_removed() {
+    let world = World::new();
+    let left = RealmKeys::new("", &common::realm()).doctor();
+    world.fake.look(|world| world.bucket.set(left, Some(b"{}".into())));
+    let (mut operator, _) = world.start();
+    assert!(matches!(block_on(operator.pass()).holding, Holding::Us { fence: 1, .. }));
+}
+
 /// A person removes the lock.
 fn remove_lock(world: &World) {
     let lock = RealmKeys::new("", &common::realm()).lock();

@@ -8,7 +8,9 @@ use common::{World, declare, key};
 use drover_api::{
     ResourceKey,
     bucket::{ObjectKey, RealmKeys},
+    clients::{Password, SecretRef},
     conditions::ConditionType,
+    set::{Access, DatabaseSpec, SecretKeySelector, UserSpec},
 };
 use drover_cloud::{
     ec2::{Caller, InstanceChange, Mode, ModifyInstanceAttribute},
@@ -19,6 +21,7 @@ use drover_control::{
     forecast::forecast,
     publish::{Binary, PublishError},
 };
+use drover_plan::observed::Seen;
 use futures::executor::block_on;
 
 #[test]
@@ -387,4 +390,47 @@ fn a_volume_that_somebody_lets_go_with_its_machine_is_kept_by_one_call() {
     world.passes(&mut operator, 60);
     assert!(!attachment(&world).delete_on_termination);
     assert_eq!(world.changes_since(position), ["ModifyInstanceAttribute"]);
+}
+
+#[test]
+fn how_applications_connect_is_told_beside_the_snapshot_and_only_when_it_changes() {
+    let world = World::new();
+    let (mut operator, _) = world.start();
+    let declared = |rotation| {
+        let mut intents = declare("orders", 1, 0);
+        let set = intents.get_mut(&key("orders")).expect("declared").set.as_mut().expect("whole");
+        set.databases.insert("shop".into(), DatabaseSpec::default());
+        let made = UserSpec {
+            database: "shop".into(),
+            access: Access::ReadWrite,
+            password_secret_ref: None,
+            rotation: Some(rotation),
+        };
+        let kept = SecretKeySelector { name: "report".into(), key: "password".into() };
+        let chosen = UserSpec { password_secret_ref: Some(kept), rotation: None, ..made.clone() };
+        set.users.extend([("app".to_owned(), made), ("report".to_owned(), chosen)]);
+        intents
+    };
+    let reference = SecretRef { namespace: key("orders").namespace, name: "report".into(), key: "password".into() };
+    let password = Password::new("correct horse").expect("valid");
+    operator.learn_passwords([(reference, Seen::Known(password))].into());
+    operator.declare(declared(1), vec![]);
+    world.settle(&mut operator);
+    let mut connections = operator.connections();
+    let known = connections.borrow_and_update().clone();
+    let orders = &known[&key("orders")];
+    assert!(orders.ca_pem.starts_with("-----BEGIN CERTIFICATE-----"), "{}", orders.ca_pem);
+    let told: Vec<_> = orders.users.iter().map(|user| (user.user.as_str(), user.applied)).collect();
+    assert_eq!(told, [("app", true), ("report", true)]);
+    let shown = format!("{:?} {}", known, serde_json::to_string(&**operator.snapshots().borrow()).expect("JSON"));
+    for user in &orders.users {
+        assert!(!shown.contains(&user.password), "{shown}");
+    }
+    world.passes(&mut operator, 5);
+    assert!(!connections.has_changed().expect("it lives"), "nothing changed");
+    operator.declare(declared(2), vec![]);
+    world.settle(&mut operator);
+    assert!(connections.has_changed().expect("it lives"));
+    let rotated = connections.borrow_and_update()[&key("orders")].users[0].clone();
+    assert!(rotated.applied && rotated.password != orders.users[0].password);
 }

@@ -13,13 +13,13 @@ use common::{World, config, key, realm};
 use drover_api::{
     Incarnation, Millis, WriteId,
     bucket::RealmKeys,
-    defaults::Defaults,
+    defaults::Terms,
     records::{IncarnationRecord, IncarnationState, Lock},
 };
 use drover_cloud::flaky::{Flaky, Plan as Faults};
 use drover_control::{
     Snapshot,
-    run::{Running, run},
+    run::{Intents, Running, run},
     socket::{self, DeleteRequest},
 };
 
@@ -37,9 +37,11 @@ fn provide_cryptography() {
 fn running(manifests: &Path, state: &Path) -> Running {
     Running {
         operator: config("a test"),
-        manifests: manifests.to_owned(),
-        defaults: Defaults::default(),
+        intents: Intents::Directory { manifests: manifests.to_owned(), secrets: None },
+        terms: Terms::default(),
         state: state.to_owned(),
+        listen: None,
+        metrics: Arc::default(),
     }
 }
 
@@ -142,5 +144,38 @@ async fn a_manifest_that_was_just_written_keeps_its_set_from_being_deleted() {
     let refused = socket::ask_delete(&socket, &request).await.expect_err("deleted although it is declared").to_string();
     assert!(refused.contains("declared by a manifest"), "{refused}");
     assert_eq!(world.fake.look(|world| world.bucket.object(&at).map(<[u8]>::to_vec)), Some(body));
+    operator.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_of_a_password_that_is_missing_is_named_and_noticed_when_it_comes() {
+    provide_cryptography();
+    let world = World::new();
+    let directory = tempfile::tempdir().expect("a directory");
+    let (manifests, state, secrets) =
+        (directory.path().join("manifests"), directory.path().join("state"), directory.path().join("secrets"));
+    for made in [&manifests, &secrets] {
+        std::fs::create_dir(made).expect("made");
+    }
+    let text = "apiVersion: drover.dev/v1alpha1\nkind: MySQLReplicaSet\nmetadata: {name: orders}\nspec:\n  members: 1\n  version: \"9.7\"\n  \
+                mysql:\n    databases: {shop: {}}\n    users:\n      app: {database: shop, access: ReadWrite, passwordSecretRef: {name: app, key: password}}\n  \
+                machine: {image: {id: ami-1}, instanceTypes: [m7g.large], subnets: {ids: [subnet-1]}, securityGroups: {ids: [sg-1]}, instanceProfile: db}\n";
+    std::fs::write(manifests.join("orders.yaml"), text).expect("written");
+    let intents = Intents::Directory { manifests: manifests.clone(), secrets: Some(secrets.clone()) };
+    let running = Running { intents, ..running(&manifests, &state) };
+    let operator = tokio::spawn(run(Arc::new(world.fake.clone()), running));
+    let socket = socket::path(&state);
+    let file = secrets.join("default/app/password");
+    let named = format!("the password of user app: {}: there is no such file", file.display());
+    let told =
+        |status: &Snapshot| status.sets.iter().flat_map(|set| &set.awaiting).any(|line| line.starts_with(&named));
+    until(&socket, "the file is named", told).await;
+    std::fs::create_dir_all(secrets.join("default/app")).expect("made");
+    std::fs::write(&file, "correct horse\n").expect("written");
+    let is_read = |status: &Snapshot| {
+        let lines: Vec<&String> = status.sets.iter().flat_map(|set| &set.awaiting).collect();
+        !lines.is_empty() && lines.iter().all(|line| !line.contains("password"))
+    };
+    until(&socket, "the file is read", is_read).await;
     operator.abort();
 }

@@ -14,6 +14,8 @@ use drover_api::{
     BuildId, ResourceKey,
     bucket::{IncarnationKeys, ObjectKey, RealmKeys},
     records::CurrentBuilds,
+    requests::Request,
+    tags::HOLD,
 };
 use drover_cloud::{
     ec2::{Caller, InstanceChange, InstanceStateName, Mode, ModifyInstanceAttribute, VolumeState},
@@ -58,7 +60,8 @@ fn says(action: &Action) -> &'static str {
         Action::KeepVolume { .. } | Action::Unprotect { .. } => "ModifyInstanceAttribute",
         Action::Terminate { .. } => "TerminateInstances",
         Action::DeleteVolume { .. } => "DeleteVolume",
-        Action::Tag { .. } => "CreateTags",
+        Action::Tag { .. } | Action::Hold { .. } => "CreateTags",
+        Action::Release { .. } => "DeleteTags",
         Action::Order { .. } => "order",
         Action::Upgrade { .. } => "upgrade",
     }
@@ -122,6 +125,8 @@ fn is_done(world: &World, set: &ResourceKey, action: &Action) -> bool {
         Action::Tag { instance, tags } => machine(instance.as_str(), &|instance| {
             tags.iter().all(|(key, value)| instance.tags.get(key) == Some(value))
         }),
+        Action::Hold { instance } => machine(instance.as_str(), &|instance| instance.tags.contains_key(HOLD)),
+        Action::Release { instance } => machine(instance.as_str(), &|instance| !instance.tags.contains_key(HOLD)),
         Action::Order { slot, instance, epoch, claim, wanted } => world.agents.last(instance).is_some_and(|last| {
             last.slot == *slot && last.epoch == *epoch && last.claim == *claim && last.wanted == **wanted
         }),
@@ -210,6 +215,12 @@ fn each_action_of_a_plan_sends_the_one_call_that_it_says_and_no_other() {
     let mut kinds = go_on(&world, &mut operator, &faults);
     assert_eq!(world.count(), (4, 4));
 
+    for (verb, token) in [("hold", "t1"), ("release", "t2")] {
+        let mut asked = declare("orders", 3, 1);
+        asked.values_mut().for_each(|intent| intent.requests = vec![Request::read(verb, &format!("{token} m1"))]);
+        operator.declare(asked, vec![]);
+        kinds.extend(go_on(&world, &mut operator, &faults));
+    }
     let_volume_go(&world);
     operator.declare(declare("orders", 3, 0), vec![]);
     kinds.extend(go_on(&world, &mut operator, &faults));
@@ -225,6 +236,7 @@ fn each_action_of_a_plan_sends_the_one_call_that_it_says_and_no_other() {
         "CreateCa",
         "CreateVolume",
         "DeleteVolume",
+        "Hold",
         "KeepVolume",
         "Launch",
         "Order",
@@ -232,6 +244,7 @@ fn each_action_of_a_plan_sends_the_one_call_that_it_says_and_no_other() {
         "PutJournal",
         "PutRegister",
         "PutSlot",
+        "Release",
         "Tag",
         "Terminate",
         "Unprotect",

@@ -1,6 +1,6 @@
 //! What a plan asks for: each action is one effect, whole, idempotent, with nothing left to choose.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use drover_api::{
     BuildId, Claim, ClientToken, Epoch, Incarnation, InstanceId, ResourceKey, Slot, VolumeId, WriteId,
@@ -23,6 +23,8 @@ pub struct Plan {
     pub unclaimed: Vec<String>,
     /// What the realm as a whole waits for or warns of.
     pub waiting: Vec<Waiting>,
+    /// Deletions that were asked for and of which nothing is left: seen to have ended, or never begun.
+    pub ended: BTreeSet<ResourceKey>,
 }
 
 /// An action and why.
@@ -118,6 +120,14 @@ pub enum Action {
         claim: Claim,
         wanted: Box<Wanted>,
     },
+    /// Marks a machine as a person's (`drover:hold`).
+    Hold {
+        instance: InstanceId,
+    },
+    /// Takes that mark away.
+    Release {
+        instance: InstanceId,
+    },
     /// Become this build, in place.
     Upgrade {
         slot: Slot,
@@ -172,6 +182,8 @@ impl Action {
             Action::DeleteVolume { .. } => "DeleteVolume",
             Action::Tag { .. } => "Tag",
             Action::Order { .. } => "Order",
+            Action::Hold { .. } => "Hold",
+            Action::Release { .. } => "Release",
             Action::Upgrade { .. } => "Upgrade",
         }
     }
@@ -194,6 +206,8 @@ impl Action {
             | Action::DeleteVolume { .. }
             | Action::Tag { .. }
             | Action::Order { .. }
+            | Action::Hold { .. }
+            | Action::Release { .. }
             | Action::Upgrade { .. } => true,
             Action::FindByToken { .. } | Action::LookUpMachine { .. } | Action::LookUpVolume { .. } => false,
         }

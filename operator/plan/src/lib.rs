@@ -7,6 +7,9 @@ use std::collections::BTreeSet;
 use drover_api::{ResourceKey, records::IncarnationState};
 
 pub mod actions;
+mod clients;
+pub mod endpoints;
+mod health;
 mod launches;
 mod leadership;
 pub mod observed;
@@ -17,6 +20,7 @@ mod placement;
 mod publish;
 mod rebuild;
 pub mod report;
+mod requests;
 mod set;
 mod slots;
 mod spec;
@@ -25,6 +29,8 @@ mod view;
 mod volumes;
 
 pub use actions::{Action, Plan, Planned, Waiting};
+pub use clients::{Connection, connections};
+pub use endpoints::{Endpoint, Endpoints};
 pub use observed::Observed;
 pub use report::SetReport;
 pub use spec::spec_hash;
@@ -35,9 +41,11 @@ use set::Wish;
 /// Decides the whole realm. A pure function: the same observation gives the same plan.
 pub fn plan(observed: &Observed) -> Plan {
     let mut plan = Plan::default();
+    let mut room = room(observed);
     for key in keys(observed) {
         let wish = wish(observed, key);
-        let (actions, report) = set::plan_set(observed, key, wish);
+        let (actions, report, left) = set::plan_set(observed, key, wish, room);
+        room = left;
         if matches!(wish, Wish::Unclaimed) {
             plan.unclaimed.extend(unclaimed(observed, key));
         }
@@ -46,6 +54,7 @@ pub fn plan(observed: &Observed) -> Plan {
         }
         plan.reports.insert(key.clone(), report);
     }
+    plan.ended = observed.deletions.iter().filter(|key| set::has_ended(observed, key)).cloned().collect();
     for hands_off in &observed.fleet.hands_off {
         plan.unclaimed.push(format!("{}: {}; hands off", hands_off.id, hands_off.reason));
     }
@@ -53,6 +62,15 @@ pub fn plan(observed: &Observed) -> Plan {
         plan.waiting.push(Waiting { slot: None, reason: report::FLEET_UNKNOWN.into(), message: why.clone() });
     }
     plan
+}
+
+/// How many machines may be launched before the realm has as many as it may. A launch that is recorded counts as made.
+fn room(observed: &Observed) -> Option<usize> {
+    let max = usize::try_from(observed.operator.machines_max?).unwrap_or(usize::MAX);
+    let machines = observed.fleet.machines.values().filter(|machine| machine.phase < Phase::ShuttingDown).count();
+    let slots = observed.records.values().filter_map(Seen::known).flat_map(|records| records.slots.values());
+    let awaited = slots.filter(|slot| slot.instance.is_none() && slot.launch.is_some()).count();
+    Some(max.saturating_sub(machines + awaited))
 }
 
 /// Every set that anything names.
@@ -79,8 +97,8 @@ fn keys(observed: &Observed) -> BTreeSet<&ResourceKey> {
 /// A declared set is kept, whatever else is asked: deleting what a manifest still declares would bring it back at once.
 fn wish<'a>(observed: &'a Observed, key: &ResourceKey) -> Wish<'a> {
     match observed.intents.get(key) {
-        Some(Intent { set: Ok(set), generation }) => Wish::Keep { set, generation: *generation },
-        Some(Intent { set: Err(why), generation }) => Wish::Broken { why, generation: *generation },
+        Some(Intent { set: Ok(set), generation, requests }) => Wish::Keep { set, generation: *generation, requests },
+        Some(Intent { set: Err(why), generation, .. }) => Wish::Broken { why, generation: *generation },
         None if observed.deletions.contains(key) => Wish::Delete,
         None => match observed.sources {
             Sources::Read => Wish::Unclaimed,

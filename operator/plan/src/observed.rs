@@ -9,8 +9,10 @@ use std::{
 use drover_api::{
     BuildId, ClientToken, Epoch, ImageId, Incarnation, InstanceId, Millis, Realm, ResourceKey, SecurityGroupId, Slot,
     SubnetId, VolumeId, Zone,
+    clients::{Password, SecretRef},
     defaults::{ResolvedSet, Unresolved},
     records::{IncarnationRecord, Register, SlotRecord},
+    requests::Request,
     secrets::SetSecret,
     tags::{Role, SpecHash},
     wire::Report,
@@ -37,6 +39,8 @@ pub struct Observed {
     pub refused: BTreeSet<(String, Zone)>,
     /// Subnets that had no free address less than three minutes ago.
     pub full_subnets: BTreeSet<SubnetId>,
+    /// Passwords that somebody chose, by where they are kept: those that declared users name.
+    pub passwords: BTreeMap<SecretRef, Seen<Password>>,
     /// What the selectors of each intent resolve to.
     pub catalogs: BTreeMap<ResourceKey, Seen<Catalog>>,
 }
@@ -48,6 +52,8 @@ pub struct Operator {
     pub builds: BTreeMap<String, BuildId>,
     /// Constant per realm.
     pub user_data: String,
+    /// Machines of the realm beyond which none is launched; `None` for as many as are wanted.
+    pub machines_max: Option<u32>,
     /// A fresh incarnation for a set that has none, were one minted in this pass.
     pub minted: BTreeMap<ResourceKey, Incarnation>,
 }
@@ -77,6 +83,8 @@ pub struct Intent {
     pub set: Result<ResolvedSet, Unresolved>,
     /// Counts changes of the manifest.
     pub generation: i64,
+    /// What people asked for that is not answered yet.
+    pub requests: Vec<Request>,
 }
 
 /// The realm's machines and volumes by the last complete lists, overlaid with our own writes that no list shows yet.

@@ -9,6 +9,7 @@ use drover_api::{
 
 use crate::{
     actions::Action,
+    clients,
     leadership::{Joint, joint_state},
     observed::Phase,
     view::{Out, Standing, View, voter},
@@ -100,6 +101,7 @@ fn leader(view: &View<'_>, register: &Register, secret: &SetSecret) -> LeaderOrd
         admin: secret.credential(AccountKind::Admin, register.epoch),
         clone: secret.credential(AccountKind::Clone, register.epoch),
         marker: marker(view, register),
+        clients: clients::ordered(view, secret),
     }
 }
 

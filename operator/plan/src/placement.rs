@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use drover_api::{Slot, SubnetId, Zone, set::ZoneSpread};
+use drover_api::{Slot, SubnetId, Zone, defaults::ResolvedSet, set::ZoneSpread};
 
 use crate::{
     observed::{Catalog, CatalogSubnet},
@@ -33,7 +33,7 @@ pub const NO_TYPES: &str = "InstanceTypesUnresolved";
 pub fn choose(
     view: &View<'_>,
     catalog: &Catalog,
-    spread: ZoneSpread,
+    set: &ResolvedSet,
     slot: Slot,
     bound: Option<&Zone>,
     placed: &BTreeMap<Slot, Zone>,
@@ -41,7 +41,17 @@ pub fn choose(
     let no = |reason, message: &str| NoPlace { reason, message: message.to_owned() };
     let subnets = catalog.subnets.as_ref().map_err(|error| no("SubnetsUnresolved", error))?;
     let types = catalog.instance_types.as_ref().map_err(|error| no(NO_TYPES, error))?;
-    let zones = by_zone(subnets);
+    let (spread, namespace) = (set.zone_spread, &set.key.namespace);
+    let is_allowed = |subnet: &&CatalogSubnet| {
+        set.subnets_allowed.as_ref().is_none_or(|allowed| allowed.iter().any(|id| id == subnet.id.as_str()))
+    };
+    let zones = by_zone(subnets.iter().filter(is_allowed));
+    if zones.is_empty() {
+        let message = format!(
+            "of the selected subnets none is allowed in namespace {namespace}: select others, or add them to `allow` of the operator's configuration"
+        );
+        return Err(NoPlace { reason: "SubnetsNotAllowed", message });
+    }
     let full = &view.observed.full_subnets;
     let (mut order, crowded_from) = match bound {
         Some(zone) if !zones.contains_key(zone) => {
@@ -126,7 +136,7 @@ fn turn_of(view: &View<'_>, zones: usize) -> usize {
 }
 
 /// The subnets of each zone, in the order to try.
-fn by_zone(subnets: &[CatalogSubnet]) -> BTreeMap<Zone, Vec<SubnetId>> {
+fn by_zone<'a>(subnets: impl Iterator<Item = &'a CatalogSubnet>) -> BTreeMap<Zone, Vec<SubnetId>> {
     let mut zones: BTreeMap<Zone, Vec<SubnetId>> = BTreeMap::new();
     for subnet in subnets {
         zones.entry(subnet.zone.clone()).or_default().push(subnet.id.clone());

@@ -1,13 +1,17 @@
 //! How a set is, computed from what was observed: the words, the table and the conditions that people read.
 
-use std::net::Ipv4Addr;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use drover_api::{
     Epoch, InstanceId, ResourceKey, Slot, Zone,
     conditions::{Condition, ConditionType},
+    set::Access,
+    status::Handled,
     tags::Role,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::endpoints::Endpoints;
 
 /// One set as it was seen in one pass.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,8 +25,36 @@ pub struct SetReport {
     pub epoch: Option<Epoch>,
     pub members: Vec<MemberReport>,
     pub conditions: Vec<Condition>,
+    /// Where clients connect; `None` while that is not known.
+    #[serde(default)]
+    pub endpoints: Option<Endpoints>,
+    /// What mysqld the leader says it is, such as `9.7.4`.
+    #[serde(default)]
+    pub version: Option<String>,
     /// What is awaited, a line each.
     pub awaiting: Vec<String>,
+    /// What became of requests, by their verb.
+    #[serde(default)]
+    pub handled: BTreeMap<String, Handled>,
+    /// Declared users.
+    #[serde(default)]
+    pub users: Vec<UserReport>,
+    /// Users that Drover made and nobody declares any more: they stay.
+    #[serde(default)]
+    pub kept_users: Vec<String>,
+    /// The same of databases.
+    #[serde(default)]
+    pub kept_databases: Vec<String>,
+}
+
+/// A user of an application. Nothing here is secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserReport {
+    pub name: String,
+    pub database: String,
+    pub access: Access,
+    /// It is in MySQL as it is declared, with its present password.
+    pub ready: bool,
 }
 
 /// One slot's row of the table.

@@ -4,15 +4,16 @@ use drover_api::{
     Incarnation, ResourceKey,
     defaults::{ResolvedSet, Unresolved},
     records::{IncarnationRecord, IncarnationState},
+    requests::Request,
 };
 
 use crate::{
     actions::{Action, Planned},
-    leadership,
+    clients, leadership,
     observed::{Observed, Phase, Seen},
     orders, publish,
     report::{FLEET_UNKNOWN, RECORDS_UNKNOWN, SetReport},
-    slots, summary,
+    requests, slots, summary,
     view::{Out, View},
 };
 
@@ -22,6 +23,7 @@ pub enum Wish<'a> {
     Keep {
         set: &'a ResolvedSet,
         generation: i64,
+        requests: &'a [Request],
     },
     /// The manifest is there and cannot be used.
     Broken {
@@ -35,14 +37,18 @@ pub enum Wish<'a> {
     Unknown,
 }
 
-/// Decides one set.
-pub fn plan_set(observed: &Observed, key: &ResourceKey, wish: Wish<'_>) -> (Vec<Planned>, SetReport) {
-    let mut out = Out::default();
+/// Decides one set. `room` is how many machines may be launched; what is left of it comes back.
+pub fn plan_set(
+    observed: &Observed,
+    key: &ResourceKey,
+    wish: Wish<'_>,
+    room: Option<usize>,
+) -> (Vec<Planned>, SetReport, Option<usize>) {
+    let mut out = Out { room, ..Out::default() };
     decide(observed, key, wish, &mut out);
     let paused = matches!(wish, Wish::Keep { set, .. } if set.paused);
     let report = summary::report(observed, key, wish, &out);
-    let actions = if paused { Vec::new() } else { out.actions };
-    (actions, report)
+    if paused { (Vec::new(), report, room) } else { (out.actions, report, out.room) }
 }
 
 fn decide(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &mut Out) {
@@ -83,21 +89,27 @@ fn decide(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &mut Out)
             );
         }
         (IncarnationState::Deleting, _) => end(&View::new(observed, key, None, records, life), out),
-        (IncarnationState::Live, Wish::Keep { set, .. }) => {
-            keep(&View::new(observed, key, Some(set), records, life), set, out)
+        (IncarnationState::Live, Wish::Keep { set, requests, .. }) => {
+            let view = View::new(observed, key, Some(set), records, life);
+            out.handled = requests::answer(&view, requests, out);
+            keep(&view, set, out)
         }
         (IncarnationState::Live, Wish::Broken { .. } | Wish::Unclaimed | Wish::Unknown)
         | (IncarnationState::Dead, Wish::Broken { .. } | Wish::Unclaimed | Wish::Unknown | Wish::Delete) => {}
     }
 }
 
+/// A set that is declared, lives, and whose records are known.
+pub fn kept<'a>(observed: &'a Observed, key: &'a ResourceKey) -> Option<View<'a>> {
+    let set = observed.intents.get(key)?.set.as_ref().ok()?;
+    let records = observed.records.get(key)?.known()?;
+    let life = records.incarnation.as_ref().filter(|life| life.state == IncarnationState::Live)?;
+    Some(View::new(observed, key, Some(set), records, life))
+}
+
 /// No incarnation: a new set, or a lost or wrong bucket. Any machine or volume with its name tells which.
 fn begin(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &mut Out) {
-    let machines =
-        observed.fleet.machines.values().filter(|machine| machine.key == *key).map(|machine| machine.id.to_string());
-    let volumes =
-        observed.fleet.volumes.values().filter(|volume| volume.key == *key).map(|volume| volume.id.to_string());
-    let named: Vec<String> = machines.chain(volumes).collect();
+    let named = named(observed, key);
     match wish {
         _ if !named.is_empty() => {
             let message = format!(
@@ -112,6 +124,13 @@ fn begin(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &mut Out) 
         }
         Wish::Broken { .. } | Wish::Delete | Wish::Unclaimed | Wish::Unknown => {}
     }
+}
+
+/// What carries the set's name, in any state.
+fn named(observed: &Observed, key: &ResourceKey) -> Vec<String> {
+    let machines = observed.fleet.machines.values().filter(|machine| machine.key == *key);
+    let volumes = observed.fleet.volumes.values().filter(|volume| volume.key == *key);
+    machines.map(|machine| machine.id.to_string()).chain(volumes.map(|volume| volume.id.to_string())).collect()
 }
 
 fn born(observed: &Observed, key: &ResourceKey, set: &ResolvedSet) -> IncarnationRecord {
@@ -168,12 +187,13 @@ fn keep(view: &View<'_>, set: &ResolvedSet, out: &mut Out) {
         }
     }
     leadership::advance(view, out);
-    if out.actions.iter().any(|planned| matches!(planned.action, Action::PutRegister { .. })) {
-        return; // Orders and tags follow from the register that will be.
+    // Orders and tags follow from the register that will be.
+    if !out.actions.iter().any(|planned| matches!(planned.action, Action::PutRegister { .. })) {
+        orders::give(view, out);
+        publish::tags(view, out);
+        publish::upgrade(view, out);
     }
-    orders::give(view, out);
-    publish::tags(view, out);
-    publish::upgrade(view, out);
+    clients::tell(view, out);
 }
 
 /// The CA and the register are there, or may be made: only while nothing of this incarnation exists in any state.
@@ -223,6 +243,17 @@ fn end(view: &View<'_>, out: &mut Out) {
         );
     } else {
         out.wait(None, "Deleting", format!("{left} slots are still ending"));
+    }
+}
+
+/// Nothing of a set is left that could end: its life was seen to end, or it never began.
+pub fn has_ended(observed: &Observed, key: &ResourceKey) -> bool {
+    let fleet = &observed.fleet;
+    let is_listed = fleet.machines_listed.is_some() && fleet.volumes_listed.is_some();
+    match observed.records.get(key).and_then(Seen::known).map(|records| &records.incarnation) {
+        Some(Some(life)) => life.state == IncarnationState::Dead,
+        Some(None) => is_listed && named(observed, key).is_empty(),
+        None => false,
     }
 }
 

@@ -168,6 +168,13 @@ fn launch_anew(view: &View<'_>, set: &ResolvedSet, slot: Slot, record: &SlotReco
     if pace::holds_back(view, slot, record, changed, out) {
         return;
     }
+    if out.room == Some(0) {
+        let max = view.observed.operator.machines_max.unwrap_or_default();
+        let message = format!(
+            "the realm has its {max} machines: end some, or raise limits.maxMachines of the operator's configuration"
+        );
+        return out.wait(slot, "MachineLimit", message);
+    }
     let catalog: &Catalog = match view.observed.catalogs.get(view.key) {
         Some(Seen::Known(catalog)) => catalog,
         Some(Seen::Unknown { why }) => return out.wait(slot, "CatalogUnknown", why.clone()),
@@ -175,7 +182,7 @@ fn launch_anew(view: &View<'_>, set: &ResolvedSet, slot: Slot, record: &SlotReco
             return out.wait(slot, "CatalogUnknown", "the image, subnets and security groups are being looked up");
         }
     };
-    let place = match placement::choose(view, catalog, set.zone_spread, slot, bound.as_ref(), &out.placed) {
+    let place = match placement::choose(view, catalog, set, slot, bound.as_ref(), &out.placed) {
         Ok(place) => place,
         Err(no) if no.reason == placement::NO_TYPES => {
             return out.stall(slot, no.reason, format!("change spec.machine.instanceTypes: {}", no.message));
@@ -197,6 +204,7 @@ fn launch_anew(view: &View<'_>, set: &ResolvedSet, slot: Slot, record: &SlotReco
                 retired: false,
                 ..record.clone()
             };
+            out.room = out.room.map(|room| room - 1);
             put(view, slot, next, view.record(slot), why, out);
         }
         Err((reason, message)) => out.stall(slot, reason, message),

@@ -12,6 +12,9 @@ use drover_api::{
 
 use crate::{
     actions::Waiting,
+    clients,
+    endpoints::{Endpoints, endpoints},
+    health,
     leadership::{self, Lost},
     observed::{Observed, Phase, Seen},
     publish,
@@ -45,8 +48,19 @@ pub fn report(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &Out)
     let primary = members.iter().find(|row| row.role == Some(Role::Primary)).map(|row| row.slot);
     let ready = !members.is_empty() && members.iter().all(|row| row.ready) && lost.is_none() && out.stalled.is_empty();
     let state = State { out, members: &members, lost: lost.as_ref(), register, primary, silent, ready, wish };
+    let slots: Vec<Slot> = members.iter().map(|row| row.slot).collect();
+    let is_known = state.unknown().is_none();
+    let served = view.as_ref().zip(register).filter(|_| is_known);
+    let endpoints = served.map(|(view, register)| endpoints(view, register, &slots, lost.is_some()));
+    let is_open = endpoints.as_ref().is_some_and(|endpoints: &Endpoints| !endpoints.primary.is_empty());
+    let mut conditions = state.conditions(view.as_ref());
+    conditions.extend(
+        served.map(|(view, register)| health::conditions(view, register, &members, is_open)).into_iter().flatten(),
+    );
+    let leader = served.and_then(|(view, register)| view.running(register.leader));
     let mut awaiting: Vec<String> = out.stalled.iter().chain(&out.waiting).map(line).collect();
     awaiting.extend(view.as_ref().and_then(crowded));
+    let (users, kept_users, kept_databases) = view.as_ref().map(clients::reports).unwrap_or_default();
     SetReport {
         key: key.clone(),
         generation: wish.generation(),
@@ -54,9 +68,15 @@ pub fn report(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &Out)
         ready,
         primary,
         epoch: register.map(|register| register.epoch),
-        conditions: state.conditions(view.as_ref()),
+        conditions,
+        endpoints,
+        version: leader.map(|leader| leader.version.clone()),
+        handled: out.handled.iter().cloned().collect(),
         awaiting,
         members,
+        users,
+        kept_users,
+        kept_databases,
     }
 }
 

@@ -9,6 +9,7 @@ use drover_api::{
     Incarnation, InstanceId, Millis, ResourceKey, Slot, VolumeId, Zone,
     defaults::ResolvedSet,
     records::{IncarnationRecord, Register, SlotRecord, Voter},
+    status::Handled,
     tags::{Identity, SpecHash},
     wire::{Report, Running, ServerReport, VolumeReport, Voting},
 };
@@ -45,6 +46,10 @@ pub struct Out {
     pub stalled: Vec<Waiting>,
     /// Zones that this pass has chosen for slots whose records do not say so yet.
     pub placed: BTreeMap<Slot, Zone>,
+    /// Requests that are over, by verb, with their answers.
+    pub handled: Vec<(String, Handled)>,
+    /// Machines that may still be launched in this pass; `None` for any number.
+    pub room: Option<usize>,
     /// Slots whose record this pass replaces: a second write would be built on a record that is no more.
     pub written: BTreeSet<Slot>,
 }

@@ -16,6 +16,7 @@ use nix::{
 };
 
 use crate::{
+    kubernetes,
     pace::within,
     programs::{self, run, start, tail},
     said::{Call, Endpoints, Instance},
@@ -42,7 +43,7 @@ pub struct Waiter(Child);
 const COMMAND: Duration = Duration::from_secs(30);
 /// All machines are killed and unmade.
 const DOWN: Duration = Duration::from_secs(120);
-/// The image is there already: `make image`.
+/// The image is there already: `make machine-image`.
 const UP: Duration = Duration::from_secs(60);
 /// Not below /tmp: mysqld's data is real, and some hosts keep /tmp in memory.
 const SCRATCH: &str = "/var/tmp/drover-e2e";
@@ -204,11 +205,9 @@ impl Cloud {
     /// Whatever helps to understand a failure.
     pub fn tails(&self) -> String {
         let mut text = String::new();
-        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
-            if entry.path().extension().is_some_and(|extension| extension == "log") {
-                let log = fs::read(entry.path()).unwrap_or_default();
-                text += &format!("--- {}\n{}\n", entry.path().display(), tail(&String::from_utf8_lossy(&log), 60));
-            }
+        for path in logs(&self.dir) {
+            let log = fs::read(&path).unwrap_or_default();
+            text += &format!("--- {}\n{}\n", path.display(), tail(&String::from_utf8_lossy(&log), 60));
         }
         for machine in self.machines().unwrap_or_default() {
             let command = ["journalctl", "-q", "--no-pager", "-n", "40", "-u", "drover-agent", "-u", "drover-mysqld"];
@@ -222,7 +221,7 @@ impl Cloud {
         self.dir.join("cloud")
     }
 
-    fn ask(&self, words: &[&str]) -> anyhow::Result<String> {
+    pub(crate) fn ask(&self, words: &[&str]) -> anyhow::Result<String> {
         let (program, home) = (self.program.display().to_string(), self.home().display().to_string());
         run(&[&[program.as_str(), "--dir", &home], words].concat(), COMMAND)
     }
@@ -292,6 +291,14 @@ fn own(program: &Path, name: &str) -> anyhow::Result<(PathBuf, File)> {
     Ok((dir, owner))
 }
 
+/// What wrote its log into a scenario's directory, or one below that is not a cloud's.
+fn logs(dir: &Path) -> Vec<PathBuf> {
+    let entries = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let below = entries(dir).flat_map(|path| entries(&path).collect::<Vec<_>>());
+    let is_log = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "log") && path.is_file();
+    entries(dir).chain(below).filter(is_log).collect()
+}
+
 fn open(path: &Path) -> anyhow::Result<File> {
     let file = File::options().create(true).truncate(false).write(true).open(path);
     file.with_context(|| format!("cannot open {}", path.display()))
@@ -312,7 +319,8 @@ fn leave(program: &Path, dir: &Path) -> anyhow::Result<()> {
 
 fn down(program: &Path, dir: &Path) -> anyhow::Result<()> {
     let (program, home) = (program.display().to_string(), dir.join("cloud").display().to_string());
-    run(&[&program, "--dir", &home, "down"], DOWN).map(drop)
+    run(&[&program, "--dir", &home, "down"], DOWN)?;
+    kubernetes::sweep(dir)
 }
 
 fn sql_command(statement: &str) -> [&str; 7] {

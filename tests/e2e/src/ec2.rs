@@ -6,6 +6,14 @@ use anyhow::{Context, ensure};
 
 use crate::{Cloud, programs::finish};
 
+/// Whose credentials a request is signed with.
+#[derive(Clone)]
+pub struct Role {
+    access_key: String,
+    secret_key: String,
+    token: Option<String>,
+}
+
 /// An answer's text.
 #[derive(Clone, Debug)]
 pub struct Xml(String);
@@ -78,6 +86,51 @@ impl Cloud {
         Ok(())
     }
 
+    /// Has the bucket versioned, as far as S3 beside drover-local goes.
+    pub fn version_bucket(&self, status: &str) -> anyhow::Result<()> {
+        let body = format!("<VersioningConfiguration><Status>{status}</Status></VersioningConfiguration>");
+        self.s3(&self.operator(), "PUT", "drover?versioning=", &body).map(drop)
+    }
+
+    /// What S3 answers to a request by somebody: HTTP's status.
+    pub fn s3(&self, who: &Role, method: &str, target: &str, body: &str) -> anyhow::Result<String> {
+        let Role { access_key, secret_key, token } = who;
+        let mut config = format!("user = \"{access_key}:{secret_key}\"\n");
+        if let Some(token) = token {
+            config += &format!("header = \"x-amz-security-token: {token}\"\n");
+        }
+        if !body.is_empty() {
+            config += &format!("data-binary = \"{body}\"\n");
+        }
+        let (signing, url) =
+            (format!("aws:amz:{}:s3", self.endpoints.region), format!("{}/{target}", self.endpoints.s3));
+        let unsigned = "x-amz-content-sha256: UNSIGNED-PAYLOAD";
+        let command = ["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "-X", method, "-H", unsigned, "-K", "-"];
+        let output = finish(&[&command[..], &["--aws-sigv4", &signing, &url]].concat(), CALL, &config)?;
+        ensure!(output.status.success(), "{method} {target}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    pub fn operator(&self) -> Role {
+        let at = &self.endpoints;
+        Role { access_key: at.access_key.clone(), secret_key: at.secret_key.clone(), token: None }
+    }
+
+    /// A session of a machine's role.
+    pub fn role(&self, instance: &str) -> anyhow::Result<Role> {
+        let printed = self.ask(&["role-credentials", instance])?;
+        let value = |name: &str| {
+            let line = printed.lines().find_map(|line| line.strip_prefix(&format!("export {name}='")));
+            let value = line.and_then(|line| line.strip_suffix('\'')).map(str::to_owned);
+            value.with_context(|| format!("no {name} in what role-credentials prints"))
+        };
+        Ok(Role {
+            access_key: value("AWS_ACCESS_KEY_ID")?,
+            secret_key: value("AWS_SECRET_ACCESS_KEY")?,
+            token: Some(value("AWS_SESSION_TOKEN")?),
+        })
+    }
+
     /// Ends a machine as a person would, who takes its protection away first.
     pub fn end_machine(&self, instance: &str) -> anyhow::Result<()> {
         let id = ("InstanceId", instance);
@@ -91,6 +144,12 @@ impl Cloud {
         let text = self.ec2("DescribeVolumes", &filter)?;
         let items = text.items("volumeSet").context("DescribeVolumes answers a volumeSet")?;
         Ok(items.map(|item| item.text("volumeId")).collect())
+    }
+}
+
+impl std::fmt::Debug for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Role").field("access_key", &self.access_key).finish_non_exhaustive()
     }
 }
 

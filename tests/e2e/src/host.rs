@@ -18,8 +18,13 @@ const COMMAND: Duration = Duration::from_secs(10);
 
 /// Everything on this host that belongs to the directory `home`, in which the directory `cloud` is a drover-local's.
 pub fn traces(home: &Path) -> anyhow::Result<Traces> {
-    let tag = tag(home)?;
-    let (path, mark) = (home.display().to_string(), format!("drover-{tag}"));
+    let tag = tag_of_cloud(home)?;
+    belonging(home, &format!("drover-{tag}"), &format!("drover{tag}"))
+}
+
+/// What has the path of a directory in it, a name that begins with `mark`, or the name of a link.
+pub(crate) fn belonging(home: &Path, mark: &str, link: &str) -> anyhow::Result<Traces> {
+    let path = home.display().to_string();
     let mut traces = Traces::new();
     let mut found = |kind, line: String| {
         traces.entry(kind).or_default().insert(line);
@@ -33,7 +38,7 @@ pub fn traces(home: &Path) -> anyhow::Result<Traces> {
             continue;
         }
         let arguments = text("cmdline");
-        if [&arguments, &text("environ")].iter().any(|text| text.contains(&path)) || text("cgroup").contains(&mark) {
+        if [&arguments, &text("environ")].iter().any(|text| text.contains(&path)) || text("cgroup").contains(mark) {
             found("process", format!("{pid} {arguments}"));
         }
         let mounts = text("mountinfo");
@@ -41,9 +46,8 @@ pub fn traces(home: &Path) -> anyhow::Result<Traces> {
     }
     let loops = run(&["losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE"], COMMAND)?;
     loops.lines().filter(|line| line.contains(&path)).for_each(|line| found("loop device", line.to_owned()));
-    let is_ours = |name: &str| name.starts_with(&mark);
+    let is_ours = |name: &str| name.starts_with(mark);
     names("/run/netns").into_iter().filter(|name| is_ours(name)).for_each(|name| found("network namespace", name));
-    let link = format!("drover{tag}");
     names("/sys/class/net").into_iter().filter(|name| *name == link).for_each(|name| found("link", name));
     for root in cgroup_roots() {
         let here = names(&root).into_iter().filter(|name| is_ours(name));
@@ -69,15 +73,29 @@ fn has_ended(stat: &str) -> bool {
     matches!(state, Some('Z' | 'X' | 'x') | None)
 }
 
-/// What drover-local marks the things with that it makes in the kernel for this directory.
-fn tag(home: &Path) -> anyhow::Result<String> {
-    let parent = home.parent().context("a directory in another")?.canonicalize()?;
-    let hardware: PathBuf = parent.join(home.file_name().context("a directory with a name")?).join("cloud/hardware");
-    let hash = finish(&["sha256sum"], COMMAND, &hardware.display().to_string())?;
+/// What drover-local marks the things with that it makes in the kernel for the directory `cloud` in this one.
+pub(crate) fn tag_of_cloud(home: &Path) -> anyhow::Result<String> {
+    short_hash(&located(home)?.join("cloud/hardware"))
+}
+
+/// A mark made of a directory's own name: 8 hexadecimal digits.
+pub(crate) fn tag(dir: &Path) -> anyhow::Result<String> {
+    short_hash(&located(dir)?)
+}
+
+/// The directory without links, which need not be there any more.
+fn located(dir: &Path) -> anyhow::Result<PathBuf> {
+    let parent = dir.parent().context("a directory in another")?.canonicalize()?;
+    Ok(parent.join(dir.file_name().context("a directory with a name")?))
+}
+
+fn short_hash(path: &Path) -> anyhow::Result<String> {
+    let hash = finish(&["sha256sum"], COMMAND, &path.display().to_string())?;
     Ok(String::from_utf8(hash.stdout)?.chars().take(8).collect())
 }
 
-fn cgroup_roots() -> Vec<String> {
+/// Where cgroups are mounted: one place, or one for each controller.
+pub(crate) fn cgroup_roots() -> Vec<String> {
     let mounts = text("/proc/self/mounts");
     let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
     let cgroups = fields.filter(|fields| matches!(fields.get(2), Some(&("cgroup" | "cgroup2"))));

@@ -19,7 +19,7 @@ use nix::{
 };
 
 use crate::{
-    Cloud,
+    Access, Cloud,
     pace::within,
     programs::{self, finish_alone, run, start},
     said::Status,
@@ -31,8 +31,8 @@ pub struct Operator {
     pub name: String,
     pub manifests: PathBuf,
     pub log: PathBuf,
-    state: PathBuf,
-    config: PathBuf,
+    pub state: PathBuf,
+    pub config: PathBuf,
     child: Child,
 }
 
@@ -110,9 +110,23 @@ impl Operator {
         fs::write(&config, CONFIG)?;
         let log = cloud.dir.join(format!("{name}.log"));
         let mut command = Command::new(program);
-        command.args(["run", "--config"]).arg(&config).arg("--state").arg(&state).arg("--manifests").arg(&manifests);
+        command.args(["run", "--config"]).arg(&config).arg("--state").arg(&state);
+        match environment.contains_key("KUBECONFIG") {
+            true => command.arg("--kubernetes"),
+            false => command.arg("--manifests").arg(&manifests),
+        };
         let child = start(command.envs(environment), "KILL", &log)?;
         Ok(Self { name: name.to_owned(), manifests, log, state, config, child })
+    }
+
+    /// Starts one that takes its sets from an API server, as a Pod of that name would.
+    pub fn start_in_cluster(cloud: &Cloud, name: &str, access: &Access) -> anyhow::Result<Self> {
+        let mut environment = cloud.environment();
+        environment.insert("KUBECONFIG", access.kubeconfig.display().to_string());
+        environment.insert("POD_NAME", name.to_owned());
+        environment.insert("POD_NAMESPACE", "drover".to_owned());
+        environment.insert("DROVER_LEASE_SECONDS", "5".to_owned());
+        Self::launch(cloud, name, &[], &programs::binary("drover")?, &environment)
     }
 
     /// A manifest of this operator's directory, written as a whole.
@@ -237,7 +251,7 @@ impl Drop for Operator {
 /// A command of `drover` with this environment and no other.
 pub fn drover(environment: &BTreeMap<&str, String>, words: &[&str]) -> anyhow::Result<Asked> {
     let program = programs::binary("drover")?.display().to_string();
-    let output = finish_alone(environment, &[&[program.as_str()], words].concat(), COMMAND)?;
+    let output = finish_alone(environment, &[&[program.as_str()], words].concat(), COMMAND, "")?;
     Ok(Asked {
         status: output.status,
         out: String::from_utf8(output.stdout)?,

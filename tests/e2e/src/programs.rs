@@ -11,7 +11,8 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Where the tools of the host are.
+pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A binary of this workspace: in the directory `DROVER_BIN`, or beside the one that holds the running test.
 pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
@@ -48,8 +49,13 @@ pub fn finish(command: &[&str], limit: Duration, input: &str) -> anyhow::Result<
 
 /// The same with nothing in its environment but the way to programs and what is given, so that no secret goes through arguments
 /// and nothing of the surrounding shell counts.
-pub fn finish_alone(environment: &BTreeMap<&str, String>, command: &[&str], limit: Duration) -> anyhow::Result<Output> {
-    finish_in(Command::new("timeout").env_clear().env("PATH", PATH).envs(environment), command, limit, "")
+pub fn finish_alone(
+    environment: &BTreeMap<&str, String>,
+    command: &[&str],
+    limit: Duration,
+    input: &str,
+) -> anyhow::Result<Output> {
+    finish_in(Command::new("timeout").env_clear().env("PATH", PATH).envs(environment), command, limit, input)
 }
 
 fn finish_in(timeout: &mut Command, command: &[&str], limit: Duration, input: &str) -> anyhow::Result<Output> {

@@ -123,7 +123,10 @@ fn a_configuration_that_is_not_understood_is_told_with_line_and_field() -> anyho
         let owned = "    dataVolume: {sizeGiB: 4}\n    tags:\n      drover:role: primary\n      Name: mine\n";
         for (text, said) in [
             ("realm: [\n".to_owned(), vec!["drover.yaml:1:8: "]),
-            (format!("{CONFIG}buckets: x\n"), vec!["drover.yaml:12:1: buckets is not a field; the object has bucket,"]),
+            (
+                format!("{CONFIG}buckets: x\n"),
+                vec!["drover.yaml:12:1: buckets is not a field; the object has allow, bucket,"],
+            ),
             (CONFIG.replace("Seconds: 9", "Seconds: 5"), vec!["drover.yaml:3:1: leaseSeconds must be 9 to 600"]),
             (CONFIG.replace("realm: e2e", "realm: E2E"), vec!["drover.yaml:1:1: realm \"E2E\" is not valid"]),
             (

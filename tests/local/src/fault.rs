@@ -12,6 +12,7 @@ use crate::{
     host::{Host, HostError},
     keys::Keys,
     lost::{LostReplies, LostReply},
+    query,
 };
 
 /// One fault. Setting it twice is setting it once.
@@ -38,6 +39,12 @@ pub enum Fault {
     /// A zone is out: launches there and lists of everything fail, and nobody reaches its machines, nor they anybody. They run
     /// on, as behind a severed cable.
     ZoneOutage { zone: String },
+    /// The operator's policy lacks a permission, named as IAM names it, such as ec2:RunInstances or iam:PassRole: EC2 answers
+    /// UnauthorizedOperation.
+    Deny {
+        #[arg(value_parser = permission)]
+        permission: String,
+    },
     /// The operator's credentials are revoked: AuthFailure from EC2, InvalidAccessKeyId from S3.
     Credentials,
     /// The clock of EC2 and S3 is this many seconds ahead of everybody else's, or behind where negative: a request that is
@@ -46,6 +53,15 @@ pub enum Fault {
         #[arg(allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-SKEW_SECONDS_MAX..=SKEW_SECONDS_MAX))]
         seconds: i64,
     },
+}
+
+/// One that nothing asks for would be a fault that never shows.
+fn permission(text: &str) -> Result<String, String> {
+    let action = text.strip_prefix("ec2:");
+    if text == "iam:PassRole" || action.is_some_and(|action| query::ACTIONS.contains(&action)) {
+        return Ok(text.to_owned());
+    }
+    Err("it is iam:PassRole, or ec2: and an action that is known here".to_owned())
 }
 
 /// A day: more than any clock is wrong that still has the right date.
@@ -65,6 +81,7 @@ impl fmt::Display for Fault {
             Fault::TagLag { seconds } => write!(f, "tag-lag {seconds}"),
             Fault::FullSubnet { subnet } => write!(f, "full-subnet {subnet}"),
             Fault::ZoneOutage { zone } => write!(f, "zone-outage {zone}"),
+            Fault::Deny { permission } => write!(f, "deny {permission}"),
             Fault::Credentials => f.write_str("credentials"),
             Fault::ClockSkew { seconds } => write!(f, "clock-skew {seconds}"),
         }
@@ -184,6 +201,9 @@ impl Breaker {
                 })?;
                 Ok(self.host.isolate().await?)
             }
+            Fault::Deny { permission } => self.change(|faults| {
+                faults.denied.insert(permission.clone());
+            }),
             Fault::Credentials => {
                 self.keys.set_operator_revoked(true);
                 self.change(|faults| faults.credentials = Credentials::Revoked)
@@ -219,6 +239,9 @@ impl Breaker {
                 })?;
                 Ok(self.host.isolate().await?)
             }
+            Fault::Deny { permission } => self.change(|faults| {
+                faults.denied.remove(permission);
+            }),
             Fault::Credentials => {
                 self.keys.set_operator_revoked(false);
                 self.change(|faults| faults.credentials = Credentials::Valid)
@@ -261,6 +284,7 @@ impl Breaker {
         }
         list.extend(faults.full_subnets.into_iter().map(|subnet| Fault::FullSubnet { subnet }));
         list.extend(faults.zone_outages.into_iter().map(|zone| Fault::ZoneOutage { zone }));
+        list.extend(faults.denied.into_iter().map(|permission| Fault::Deny { permission }));
         if faults.credentials == Credentials::Revoked {
             list.push(Fault::Credentials);
         }
@@ -313,6 +337,8 @@ mod tests {
             "tag-lag 60",
             "full-subnet subnet-1",
             "zone-outage local-1a",
+            "deny iam:PassRole",
+            "deny ec2:RunInstances",
             "credentials",
             "clock-skew 1200",
             "clock-skew -1200",

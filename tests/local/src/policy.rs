@@ -1,22 +1,22 @@
 //! What a machine's role may do: read binaries, and of its own set the bundles and the register. Nothing else, anywhere.
 //!
-//! This is the policy that an instance profile of one set has on AWS. It speaks of sets, not of slots: role credentials do
-//! not say which slot a machine fills, so machines of a set can read each other's bundles there, and here.
+//! This is the policy that an instance profile of one set has on AWS, from the same list of keys as `drover iam-policy --for
+//! machine` prints it. It speaks of sets, not of slots or lives: role credentials do not say which slot a machine fills, so
+//! machines of a set can read each other's bundles there, and here.
 
 use std::collections::BTreeMap;
 
 use drover_api::{
     Realm,
-    bucket::{IncarnationKeys, RealmKeys},
+    bucket::{KeyPattern, RealmKeys},
     tags::{self, TagVerdict},
 };
 
-/// Where a set's objects lie, from `realms/` on: those of its realm, and those of one life of one set. Tags do not say what
-/// prefix an operator puts before that, so any may be there.
+/// What machines of one set read, from `realms/` on. Tags do not say what prefix an operator puts before that, so any may be
+/// there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetScope {
-    binaries: String,
-    keys: IncarnationKeys,
+    reads: [KeyPattern; 3],
 }
 
 impl SetScope {
@@ -26,20 +26,12 @@ impl SetScope {
         let TagVerdict::Ours { identity, .. } = tags::read(&realm, tags) else {
             return None;
         };
-        let keys = RealmKeys::new("", &realm);
-        let binaries = keys.current().as_str().strip_suffix("current")?.to_owned();
-        Some(Self { binaries, keys: keys.set(&identity.key).of(&identity.incarnation) })
-    }
-
-    /// `key` begins with `realms/`.
-    fn may_read(&self, key: &str) -> bool {
-        let slot = key.strip_prefix(&self.keys.slots_prefix()).and_then(|rest| rest.strip_suffix("/bundle.json"));
-        let is_bundle = slot.is_some_and(|slot| !slot.contains('/'));
-        key.starts_with(&self.binaries) || key == self.keys.register().as_str() || is_bundle
+        Some(Self { reads: RealmKeys::new("", &realm).read_by_machines(&identity.key) })
     }
 }
 
-/// Whether a machine of `set` may call `operation` (as S3 names it) on `key` of the installation's bucket.
+/// Whether a machine of `set` may call `operation` (as S3 names it; `s3:GetObject` allows both that read) on `key` of the
+/// installation's bucket.
 pub fn machine_may(operation: &str, key: &str, set: Option<&SetScope>) -> bool {
     let Some(scope) = set else { return false };
     if !matches!(operation, "GetObject" | "HeadObject") || key.split('/').any(|part| part == "..") {
@@ -48,7 +40,7 @@ pub fn machine_may(operation: &str, key: &str, set: Option<&SetScope>) -> bool {
     // A prefix is empty or ends with a slash, and may have `realms/` in it.
     let begins = |at: &usize| key[..*at].is_empty() || key[..*at].ends_with('/');
     let mut realms = key.match_indices("realms/").map(|(at, _)| at).filter(begins);
-    realms.any(|at| scope.may_read(&key[at..]))
+    realms.any(|at| scope.reads.iter().any(|pattern| pattern.matches(&key[at..])))
 }
 
 #[cfg(test)]
@@ -83,10 +75,13 @@ mod tests {
             ("DeleteObject", &format!("{set}/register.json"), false),
             ("GetObject", &format!("{set}/ca.json"), false),
             ("GetObject", &format!("{set}/slots/m0.json"), false),
-            ("GetObject", &format!("{set}/slots/m0/x/bundle.json"), false),
+            // IAM's * takes slashes too.
+            ("GetObject", &format!("{set}/slots/m0/x/bundle.json"), true),
             ("GetObject", &format!("{set}/journal/1.json"), false),
             ("GetObject", "realms/r/mysqlreplicaset/default/orders/incarnation.json", false),
-            ("GetObject", "realms/r/mysqlreplicaset/default/orders/zzz99999/register.json", false),
+            // Of another life: a profile knows of none.
+            ("GetObject", "realms/r/mysqlreplicaset/default/orders/zzz99999/register.json", true),
+            ("GetObject", "realms/r/mysqlreplicaset/default/orders/zzz99999/ca.json", false),
             ("GetObject", "realms/r/mysqlreplicaset/default/other/abc12345/slots/m0/bundle.json", false),
             ("GetObject", "realms/other/bin/current", false),
             ("GetObject", "realms/r/lock.json", false),

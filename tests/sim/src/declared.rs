@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use drover_api::{ResourceKey, defaults::Defaults, manifest};
+use drover_api::{ResourceKey, defaults::Terms, manifest};
 use drover_plan::observed::Intent;
 
 /// A set's manifest, as far as the simulation varies it.
@@ -14,6 +14,8 @@ pub struct Declared {
     pub instance_type: &'static str,
     pub zone_spread: &'static str,
     pub settings: &'static str,
+    /// Fields of `mysql` about databases and users, in YAML's flow style.
+    pub clients: &'static str,
     pub generation: i64,
 }
 
@@ -26,6 +28,7 @@ impl Declared {
             instance_type: "m7g.large",
             zone_spread: "Required",
             settings: "{}",
+            clients: "databases: {}",
             generation: 1,
         }
     }
@@ -43,7 +46,7 @@ impl Declared {
     }
 
     pub fn intents(&self) -> BTreeMap<ResourceKey, Intent> {
-        let Self { name, members, readers, instance_type, zone_spread, settings, generation } = self;
+        let Self { name, members, readers, instance_type, zone_spread, settings, clients, generation } = self;
         let text = format!(
             r#"
 apiVersion: drover.dev/v1alpha1
@@ -53,7 +56,7 @@ spec:
   members: {members}
   readReplicas: {readers}
   version: "9.7"
-  mysql: {{settings: {settings}}}
+  mysql: {{settings: {settings}, {clients}}}
   machine:
     image: {{tags: {{role: db}}}}
     instanceTypes: [{instance_type}, t4g.small]
@@ -66,8 +69,8 @@ spec:
         let (manifests, errors) = manifest::parse("sim.yaml", &text);
         assert_eq!(errors, []);
         let resolved = manifests.into_iter().map(|manifest| {
-            let set = manifest.resolve(&Defaults::default());
-            (manifest.key, Intent { set, generation: *generation })
+            let set = manifest.resolve(&Terms::default());
+            (manifest.key, Intent { set, generation: *generation, requests: vec![] })
         });
         resolved.collect()
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use drover_api::{
-    ClientToken, InstanceId, Realm, SecurityGroupId, Slot, VolumeId,
+    ClientToken, InstanceId, Realm, Slot, VolumeId,
     bucket::{IncarnationKeys, ObjectKey},
     launch::{LaunchRequest, VolumeRequest},
     records::{IncarnationRecord, IncarnationState, Lock, SlotRecord},
@@ -15,7 +15,7 @@ use drover_cloud::{
     ec2::Caller,
     error::Result,
     fake::Fake,
-    machines::{Image, InstanceType, Machine, Protection, Selector, Subnet},
+    machines::{Image, InstanceType, Machine, Protection, SecurityGroup, Selector, Subnet},
     objects::{Condition, ETag, Object},
     volumes::Volume,
 };
@@ -122,6 +122,11 @@ impl Machines for Guarded {
         self.changes(format!("RunInstances {}", identity.slot), self.fake.launch(request)).await
     }
 
+    async fn untag(&self, id: &InstanceId, key: &str) -> Result<()> {
+        self.witness("DeleteTags");
+        self.changes(format!("DeleteTags {id}"), self.fake.untag(id, key)).await
+    }
+
     async fn protect(&self, id: &InstanceId, protection: Protection) -> Result<()> {
         self.witness("ModifyInstanceAttribute");
         self.may_end(id, "Unprotect");
@@ -147,7 +152,7 @@ impl Machines for Guarded {
         self.fake.subnets(selector).await
     }
 
-    async fn security_groups(&self, selector: &Selector) -> Result<Vec<SecurityGroupId>> {
+    async fn security_groups(&self, selector: &Selector) -> Result<Vec<SecurityGroup>> {
         self.fake.security_groups(selector).await
     }
 

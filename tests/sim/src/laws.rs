@@ -7,7 +7,9 @@ use std::{
 
 use drover_api::{
     ResourceKey, Slot,
-    records::{IncarnationRecord, IncarnationState, Register, RegisterState, Voter},
+    clients::{Grants, Password},
+    records::{CaRecord, IncarnationRecord, IncarnationState, Register, RegisterState, Voter},
+    secrets::SetSecret,
     tags::{self, Identity, TagVerdict},
 };
 use drover_cloud::ec2::{InstanceStateName, VolumeState};
@@ -135,6 +137,29 @@ impl World {
         })
     }
 
+    /// At rest every server of a set has each user as it is declared, with the password that whoever connects is told of.
+    fn check_users(&self, key: &ResourceKey, process: &Process) {
+        let Some(connections) = process.operator.connections().borrow().get(key).cloned() else { return };
+        let secret =
+            self.incarnation(key).and_then(|record| self.object(&keys().set(key).of(&record.incarnation).ca()));
+        let secret = secret.map(|ca: CaRecord| SetSecret(ca.secret)).expect("a set that lives has a secret");
+        for machine in self.machines.values().filter(|machine| machine.identity.key == *key) {
+            let Some(data) = self.data(&machine.id) else { continue };
+            for connection in &connections.users {
+                let (user, password) = (&connection.user, Password::new(&connection.password).expect("it was checked"));
+                let mark = data.users.get(user).map(|user| &user.mark);
+                let grants = Grants { database: connection.database.clone(), access: connection.access };
+                assert!(connection.applied, "{user} of {key} is not applied");
+                assert_eq!(
+                    mark.map(|mark| (mark.version.clone(), mark.grants.clone())),
+                    Some((secret.client_version(user, &password), Some(grants))),
+                    "{user} on {}",
+                    machine.identity.slot
+                );
+            }
+        }
+    }
+
     pub fn register(&self, key: &ResourceKey) -> Option<Register> {
         let incarnation = self.incarnation(key)?.incarnation;
         self.object(&keys().set(key).of(&incarnation).register())
@@ -188,6 +213,9 @@ pub fn converge(sim: &Sim, process: &mut Process, wanted: &[(ResourceKey, Vec<Sl
         assert_eq!(sim.lock().filled(key), (slots.clone(), slots.clone()), "machines and volumes of {key}");
     }
     rest(sim, process);
+    for (key, _) in wanted {
+        sim.lock().check_users(key, process);
+    }
 }
 
 /// A set that has come to rest, and its operator of build `a`.

@@ -1,13 +1,14 @@
 //! One machine: the real agent's state machine over a model of what its hands would do, each effect taking its time. What an
 //! effect does it does when it ends, so a power cut in the middle leaves what a real one would.
 
-use std::{net::Ipv4Addr, num::NonZeroU64, time::Duration};
+use std::{collections::BTreeMap, net::Ipv4Addr, num::NonZeroU64, sync::Arc, time::Duration};
 
 use drover_agent::state::{Effect, Event, Failure, Me, Minted, Outcome, State, Task, Up, VolumeContent};
 use drover_api::{
     BuildId, InstanceId, VolumeId, VoterId,
     bucket::ObjectKey,
-    problems::Reason,
+    clients::DatabaseOrder,
+    problems::{Problem, Reason},
     records::{Bundle, CurrentBuilds, Register},
     tags::Identity,
     wire::OrdersReply,
@@ -344,6 +345,7 @@ impl World {
     }
 
     fn sql(&mut self, id: &InstanceId, task: Task) -> Result<Outcome, String> {
+        let now = self.now();
         let (mysqld, data) = self.server(id)?;
         match task {
             Task::Close => {
@@ -377,6 +379,18 @@ impl World {
                     return Err("it waits for its acknowledgements".into());
                 }
             }
+            Task::Databases(ordered) => return self.make_databases(id, &ordered),
+            Task::User(step) => {
+                let what = What::User(Arc::new(data.stepped(&step, now)));
+                self.commit(id, what.clone());
+                self.replicate(id);
+                let (mysqld, _) = self.server(id)?;
+                if mysqld.waiting.iter().any(|waiting| waiting.what == what) {
+                    let message = "it waits for its acknowledgements".into();
+                    return Ok(Outcome::User(Problem { reason: Reason::UserFailed, message }));
+                }
+                return Ok(Outcome::Plain);
+            }
             Task::Discard => {
                 data.channel = None;
                 (mysqld.receiving, mysqld.applying, mysqld.link) = (false, false, None);
@@ -403,6 +417,19 @@ impl World {
         }
         self.replicate(id);
         Ok(Outcome::Plain)
+    }
+
+    fn make_databases(&mut self, id: &InstanceId, ordered: &[DatabaseOrder]) -> Result<Outcome, String> {
+        let (_, data) = self.server(id)?;
+        let missing = ordered.iter().filter(|order| !data.databases.contains(order.name.as_str()));
+        let missing: Vec<Arc<str>> = missing.map(|order| order.name.as_str().into()).collect();
+        for name in missing {
+            self.commit(id, What::Database(name));
+        }
+        self.replicate(id);
+        let (_, data) = self.server(id)?;
+        let made = data.databases.iter().map(ToString::to_string).collect();
+        Ok(Outcome::Databases { made, failed: BTreeMap::new() })
     }
 
     fn look_around(&mut self, id: &InstanceId) -> Result<Outcome, String> {

@@ -7,9 +7,10 @@ use std::{
     sync::Arc,
 };
 
-use drover_agent::state::{Channel, Dump, Observation, Up};
+use drover_agent::state::{Channel, Dump, Observation, SeenUser, Up, UserStep};
 use drover_api::{
     Epoch, GtidSet, Millis,
+    clients::{Mark, UserOrder},
     wire::{Account, Credential, Source, ThreadReport},
 };
 
@@ -21,14 +22,24 @@ pub struct Transaction {
     pub what: What,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
     Schema,
     Marker(Epoch, u64),
     Heartbeat(Millis),
     Admin,
+    Database(Arc<str>),
+    User(Arc<UserChange>),
     /// A client's row, by its number in the whole simulation.
     Row(u64),
+}
+
+/// An account of an application, before and after; `None` where there is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserChange {
+    pub name: String,
+    pub before: Option<SeenUser>,
+    pub after: Option<SeenUser>,
 }
 
 /// How far each server's transactions are there: 1 to n, by uuid.
@@ -43,6 +54,9 @@ pub struct Data {
     pub position: Position,
     pub rows: BTreeSet<u64>,
     pub accounts: BTreeMap<String, String>,
+    pub databases: BTreeSet<Arc<str>>,
+    /// Accounts of applications that carry our mark.
+    pub users: BTreeMap<String, SeenUser>,
     pub heartbeat: Option<Millis>,
     pub channel: Option<Following>,
 }
@@ -95,6 +109,8 @@ impl Data {
             position: Position::new(),
             rows: BTreeSet::new(),
             accounts: BTreeMap::new(),
+            databases: BTreeSet::new(),
+            users: BTreeMap::new(),
             heartbeat: None,
             channel: None,
         };
@@ -111,8 +127,11 @@ impl Data {
         let kept = copy.binlog.len() - waiting;
         for transaction in copy.binlog.split_off(kept).into_iter().rev() {
             copy.position.insert(transaction.uuid, transaction.n - 1);
-            if let What::Row(row) = transaction.what {
-                copy.rows.remove(&row);
+            match transaction.what {
+                What::Row(row) => drop(copy.rows.remove(&row)),
+                What::User(change) => copy.set_user(&change.name, change.before.as_ref()),
+                What::Database(name) => drop(copy.databases.remove(&name)),
+                What::Schema | What::Marker(..) | What::Heartbeat(_) | What::Admin => {}
             }
         }
         copy.uuid = uuid.into();
@@ -133,14 +152,40 @@ impl Data {
     pub fn apply(&mut self, transaction: Transaction) {
         let before = self.position.insert(Arc::clone(&transaction.uuid), transaction.n).unwrap_or(0);
         assert_eq!(transaction.n, before + 1, "a replica applied {transaction:?} with a gap");
-        match transaction.what {
-            What::Heartbeat(at) => self.heartbeat = Some(at),
-            What::Row(row) => {
-                self.rows.insert(row);
-            }
+        match &transaction.what {
+            What::Heartbeat(at) => self.heartbeat = Some(*at),
+            What::Row(row) => drop(self.rows.insert(*row)),
+            What::Database(name) => drop(self.databases.insert(Arc::clone(name))),
+            What::User(change) => self.set_user(&change.name, change.after.as_ref()),
             What::Schema | What::Marker(..) | What::Admin => {}
         }
         self.binlog.push(transaction);
+    }
+
+    fn set_user(&mut self, name: &str, user: Option<&SeenUser>) {
+        match user {
+            Some(user) => drop(self.users.insert(name.to_owned(), user.clone())),
+            None => drop(self.users.remove(name)),
+        }
+    }
+
+    /// A user as it is after a step of the agent's.
+    pub fn stepped(&self, step: &UserStep, now: Millis) -> UserChange {
+        let (UserStep::Make(UserOrder { name, .. })
+        | UserStep::Rotate(UserOrder { name, .. })
+        | UserStep::Grant(UserOrder { name, .. })
+        | UserStep::Discard { name }) = step;
+        let before = self.users.get(name).cloned();
+        let mut after = before.clone().unwrap_or(SeenUser { mark: Mark::default(), takes_old: false });
+        match step {
+            UserStep::Make(order) | UserStep::Rotate(order) => {
+                (after.mark.version, after.mark.changed) = (order.version.clone(), now);
+                after.takes_old = before.is_some();
+            }
+            UserStep::Grant(order) => after.mark.grants = Some(order.grants.clone()),
+            UserStep::Discard { .. } => after.takes_old = false,
+        }
+        UserChange { name: name.clone(), before, after: Some(after) }
     }
 
     pub fn set_accounts(&mut self, accounts: &[Account], clone: &Credential) {
@@ -197,7 +242,7 @@ impl Mysqld {
     /// Commits; with semi-sync on it waits. Answers what ended at once.
     pub fn commit(&mut self, data: &mut Data, what: What) -> Option<What> {
         assert!(!self.super_read_only, "{what:?} is written to a read-only server");
-        let n = data.write(what);
+        let n = data.write(what.clone());
         if self.source_k == 0 && self.waiting.is_empty() {
             return Some(what);
         }
@@ -229,6 +274,7 @@ impl Mysqld {
             channel: data.channel.as_ref().map(|channel| self.observe_channel(channel)),
             dumps,
             heartbeat: data.heartbeat,
+            users: data.users.clone(),
         }
     }
 

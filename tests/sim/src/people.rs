@@ -1,5 +1,7 @@
 //! What people and hardware do to machines, past every operator.
 
+use std::sync::Arc;
+
 use drover_api::{
     InstanceId,
     records::{Register, RegisterState},
@@ -10,7 +12,10 @@ use drover_cloud::ec2::{
     StateReason, StopInstances, TerminateInstances, Volume,
 };
 
-use crate::world::{World, keys};
+use crate::{
+    mysqld::{UserChange, What},
+    world::{World, keys},
+};
 
 impl World {
     /// A person ends a machine in the console.
@@ -80,6 +85,13 @@ impl World {
         }
         let mut others = register.voters.iter().filter(|voter| voter.slot != identity.slot);
         register.leader != identity.slot && register.joining.is_none() && others.all(|voter| self.is_there(voter))
+    }
+
+    /// A person drops an account by hand.
+    pub fn drop_user(&mut self, id: &InstanceId, name: &str) {
+        let before = self.data(id).and_then(|data| data.users.get(name).cloned());
+        assert!(before.is_some(), "there is no {name} to drop");
+        self.commit(id, What::User(Arc::new(UserChange { name: name.to_owned(), before, after: None })));
     }
 
     pub fn reboot(&mut self, id: &InstanceId) {

@@ -104,6 +104,7 @@ impl Process {
             lease: LEASE,
             deadline: DEADLINE,
             pace: Pace::default(),
+            machines_max: None,
             user_data: format!("#!/bin/sh\n# of build {build}\n"),
             binary: Some(binary),
             plan: drover_plan::plan,

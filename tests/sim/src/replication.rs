@@ -1,8 +1,8 @@
 //! What goes between servers: transactions to receivers, acknowledgements back, and the commits that end by them.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
-use drover_agent::state::{Dump, Event, Observation};
+use drover_agent::state::{Dump, Event, Observation, SeenUser};
 use drover_api::{InstanceId, records::Register};
 
 use crate::{
@@ -113,7 +113,7 @@ impl World {
                     let life = (machine.identity.key.clone(), machine.identity.incarnation.clone());
                     self.acknowledged.entry(life).or_default().insert(row);
                 }
-                What::Schema | What::Admin => {}
+                What::Schema | What::Admin | What::Database(_) | What::User(_) => {}
             }
         }
     }
@@ -145,6 +145,11 @@ impl World {
         let volume = machine.mounted.as_ref().ok_or("nothing is mounted")?;
         let disk = self.disks.get_mut(volume).ok_or("the volume is gone")?;
         Ok((mysqld, disk.data.as_mut().ok_or("there is no data")?))
+    }
+
+    /// The accounts of applications on a machine's server.
+    pub fn users(&self, id: &InstanceId) -> BTreeMap<String, SeenUser> {
+        self.data(id).map(|data| data.users.clone()).unwrap_or_default()
     }
 
     pub(crate) fn data(&self, id: &InstanceId) -> Option<&Data> {

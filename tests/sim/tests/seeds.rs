@@ -67,6 +67,9 @@ fn seeds_with_all_four_at_once_converge_while_they_last() {
     });
 }
 
+/// Their law holds in every history too.
+const USERS: &str = "databases: {shop: {}}, users: {app: {database: shop, access: ReadWrite}, report: {database: shop, access: ReadOnly}}";
+
 #[expect(clippy::disallowed_methods, reason = "a test is the edge")]
 fn seeds(count: u64) -> Vec<u64> {
     match std::env::var("DROVER_SEED") {
@@ -117,7 +120,8 @@ impl History {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let sim = Sim::new(seed);
         let members = *[1, 3, 3, 3, 5].choose(&mut rng).expect("not empty");
-        let mut sets = vec![Declared::new("shop", members, rng.random_range(0..=2))];
+        let shop = Declared::new("shop", members, rng.random_range(0..=2));
+        let mut sets = vec![Declared { clients: USERS, ..shop }];
         if rng.random_range(0..4) == 0 {
             sets.push(Declared::new("till", 1, rng.random_range(0..=1)));
         }

@@ -11,6 +11,7 @@ use crate::{
     state::{Event, Failure, Minted, Mounted, Outcome, Task},
 };
 
+mod clients;
 pub mod command;
 mod mycnf;
 pub mod mysqld;
@@ -158,10 +159,19 @@ impl<O: Objects + 'static> Hands<O> {
     }
 
     async fn attempt_sql(&self, task: Task) -> Result<Outcome, SqlError> {
-        let logged = if matches!(task, Task::Admin(_)) { Logged::Yes } else { Logged::No };
+        let logged = match task {
+            Task::Admin(_) | Task::Databases(_) | Task::User(_) => Logged::Yes,
+            _ => Logged::No,
+        };
         let session = &mut Session::open(SOCKET, logged).await?;
         match task {
             Task::Close => return sql::close(session).await.map(|returned| Outcome::Closed { returned }),
+            Task::Databases(ordered) => {
+                return clients::make_databases(session, &ordered).await;
+            }
+            Task::User(step) => {
+                return Ok(clients::step(session, &step).await.map_or_else(Outcome::User, plain));
+            }
             Task::Seal => sql::seal(session).await,
             Task::Accounts { accounts, clone, sealed } => sql::accounts(session, &accounts, &clone, sealed).await,
             Task::SemiSync { k } => sql::semi_sync(session, k).await,
@@ -258,6 +268,8 @@ fn reason(task: &Task) -> Reason {
         Task::Start(_) => Reason::StartFailed,
         Task::Close | Task::Seal | Task::Terminate => Reason::CloseFailed,
         Task::Accounts { .. } | Task::Admin(_) => Reason::AccountsFailed,
+        Task::Databases(_) => Reason::DatabaseFailed,
+        Task::User(_) => Reason::UserFailed,
         Task::SemiSync { .. } | Task::Acknowledge(_) => Reason::SemiSyncFailed,
         Task::ReadRegister => Reason::RegisterUnreadable,
         Task::Unseal | Task::Admit | Task::Expose => Reason::OpenFailed,

@@ -1,13 +1,15 @@
 //! Looking at mysqld, only by queries that answer also while commits wait for acknowledgements. (Those that do not:
 //! log_status, FLUSH, and any DDL.)
 
+use std::collections::BTreeMap;
+
 use drover_api::{GtidSet, Millis, wire::ThreadReport};
 
 use super::{
     mycnf::TIMEOUT_INFINITE,
     sql::{Logged, Session, SqlError, applying},
 };
-use crate::state::{Channel, Dump, Observation};
+use crate::state::{Channel, Dump, Observation, SeenUser};
 
 type Server = (String, String, String, u8, u8, u8, String, u8);
 
@@ -42,6 +44,7 @@ pub async fn observe(socket: &str, start: &str) -> Result<Observation, SqlError>
         channel: channel(&mut session).await?,
         dumps: dumps(&mut session).await?,
         heartbeat: heartbeat.into_iter().next().flatten().map(Millis),
+        users: users(&mut session).await?,
     })
 }
 
@@ -94,6 +97,22 @@ async fn dumps(session: &mut Session) -> Result<Vec<Dump>, SqlError> {
         )
         .await?;
     Ok(rows.into_iter().map(|(user, semi_sync)| Dump { user, semi_sync: semi_sync != 0 }).collect())
+}
+
+/// Accounts with our mark. One that cannot be read says nothing of the account but that it is ours.
+async fn users(session: &mut Session) -> Result<BTreeMap<String, SeenUser>, SqlError> {
+    let rows: Vec<(String, String, u8)> = session
+        .rows(
+            "SELECT user, CAST(JSON_EXTRACT(user_attributes, '$.metadata.drover') AS CHAR), \
+             JSON_CONTAINS_PATH(user_attributes, 'one', '$.additional_password') FROM mysql.user \
+             WHERE host = '%' AND JSON_CONTAINS_PATH(user_attributes, 'one', '$.metadata.drover')",
+        )
+        .await?;
+    let seen = |(name, mark, takes_old): (String, String, u8)| {
+        let mark = serde_json::from_str(&mark).unwrap_or_default();
+        (name, SeenUser { mark, takes_old: takes_old != 0 })
+    };
+    Ok(rows.into_iter().map(seen).collect())
 }
 
 fn gtids(text: &str) -> Result<GtidSet, SqlError> {

@@ -57,7 +57,7 @@ const SESSION: &str = "SET SESSION autocommit = 1, completion_type = 'NO_CHAIN',
 
 impl SqlError {
     /// mysqld's number of the error, where it is mysqld's.
-    fn code(&self) -> Option<u16> {
+    pub(super) fn code(&self) -> Option<u16> {
         match self {
             SqlError::Statement { source: mysql_async::Error::Server(error), .. } => Some(error.code),
             _ => None,
@@ -218,7 +218,7 @@ async fn shut_out(session: &mut Session, accounts: &[Account]) -> Result<bool, S
 }
 
 /// Whatever a user's settings demand of passwords: ours are long and random, never typed, and made again with the same one.
-const FOR_EVER: &str = "REQUIRE SSL PASSWORD EXPIRE NEVER PASSWORD HISTORY 0 PASSWORD REUSE INTERVAL 0 DAY \
+pub(super) const FOR_EVER: &str = "REQUIRE SSL PASSWORD EXPIRE NEVER PASSWORD HISTORY 0 PASSWORD REUSE INTERVAL 0 DAY \
      PASSWORD REQUIRE CURRENT OPTIONAL FAILED_LOGIN_ATTEMPTS 0 PASSWORD_LOCK_TIME 0 ACCOUNT UNLOCK";
 
 async fn make_user(session: &mut Session, credential: &Credential, grants: &str) -> Result<(), SqlError> {

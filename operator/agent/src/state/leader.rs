@@ -117,7 +117,7 @@ impl State {
         if self.durable.as_ref().and_then(|durable| durable.admin.as_ref()) != Some(&digest(&leader.admin)) {
             return Ok(Task::Admin(leader.admin.clone()));
         }
-        Err(Wait::Quiet)
+        self.next_client(&leader.clients, seen).ok_or(Wait::Quiet)
     }
 
     /// Uses up one reading of the register, made for this very step.
@@ -201,6 +201,7 @@ impl State {
             accounts_made: self.accounts_made(leader),
             marker: self.acknowledged_marker(self.epoch()),
             heartbeat: self.heartbeat,
+            clients: self.clients_report(&leader.clients, seen),
         }
     }
 }

@@ -20,6 +20,7 @@ use drover_api::{
 use crate::durable::{Durable, Origin};
 
 mod build;
+mod clients;
 mod leader;
 mod orders;
 #[cfg(test)]
@@ -70,6 +71,7 @@ pub struct State {
     update: Option<build::Update>,
     observe: Observe,
     heartbeat: Option<Millis>,
+    clients: clients::Progress,
     /// The newest beat in the tables, by its writer's wall clock, and when it was first seen there.
     beat: Option<(Millis, Millis)>,
     report: report::Published,
@@ -187,6 +189,7 @@ impl State {
             update: None,
             observe: Observe::default(),
             heartbeat: None,
+            clients: clients::Progress::default(),
             beat: None,
             report: report::Published::default(),
         }
@@ -286,6 +289,7 @@ impl State {
                 if reply == OrdersReply::Accepted {
                     self.pause = Pause::default();
                     self.failed = None;
+                    self.clients.try_again();
                 }
                 effects.push(Effect::Reply { to, reply });
             }
@@ -308,7 +312,10 @@ impl State {
                 self.marker = Marker::Idle;
                 self.pause_after(now, Failure { reason: Reason::MarkerFailed, message });
             }
-            Event::HeartbeatAcknowledged { start, at } if self.runs(&start) => self.heartbeat = Some(at),
+            Event::HeartbeatAcknowledged { start, at } if self.runs(&start) => {
+                self.heartbeat = Some(at);
+                self.clients.acknowledged = Some(now);
+            }
             Event::MarkerAcknowledged { .. } | Event::MarkerFailed { .. } | Event::HeartbeatAcknowledged { .. } => {}
             Event::Stop => effects.push(Effect::Exit),
             Event::HostShutdown => self.host_shutdown(effects),
@@ -366,6 +373,10 @@ impl State {
             }
             (Task::Terminate, _) => self.closing = Closing::Terminated,
             (Task::Flush, _) => self.closing = Closing::Flushed,
+            (Task::Databases(ordered), Outcome::Databases { made, failed }) => {
+                self.clients.looked(now, &ordered, made, failed);
+            }
+            (Task::User(step), outcome) => self.clients.stepped(now, &step, outcome),
             (task, _) => self.remember(&task),
         }
         self.observe_again();

@@ -8,7 +8,7 @@ use drover_api::{
     wire::{MysqlOrder, Orders},
 };
 
-use super::{Closing, Effect, Failure, Marker, Next, Observation, Server, State, Task, Up, Wait};
+use super::{Closing, Effect, Failure, Marker, Next, Observation, Server, State, Task, Up, Wait, clients::Progress};
 use crate::durable::Died;
 
 /// mysqld is observed this often when nothing else asks for it, and not more often while an observation hangs.
@@ -24,6 +24,7 @@ impl State {
         self.beat = None;
         self.marker = Marker::Idle;
         self.heartbeat = None;
+        self.clients = Progress::default();
         self.register = None;
         self.resumed = None;
     }
@@ -65,6 +66,7 @@ impl State {
         self.server = Server::Down;
         self.marker = Marker::Idle;
         self.heartbeat = None;
+        self.clients = Progress::default();
         self.register = None;
         self.led_and_ended(how.clone(), executed);
         self.restarts = if lived >= LIVED_LONG { 0 } else { self.restarts.saturating_add(1) };

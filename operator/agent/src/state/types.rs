@@ -1,10 +1,15 @@
 //! What goes into the agent's mind and what comes out of it.
 
-use std::{net::Ipv4Addr, num::NonZeroU64};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    num::NonZeroU64,
+};
 
 use drover_api::{
     BuildId, Epoch, GtidSet, Incarnation, Millis, Slot, VolumeId, VoterId,
-    problems::Reason,
+    clients::{DatabaseOrder, Mark, UserOrder},
+    problems::{Problem, Reason},
     records::Register,
     wire::{Account, Credential, MysqlOrder, Orders, OrdersReply, Source, ThreadReport},
 };
@@ -143,6 +148,10 @@ pub enum Task {
     Expose,
     /// The account for people, logged; only where it changes.
     Admin(Credential),
+    /// Make those that are not there, logged.
+    Databases(Vec<DatabaseOrder>),
+    /// One step about one user of an application, logged. Only while acknowledgements come: one that waits lets no connection in.
+    User(UserStep),
     /// Forget the channel that a copied data directory brought along.
     Discard,
     /// The applier alone: what was received is applied, and nobody is connected to.
@@ -164,6 +173,19 @@ pub enum Task {
     Flush,
 }
 
+/// What is done about a user, a statement or a few at a time: after each it is looked anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UserStep {
+    /// An account with our mark and without rights; only where nobody has that name.
+    Make(UserOrder),
+    /// The present password becomes the old one, which is still taken.
+    Rotate(UserOrder),
+    /// The ordered rights, then away with all others, then the mark.
+    Grant(UserOrder),
+    /// The old password is not taken any more.
+    Discard { name: String },
+}
+
 /// How a task ended well.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
@@ -182,6 +204,13 @@ pub enum Outcome {
         returned: bool,
     },
     Register(Option<Box<Register>>),
+    /// Those that an agent of ours made and that are there, and which could not be made, and why.
+    Databases {
+        made: BTreeSet<String>,
+        failed: BTreeMap<String, String>,
+    },
+    /// A step about a user that did not succeed; nobody else waits for it.
+    User(Problem),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -263,6 +292,16 @@ pub struct Observation {
     pub dumps: Vec<Dump>,
     /// The newest heartbeat in the tables.
     pub heartbeat: Option<Millis>,
+    /// Accounts with our mark, by user name.
+    pub users: BTreeMap<String, SeenUser>,
+}
+
+/// An account that an agent of ours made for an application.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenUser {
+    pub mark: Mark,
+    /// The password before its present one is still taken.
+    pub takes_old: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -35,6 +35,10 @@ impl State {
         if let Some(expected) = expected.filter(|expected| *expected != durable.voting.voter_id) {
             return self.refuse_volume(format!("voter {}, where {expected} is expected", durable.voting.voter_id));
         }
+        if let Some(orders) = &mut durable.orders {
+            // Written by a build that did not understand all of them, they lack something: who sent them is to see that.
+            orders.digest = orders.wanted.digest();
+        }
         let booted = durable.boot_id != self.me.boot_id;
         durable.begin_boot(&self.me.boot_id, mounted.left.as_deref(), life_step);
         self.durable = Some(durable);

@@ -6,6 +6,7 @@
 use serde_json::{Value, json};
 
 use crate::{
+    clients,
     settings::{self, Refused},
     tags,
 };
@@ -37,14 +38,22 @@ pub(super) fn bounds() -> Vec<(&'static str, &'static str, Value)> {
         ("spec.machine.tags{}", "maxLength", json!(tags::VALUE_CHARS_MAX)),
         ("spec.mysql.settings", "maxProperties", json!(settings::SETTINGS_MAX)),
         ("spec.mysql.settings{}", "maxLength", json!(settings::VALUE_CHARS_MAX)),
+        ("spec.mysql.databases", "maxProperties", json!(clients::DATABASES_MAX)),
+        ("spec.mysql.databases{}.characterSet", "maxLength", json!(64)),
+        ("spec.mysql.databases{}.collation", "maxLength", json!(64)),
+        ("spec.mysql.users", "maxProperties", json!(clients::USERS_MAX)),
+        ("spec.mysql.users{}.database", "maxLength", json!(64)),
+        ("spec.mysql.users{}.passwordSecretRef.name", "maxLength", json!(253)),
+        ("spec.mysql.users{}.passwordSecretRef.key", "maxLength", json!(253)),
         ("status.conditions", "x-kubernetes-list-type", json!("map")),
         ("status.conditions", "x-kubernetes-list-map-keys", json!(["type"])),
         ("status.conditions", "maxItems", json!(16)),
-        ("status.conditions[].reason", "maxLength", json!(128)),
-        ("status.conditions[].message", "maxLength", json!(32_768)),
-        ("status.primary", "maxLength", json!(16)),
-        ("status.nodes", "maxLength", json!(16)),
+        ("status.members", "maxItems", json!(128)),
+        ("status.handled", "maxProperties", json!(16)),
+        ("status.members", "x-kubernetes-list-type", json!("map")),
+        ("status.members", "x-kubernetes-list-map-keys", json!(["slot"])),
     ];
+    bounds.extend(STATUS_TEXTS.iter().map(|(path, length)| (*path, "maxLength", json!(length))));
     for (selector, value) in SELECTOR_TAGS {
         bounds.push((*selector, "minProperties", json!(1)));
         bounds.push((*selector, "maxProperties", json!(20)));
@@ -65,8 +74,33 @@ pub(super) fn rules() -> Vec<Rule> {
     rules.extend(about_tags());
     rules.extend(about_volumes());
     rules.extend(about_settings());
+    rules.extend(about_databases());
+    rules.extend(about_users());
     rules
 }
+
+/// The texts of a status, and the most characters that each may have.
+const STATUS_TEXTS: &[(&str, u32)] = &[
+    ("status.conditions[].type", 316),
+    ("status.conditions[].status", 16),
+    ("status.conditions[].reason", 1_024),
+    ("status.conditions[].message", 32_768),
+    ("status.conditions[].lastTransitionTime", 64),
+    ("status.primary", 16),
+    ("status.nodes", 16),
+    ("status.selector", 128),
+    ("status.version", 32),
+    ("status.endpoint", 256),
+    ("status.readEndpoint", 256),
+    ("status.zones", 1_024),
+    ("status.members[].slot", 16),
+    ("status.members[].instance", 64),
+    ("status.members[].zone", 64),
+    ("status.members[].address", 64),
+    ("status.members[].role", 32),
+    ("status.handled{}.token", 128),
+    ("status.handled{}.outcome", 1_024),
+];
 
 /// Maps of tags that select something: the map, and its values.
 const SELECTOR_TAGS: &[(&str, &str)] = &[
@@ -251,6 +285,72 @@ fn about_settings() -> Vec<Rule> {
         naming(at, &is_refused(refused), &told)
     }));
     rules
+}
+
+fn about_databases() -> Vec<Rule> {
+    let at = "spec.mysql.databases";
+    let is_no_word = |field: &str| format!("has(self[k].{field}) && !self[k].{field}.matches('^[a-z0-9_]+$')");
+    vec![
+        rule(
+            at,
+            "self.all(k, k.matches('^[0-9A-Za-z_][0-9A-Za-z_-]{0,63}$'))",
+            "spec.mysql.databases: a name must be 1 to 64 letters, digits, _ and -, and must not begin with -",
+        ),
+        naming(
+            at,
+            &format!("k.lowerAscii() in {}", list(clients::DATABASES_TAKEN)),
+            "is a database of MySQL or of Drover: choose another name",
+        ),
+        naming(at, &is_no_word("characterSet"), "must have the name of one as characterSet, such as utf8mb4"),
+        naming(at, &is_no_word("collation"), "must have the name of one as collation, such as utf8mb4_0900_ai_ci"),
+    ]
+}
+
+fn about_users() -> Vec<Rule> {
+    let at = "spec.mysql.users";
+    let is_taken = format!(
+        "k in {} || {}.exists(p, k.startsWith(p))",
+        list(clients::USERS_TAKEN),
+        list(clients::USER_PREFIXES_TAKEN)
+    );
+    let secret = "has(self[k].passwordSecretRef)";
+    let is_undeclared = "!has(self.databases) || !(self.users[k].database in self.databases)";
+    let undeclared = "must have one of spec.mysql.databases as database: declare it there";
+    vec![
+        rule(
+            at,
+            "self.all(k, k.matches('^[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?$'))",
+            "spec.mysql.users: a name must be 1 to 32 lower-case letters, digits and '-', beginning and ending with a letter or digit: a Secret is named by it, and cannot have _",
+        ),
+        naming(at, &is_taken, "is a user of MySQL or of Drover: choose another name"),
+        naming(
+            at,
+            &format!("{secret} && has(self[k].rotation)"),
+            "must not have both: rotation is for passwords that Drover makes, and one of passwordSecretRef is changed where it is kept",
+        ),
+        naming(
+            at,
+            &format!("{secret} && !self[k].passwordSecretRef.name.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')"),
+            "must have a Secret's name as passwordSecretRef.name: lower-case letters, digits, '-' and '.'",
+        ),
+        naming(
+            at,
+            &format!(
+                "{secret} && !self[k].passwordSecretRef.key.matches('^([-_a-zA-Z0-9]|[.][-_a-zA-Z0-9])[-._a-zA-Z0-9]*$')"
+            ),
+            "must have a Secret's key as passwordSecretRef.key: letters, digits, '-', '_' and '.', not beginning with ..",
+        ),
+        rule(
+            "spec.mysql",
+            &format!("!has(self.users) || !self.users.exists(k, {is_undeclared})"),
+            &format!("{at}: a user {undeclared}"),
+        )
+        .saying(&format!(
+            "{} + self.users.filter(k, {is_undeclared})[0] + {}",
+            text(&format!("{at}: ")),
+            text(&format!(" {undeclared}"))
+        )),
+    ]
 }
 
 /// A key as mysqld compares it.

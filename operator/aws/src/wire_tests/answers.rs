@@ -136,3 +136,29 @@ async fn a_process_that_was_stopped_while_it_waited_for_its_token_sends_nothing(
     assert_eq!((error.class, error.code.as_str()), (Class::Throttled, LOCAL_RATE));
     assert_eq!(server.requests().len(), 1);
 }
+
+#[tokio::test]
+async fn the_clock_is_measured_by_every_answer_good_or_bad() {
+    for status in [200, 403] {
+        let date = vec![("date", "Thu, 01 Jan 1970 00:00:00 GMT".to_owned())];
+        let server = serve(vec![Reply::HangUp, Reply::Answer { status, headers: date, body: String::new() }]).await;
+        let aws = server.connect();
+        drop(aws.bucket("b").get(&key()).await);
+        assert_eq!(aws.clock_ahead(), None, "nothing has answered yet");
+        drop(aws.bucket("b").get(&key()).await);
+        assert!(aws.clock_ahead().is_some_and(|ahead| ahead > 1_700_000_000), "{:?}", aws.clock_ahead());
+    }
+}
+
+#[tokio::test]
+async fn credentials_are_told_by_their_key_and_never_with_their_secret() {
+    let server = serve(vec![Reply::HangUp]).await;
+    let identity = server.connect().identity().await.expect("they are given");
+    assert!(!identity.access_key.is_empty() && !identity.region.is_empty());
+    assert!(!format!("{identity:?}").contains(&identity.access_key));
+    let mut without = config();
+    without.set_credentials_provider(None);
+    let nobody = Aws::new(&without.build(), Duration::MAX).expect("a Region is set");
+    let error = nobody.identity().await.expect_err("there are none");
+    assert_eq!((error.class, error.code.as_str()), (Class::Denied, "Credentials"));
+}

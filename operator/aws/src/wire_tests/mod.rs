@@ -136,6 +136,7 @@ async fn drive(aws: &Aws) -> Vec<CloudError> {
         bucket.get(&key()).await.err(),
         bucket.put(&key(), vec![], Condition::Absent).await.err(),
         bucket.list("").await.err(),
+        bucket.versioning().await.err(),
     ];
     errors.map(|error| error.expect("nothing is answered")).into()
 }
@@ -177,6 +178,9 @@ fn action(request: &Received) -> String {
     }
     if request.line.contains("list-type=2") {
         return "ListObjectsV2".into();
+    }
+    if request.line.contains("?versioning") {
+        return "GetBucketVersioning".into();
     }
     let (_, id) = request.line.split_once("x-id=").expect("the SDK names the S3 action");
     id.split('&').next().expect("a part").into()

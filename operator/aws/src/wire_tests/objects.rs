@@ -1,5 +1,7 @@
 //! Objects over the wire.
 
+use drover_cloud::examine::Versioning;
+
 use super::*;
 use crate::Aws;
 
@@ -152,4 +154,20 @@ async fn a_list_whose_token_never_ends_is_given_up() {
     let error = server.connect().bucket("b").list("p/").await.expect_err("no end");
     assert_eq!((error.class, error.code.as_str()), (Class::Transient, "Reply"));
     assert_eq!(server.requests().len(), 100);
+}
+
+#[tokio::test]
+async fn a_bucket_is_versioned_was_or_never_was() {
+    for (said, expected) in [
+        ("<Status>Enabled</Status>", Versioning::Enabled),
+        ("<Status>Suspended</Status>", Versioning::Suspended),
+        ("", Versioning::Never),
+    ] {
+        let server = serve(vec![ok(&format!("<VersioningConfiguration>{said}</VersioningConfiguration>"))]).await;
+        assert_eq!(server.connect().bucket("bucket").versioning().await, Ok(expected));
+        assert_eq!(server.requests()[0].line, "GET /bucket/?versioning");
+    }
+    let server = serve(vec![s3_error(404, "NoSuchBucket")]).await;
+    let error = server.connect().bucket("bucket").versioning().await.expect_err("there is none");
+    assert!(error.message.starts_with("bucket \"bucket\": "), "{error:?}");
 }

@@ -31,7 +31,7 @@ use client::Client;
 use crate::{
     cloud,
     commands::status::{Look, Looking},
-    settings::{Installation, Named},
+    settings::{Installation, Named, Secrets},
 };
 
 #[derive(Debug, Args)]
@@ -64,7 +64,7 @@ struct Target {
 
 pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let key = arguments.named.key()?;
-    let Look { snapshot, by } = Looking::new(&arguments.installation, None).look().await?;
+    let Look { snapshot, by } = Looking::new(&arguments.installation, None, &Secrets::default()).look().await?;
     let target = target(&snapshot, &by, &key, arguments.replica)?;
     let settings = arguments.installation.settings_with(Some(&snapshot.realm))?;
     let (_, cloud) = cloud::connect(&settings).await?;
@@ -231,7 +231,13 @@ mod tests {
             epoch: None,
             members,
             conditions: vec![],
+            handled: Default::default(),
+            endpoints: None,
+            version: None,
             awaiting: vec![],
+            users: vec![],
+            kept_users: vec![],
+            kept_databases: vec![],
         };
         (Snapshot { sets: vec![set], ..Snapshot::empty(Realm::new("r").expect("a realm")) }, key)
     }

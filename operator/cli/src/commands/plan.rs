@@ -9,7 +9,7 @@ use drover_plan::observed::Seen;
 use crate::{
     cloud,
     commands::run::{looking, must_be_directory},
-    settings::Installation,
+    settings::{Installation, Secrets},
     words,
 };
 
@@ -20,6 +20,8 @@ pub struct Arguments {
     /// A directory of manifests.
     #[arg(long, env = "DROVER_MANIFESTS")]
     manifests: PathBuf,
+    #[command(flatten)]
+    secrets: Secrets,
     /// JSON, for programs.
     #[arg(long)]
     json: bool,
@@ -31,10 +33,12 @@ const CHANGES: u8 = 2;
 pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let settings = arguments.installation.settings()?;
     must_be_directory(&arguments.manifests)?;
+    let secrets = arguments.secrets.directory()?;
     let scan = watching::scan(&arguments.manifests)?;
     let (aws, cloud) = cloud::connect(&settings).await?;
     let agents = Arc::new(AskedAgents::new(Arc::new(SystemClock)));
-    let (observed, _, snapshot) = looking(&settings, &aws, cloud, agents, Some(scan)).look().await;
+    let mut operator = looking(&settings, &aws, cloud, agents, Some(scan), secrets.as_deref()).await;
+    let (observed, _, snapshot) = operator.look().await;
     let forecast = forecast(&observed, drover_plan::plan);
     let lines = forecast.iter().flat_map(|(key, actions)| actions.iter().map(move |planned| line(key, planned)));
     let lines: Vec<_> = lines.collect();

@@ -1,6 +1,7 @@
 //! `drover run`, and how any command makes an operator.
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -9,18 +10,21 @@ use std::{
 use anyhow::bail;
 use clap::Args;
 use drover_agent::userdata::{Boot, user_data};
-use drover_aws::Aws;
+use drover_aws::{Aws, Observer};
 use drover_control::{
     Agents, Clock, Config, Operator, Pace,
     directory::{Directory, Scan},
     edge::{SystemClock, SystemEntropy},
+    metrics::Metrics,
+    passwords,
     publish::Binary,
-    run::{Running, run as keep_running},
+    run::{Intents, Running, run as keep_running},
 };
 
 use crate::{
     cloud::{self, Cloud},
-    settings::{Installation, Settings},
+    cluster::InCluster,
+    settings::{Installation, Secrets, Settings},
 };
 
 #[derive(Debug, Args)]
@@ -28,8 +32,15 @@ pub struct Arguments {
     #[command(flatten)]
     installation: Installation,
     /// A directory of manifests: its .yaml, .yml and .json files, not those of directories below it.
-    #[arg(long, env = "DROVER_MANIFESTS")]
-    manifests: PathBuf,
+    #[arg(long, env = "DROVER_MANIFESTS", conflicts_with = "kubernetes", required_unless_present = "kubernetes")]
+    manifests: Option<PathBuf>,
+    /// Where probes (/live, /ready) and scrapes (/metrics) are answered, such as 0.0.0.0:8080; nowhere unless said.
+    #[arg(long, env = "DROVER_LISTEN")]
+    listen: Option<SocketAddr>,
+    #[command(flatten)]
+    secrets: Secrets,
+    #[command(flatten)]
+    cluster: InCluster,
 }
 
 /// A process reads its own file here, also after the file was replaced (proc(5), "/proc/self/exe").
@@ -37,17 +48,35 @@ const OWN_FILE: &str = "/proc/self/exe";
 
 pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let settings = arguments.installation.settings()?;
-    must_be_directory(&arguments.manifests)?;
-    let (aws, cloud) = cloud::connect(&settings).await?;
+    let intents = match arguments.manifests {
+        Some(manifests) => {
+            must_be_directory(&manifests)?;
+            Intents::Directory { manifests, secrets: arguments.secrets.directory()? }
+        }
+        None => Intents::Kubernetes(Box::new(arguments.cluster.connect().await?)),
+    };
+    let metrics = Arc::new(Metrics::default());
+    let (aws, cloud) = cloud::connect_observed(&settings, Some(observer(&metrics))).await?;
     let binary = Binary::of(OWN_FILE.into(), architecture())?;
     let running = Running {
         operator: Config { binary: Some(binary), ..operator_config(&settings, &aws) },
-        manifests: arguments.manifests,
-        defaults: settings.defaults,
+        intents,
+        terms: settings.terms,
         state: arguments.installation.state,
+        listen: arguments.listen,
+        metrics,
     };
     keep_running(cloud, running).await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Counts the calls to EC2 and S3.
+fn observer(metrics: &Arc<Metrics>) -> Observer {
+    let metrics = Arc::clone(metrics);
+    Observer(Arc::new(move |call, took, failed| {
+        let service = if call.rate.is_some() { "ec2" } else { "s3" };
+        metrics.called(service, call.action, failed, took);
+    }))
 }
 
 /// A directory that is not there must not look like "nothing is wanted".
@@ -61,32 +90,39 @@ pub fn must_be_directory(path: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// An operator that looks only, told what a directory declares, where one is given.
-pub fn looking<A: Agents>(
+/// An operator that looks only, told what a directory declares, where one is given, with the passwords of another.
+pub async fn looking<A: Agents>(
     settings: &Settings,
     aws: &Aws,
     cloud: Arc<Cloud>,
     agents: Arc<A>,
     scan: Option<Scan>,
+    secrets: Option<&Path>,
 ) -> Operator<Cloud, A> {
     let config = operator_config(settings, aws);
     let mut operator = Operator::new(cloud, agents, Arc::new(SystemClock), Arc::new(SystemEntropy::default()), config);
     if let Some(scan) = scan {
         let mut directory = Directory::default();
         directory.absorb(scan);
-        operator.declare(directory.intents(&settings.defaults), directory.problems());
+        let intents = directory.intents(&settings.terms);
+        operator.learn_passwords(passwords::read(secrets, intents.values()).await);
+        operator.declare(intents, directory.problems());
     }
     operator
 }
 
-fn operator_config(settings: &Settings, aws: &Aws) -> Config {
-    let boot = Boot {
+/// What every machine of the installation is given at its first boot.
+pub fn machines_user_data(settings: &Settings, aws: &Aws) -> String {
+    user_data(&Boot {
         bucket: settings.bucket.clone(),
         prefix: settings.prefix.clone(),
         region: aws.region().to_owned(),
         realm: settings.realm.clone(),
         s3_endpoint: aws.object_endpoint().map(str::to_owned),
-    };
+    })
+}
+
+fn operator_config(settings: &Settings, aws: &Aws) -> Config {
     Config {
         realm: settings.realm.clone(),
         prefix: settings.prefix.clone(),
@@ -94,7 +130,8 @@ fn operator_config(settings: &Settings, aws: &Aws) -> Config {
         lease: settings.lease,
         deadline: settings.deadline(),
         pace: Pace::default(),
-        user_data: user_data(&boot),
+        machines_max: settings.machines_max,
+        user_data: machines_user_data(settings, aws),
         binary: None,
         plan: drover_plan::plan,
     }
@@ -109,7 +146,7 @@ fn holder() -> String {
 }
 
 /// This program's, as EC2 names it.
-fn architecture() -> &'static str {
+pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "aarch64" => "arm64",
         other => other,

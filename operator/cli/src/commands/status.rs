@@ -18,7 +18,7 @@ use drover_control::{
 use crate::{
     cloud::{self, Cloud},
     commands::run::{looking, must_be_directory},
-    settings::Installation,
+    settings::{Installation, Secrets},
     words,
 };
 
@@ -39,12 +39,15 @@ pub struct Arguments {
     /// Where no operator has looked: a directory of manifests, so that it is said which sets are declared and which are not.
     #[arg(long, env = "DROVER_MANIFESTS")]
     manifests: Option<PathBuf>,
+    #[command(flatten)]
+    secrets: Secrets,
 }
 
 /// Asks the running operator, and looks itself where none answers or the one that does has not looked.
 pub struct Looking<'a> {
     installation: &'a Installation,
     manifests: Option<&'a Path>,
+    secrets: &'a Secrets,
     own: Option<Box<Operator<Cloud, AskedAgents>>>,
 }
 
@@ -65,7 +68,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Ok::<_, drover_api::InvalidName>(key)
     });
     let only = only.transpose()?;
-    let mut looking = Looking::new(&arguments.installation, arguments.manifests.as_deref());
+    let mut looking = Looking::new(&arguments.installation, arguments.manifests.as_deref(), &arguments.secrets);
     loop {
         let Look { snapshot, by } = looking.look().await?;
         let is_answered = words::answers(&snapshot, only.as_ref());
@@ -89,8 +92,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 }
 
 impl<'a> Looking<'a> {
-    pub fn new(installation: &'a Installation, manifests: Option<&'a Path>) -> Self {
-        Self { installation, manifests, own: None }
+    pub fn new(installation: &'a Installation, manifests: Option<&'a Path>, secrets: &'a Secrets) -> Self {
+        Self { installation, manifests, secrets, own: None }
     }
 
     /// An error where no operator answers and nothing can be looked at from here.
@@ -133,9 +136,10 @@ impl<'a> Looking<'a> {
             }
             None => None,
         };
+        let secrets = self.secrets.directory()?;
         let (aws, cloud) = cloud::connect(&settings).await?;
         let agents = Arc::new(AskedAgents::new(Arc::new(SystemClock)));
-        Ok(looking(&settings, &aws, cloud, agents, scan))
+        Ok(looking(&settings, &aws, cloud, agents, scan, secrets.as_deref()).await)
     }
 }
 

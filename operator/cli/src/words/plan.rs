@@ -109,7 +109,10 @@ fn json(value: &impl serde::Serialize) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use drover_api::{Realm, defaults::Defaults};
+    use drover_api::{
+        Realm,
+        defaults::{Defaults, Terms},
+    };
 
     use super::*;
     use crate::words::tests::{key, set};
@@ -131,7 +134,7 @@ mod tests {
             "dataVolume": { "iops": 4000 },
         });
         let machine = serde_json::from_value(machine).expect("a machine");
-        manifests[0].resolve(&Defaults { machine }).expect("whole")
+        manifests[0].resolve(&Terms { defaults: Defaults { machine }, ..Terms::default() }).expect("whole")
     }
 
     const ORIGINS: &str = "    spec.deletionPolicy: Retain (schema's default)

@@ -192,7 +192,7 @@ fn check_extras(request: &RunInstances, info: &InstanceTypeInfo) -> Result<(), A
 }
 
 impl Ec2 {
-    /// Everything that can refuse a launch. Nothing has changed when it does.
+    /// What can refuse a launch by what it asks for. Nothing has changed when it does.
     pub(super) fn check_launch(&self, request: &RunInstances) -> Result<Launch, ApiError> {
         check_counts(request)?;
         let kinds = [ResourceType::Instance, ResourceType::Volume, ResourceType::NetworkInterface];
@@ -207,15 +207,13 @@ impl Ec2 {
         check_extras(request, &info)?;
         let devices = devices(&image, &request.block_device_mappings)?;
         let profile = self.find_profile(request)?;
+        self.check_permissions(request, profile.as_ref())?;
         let interface = interface(request)?;
         let subnet = self.place(request, &interface)?.clone();
         let groups = self.groups_of(request, &interface)?;
         self.require_zone(&subnet.zone)?;
         let addresses = self.launch_addresses(request, &interface, &subnet)?;
         let secondary_addresses = self.secondary_addresses(request, &interface, &subnet, &info)?;
-        self.require_vcpus(addresses.iter().map(|_| info.instance_type.as_str()))?;
-        self.require_volume_quota(devices.len() * addresses.len())?;
-        self.require_capacity(&subnet.zone, &info.instance_type)?;
         Ok(Launch {
             image,
             info,
@@ -228,6 +226,26 @@ impl Ec2 {
             profile,
             metadata_options,
             tags,
+        })
+    }
+
+    /// What the account or the zone may not have room for: what can refuse a launch that asks for nothing wrong.
+    pub(super) fn check_room(&self, launch: &Launch) -> Result<(), ApiError> {
+        let (instances, instance_type) = (launch.addresses.len(), launch.info.instance_type.as_str());
+        self.require_vcpus(launch.addresses.iter().map(|_| instance_type))?;
+        self.require_volume_quota(launch.devices.len() * instances)?;
+        self.require_capacity(&launch.subnet.zone, instance_type)
+    }
+
+    /// Tagging what is made and giving it a role are permissions of their own.
+    fn check_permissions(&self, request: &RunInstances, profile: Option<&InstanceProfile>) -> Result<(), ApiError> {
+        let (region, owner) = (&self.account.region, &self.account.owner_id);
+        if !request.tag_specifications.is_empty() {
+            self.require_permission("ec2:CreateTags", &format!("arn:aws:ec2:{region}:{owner}:instance/*"))?;
+        }
+        profile.map_or(Ok(()), |profile| {
+            // The role in a profile is called as the profile is.
+            self.require_permission("iam:PassRole", &format!("arn:aws:iam::{owner}:role/{}", profile.name))
         })
     }
 

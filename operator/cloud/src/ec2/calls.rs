@@ -20,6 +20,11 @@ pub(super) mod sealed {
 
         fn run(&self, ec2: &mut Ec2) -> Result<Self::Reply, ApiError>;
 
+        /// What a dry run is refused for besides the permission to call the action at all.
+        fn try_out(&self, _ec2: &Ec2) -> Result<(), ApiError> {
+            Ok(())
+        }
+
         /// Instances that count against the resource bucket of Run, Start, Stop and Terminate.
         fn instances(&self) -> u32 {
             0
@@ -84,6 +89,7 @@ impl Ec2 {
         match mode {
             Mode::Run => action.run(self),
             Mode::DryRun => {
+                action.try_out(self)?;
                 Err(ApiError::new("DryRunOperation", "Request would have succeeded, but DryRun flag is set."))
             }
         }
@@ -94,6 +100,7 @@ impl Ec2 {
             let message = format!("You are not authorized to perform this operation: ec2:{action}");
             Err(ApiError::new("UnauthorizedOperation", message))
         };
+        self.require_permission(&format!("ec2:{action}"), "*")?;
         match (caller, self.faults.credentials) {
             (Caller::Machine(_), _) | (_, Credentials::Unauthorized) => unauthorized(),
             (_, Credentials::Revoked) => {

@@ -23,6 +23,9 @@ pub struct Faults {
     pub zone_outages: BTreeSet<String>,
     /// Subnets, by id, that have no free address left.
     pub full_subnets: BTreeSet<String>,
+    /// Permissions that the operator's policy lacks, as IAM names them: `iam:PassRole`.
+    #[serde(default)]
+    pub denied: BTreeSet<String>,
     pub credentials: Credentials,
 }
 
@@ -81,6 +84,21 @@ impl Ec2 {
         if !lag.is_zero() {
             instance.earlier_tags.push((now, instance.tags.clone()));
         }
+    }
+
+    /// The words of EC2's refusals since they name action and resource ("Troubleshoot access denied error messages").
+    pub(super) fn require_permission(&self, permission: &str, resource: &str) -> Result<(), ApiError> {
+        if !self.faults.denied.contains(permission) {
+            return Ok(());
+        }
+        let message = format!(
+            "You are not authorized to perform this operation. User: arn:aws:iam::{}:user/operator is not authorized to \
+             perform: {permission} on resource: {resource} because no identity-based policy allows the {permission} action. \
+             Encoded authorization failure message: {}",
+            self.account.owner_id,
+            "0".repeat(600),
+        );
+        Err(ApiError::new("UnauthorizedOperation", message))
     }
 
     pub(super) fn require_zone(&self, zone: &str) -> Result<(), ApiError> {

@@ -34,6 +34,7 @@ impl Run for RunInstances {
             return ec2.repeat_launch(self, known);
         }
         let launch = ec2.check_launch(self)?;
+        ec2.check_room(&launch)?;
         let reservation_id = ec2.mint("r");
         let instance_ids: Vec<String> = launch
             .addresses
@@ -50,6 +51,15 @@ impl Run for RunInstances {
             ec2.launch_tokens.entry(scope).or_default().insert(token.clone(), known);
         }
         Ok(ec2.reservation(&reservation_id, &instance_ids))
+    }
+
+    /// EC2 looks at what the request names also in a dry run, and not at quotas, capacity or what the token was used for: the API
+    /// reference promises the check of permissions only, and those who use it meet the others (aws-parallelcluster's and
+    /// Karpenter's validation of launches).
+    fn try_out(&self, ec2: &Ec2) -> Result<(), ApiError> {
+        check_token(self.client_token.as_deref())?;
+        ec2.require_zone(&ec2.token_scope(self)?)?;
+        ec2.check_launch(self).map(drop)
     }
 
     fn instances(&self) -> u32 {

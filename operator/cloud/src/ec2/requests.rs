@@ -20,7 +20,7 @@ macro_rules! requests {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mode {
     Run,
-    /// Checks the permission only: DryRunOperation where the call would be allowed.
+    /// Checks the permission, and for RunInstances what the request names: DryRunOperation where the call would be allowed.
     DryRun,
 }
 

@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use drover_api::{ClientToken, InstanceId, Realm, SecurityGroupId, launch::LaunchRequest, tags};
+use drover_api::{ClientToken, InstanceId, Realm, launch::LaunchRequest, tags};
 
 use super::{Fake, convert};
 use crate::{
     ec2::{
-        CreateTags, DescribeImages, DescribeInstanceTypes, DescribeInstances, DescribeSecurityGroups, DescribeSubnets,
-        HttpTokens, InstanceChange, InstanceProfileSpecification, MetadataOptionsRequest, Mode,
-        ModifyInstanceAttribute, Page, Paged, RunInstances, ShutdownBehavior, Switch, TagSpecification,
+        self, CreateTags, DeleteTags, DescribeImages, DescribeInstanceTypes, DescribeInstances, DescribeSecurityGroups,
+        DescribeSubnets, HttpTokens, InstanceChange, InstanceProfileSpecification, MetadataOptionsRequest, Mode,
+        ModifyInstanceAttribute, Page, Paged, RunInstances, ShutdownBehavior, Switch, TagSpecification, TagToDelete,
         TerminateInstances,
     },
     error::{Class, CloudError, Result},
-    machines::{Image, InstanceType, Machine, Machines, Protection, Selector, Subnet},
+    machines::{Image, InstanceType, Machine, Machines, Protection, SecurityGroup, Selector, Subnet},
 };
 
 /// The largest page that DescribeInstances allows.
@@ -59,6 +59,11 @@ impl Machines for Fake {
         self.call(&CreateTags { resources: vec![id.to_string()], tags: convert::tags(tags) })
     }
 
+    async fn untag(&self, id: &InstanceId, key: &str) -> Result<()> {
+        let tags = vec![TagToDelete { key: key.to_owned(), value: None }];
+        self.call(&DeleteTags { resources: vec![id.to_string()], tags })
+    }
+
     async fn images(&self, selector: &Selector, owners: &[String]) -> Result<Vec<Image>> {
         let (image_ids, paged) = selected(selector);
         let found = self.call(&DescribeImages { image_ids, owners: owners.to_vec(), paged })?;
@@ -71,10 +76,14 @@ impl Machines for Fake {
         Ok(found.items.iter().map(convert::subnet).collect())
     }
 
-    async fn security_groups(&self, selector: &Selector) -> Result<Vec<SecurityGroupId>> {
+    async fn security_groups(&self, selector: &Selector) -> Result<Vec<SecurityGroup>> {
         let (group_ids, paged) = selected(selector);
         let found = self.call(&DescribeSecurityGroups { group_ids, group_names: Vec::new(), paged })?;
-        Ok(found.items.iter().map(|group| convert::security_group(&group.group_id)).collect())
+        let group = |group: &ec2::SecurityGroup| SecurityGroup {
+            id: convert::security_group(&group.group_id),
+            vpc: group.vpc_id.clone(),
+        };
+        Ok(found.items.iter().map(group).collect())
     }
 
     async fn instance_types(&self, names: &[String]) -> Result<Vec<InstanceType>> {

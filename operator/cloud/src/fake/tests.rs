@@ -196,7 +196,8 @@ fn what_a_launch_refers_to_is_found_by_id_and_by_tag() {
     let subnets = now(cloud.subnets(&Selector::Ids(vec![wanted.subnet.to_string()]))).expect("a list");
     assert_eq!((subnets.len(), subnets[0].free_addresses), (1, 251));
     let groups = now(cloud.security_groups(&Selector::Ids(vec![wanted.security_groups[0].to_string()])));
-    assert_eq!(groups, Ok(wanted.security_groups.clone()));
+    let ids = groups.map(|groups| groups.into_iter().map(|group| group.id).collect());
+    assert_eq!(ids, Ok(wanted.security_groups.clone()));
     let types = now(cloud.instance_types(&["m7g.large".to_owned()])).expect("a list");
     assert_eq!((types[0].vcpus, types[0].memory_mib), (2, 8_192));
     let some = ["m7g.huge", "m7g.large", "m7g.*"].map(str::to_owned);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use drover_api::{
-    ClientToken, InstanceId, Realm, SecurityGroupId, VolumeId,
+    ClientToken, InstanceId, Realm, VolumeId,
     bucket::ObjectKey,
     launch::{LaunchRequest, VolumeRequest},
 };
@@ -11,7 +11,7 @@ use drover_api::{
 use super::{Effect, Flaky};
 use crate::{
     error::Result,
-    machines::{Image, InstanceType, Machine, Machines, Protection, Selector, Subnet},
+    machines::{Image, InstanceType, Machine, Machines, Protection, SecurityGroup, Selector, Subnet},
     objects::{Condition, ETag, Object, Objects},
     volumes::{Volume, Volumes},
 };
@@ -47,6 +47,10 @@ impl<C: Machines> Machines for Flaky<C> {
         self.plan.pass("CreateTags", Mutates, self.inner.tag(id, tags)).await
     }
 
+    async fn untag(&self, id: &InstanceId, key: &str) -> Result<()> {
+        self.plan.pass("DeleteTags", Mutates, self.inner.untag(id, key)).await
+    }
+
     async fn images(&self, selector: &Selector, owners: &[String]) -> Result<Vec<Image>> {
         self.plan.pass("DescribeImages", Reads, self.inner.images(selector, owners)).await
     }
@@ -55,7 +59,7 @@ impl<C: Machines> Machines for Flaky<C> {
         self.plan.pass("DescribeSubnets", Reads, self.inner.subnets(selector)).await
     }
 
-    async fn security_groups(&self, selector: &Selector) -> Result<Vec<SecurityGroupId>> {
+    async fn security_groups(&self, selector: &Selector) -> Result<Vec<SecurityGroup>> {
         self.plan.pass("DescribeSecurityGroups", Reads, self.inner.security_groups(selector)).await
     }
 

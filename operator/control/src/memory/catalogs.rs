@@ -1,7 +1,7 @@
 //! What selectors resolve to: asked for only where something is to be launched, and kept for a while. Images, subnets, security
 //! groups and instance types change rarely, and asking for them in every pass would cost per set what must cost per realm.
 
-mod question;
+pub(crate) mod question;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -143,7 +143,7 @@ impl Tries {
 
 #[cfg(test)]
 mod tests {
-    use drover_api::{ImageId, Millis, Zone, defaults::Defaults, manifest};
+    use drover_api::{ImageId, Millis, Zone, defaults::Terms, manifest};
     use drover_cloud::{
         ec2::Account,
         fake::Fake,
@@ -184,7 +184,7 @@ spec:
     fn what_cannot_be_looked_up_is_asked_for_ever_more_rarely_and_only_where_something_is_launched() {
         let (manifests, errors) = manifest::parse("a.yaml", MANIFEST);
         assert_eq!(errors, []);
-        let set = manifests[0].resolve(&Defaults::default()).expect("whole");
+        let set = manifests[0].resolve(&Terms::default()).expect("whole");
         let sets = BTreeMap::from([("orders", &set)]);
         let look = |launching: BTreeSet<&'static str>| {
             let sets = &sets;

@@ -17,7 +17,8 @@ pub const BELIEVED: Duration = Duration::from_secs(300);
 pub struct Fresh {
     machines: BTreeMap<InstanceId, At<Machine>>,
     ended: BTreeMap<InstanceId, At<()>>,
-    tagged: BTreeMap<InstanceId, At<Tags>>,
+    /// By key; `None` is a tag that was taken away.
+    tagged: BTreeMap<InstanceId, At<BTreeMap<String, Option<String>>>>,
     volumes: BTreeMap<VolumeId, At<Volume>>,
     attached: BTreeMap<VolumeId, At<InstanceId>>,
     kept: BTreeMap<VolumeId, At<()>>,
@@ -45,9 +46,18 @@ impl Fresh {
 
     /// CreateTags was answered.
     pub fn tagged(&mut self, id: &InstanceId, tags: &Tags, at: Duration) {
-        let known = self.tagged.entry(id.clone()).or_insert(At { at, value: Tags::new() });
+        self.retagged(id, tags.iter().map(|(key, value)| (key.clone(), Some(value.clone()))), at);
+    }
+
+    /// DeleteTags was answered.
+    pub fn untagged(&mut self, id: &InstanceId, key: String, at: Duration) {
+        self.retagged(id, [(key, None)], at);
+    }
+
+    fn retagged(&mut self, id: &InstanceId, tags: impl IntoIterator<Item = (String, Option<String>)>, at: Duration) {
+        let known = self.tagged.entry(id.clone()).or_insert(At { at, value: BTreeMap::new() });
         known.at = at;
-        known.value.extend(tags.clone());
+        known.value.extend(tags);
     }
 
     /// Created, or found by id.
@@ -94,7 +104,8 @@ impl Fresh {
             !old(seen.at) && !over
         });
         self.tagged.retain(|id, seen| {
-            let shown = |machine: &Machine| seen.value.iter().all(|(key, value)| machine.tags.get(key) == Some(value));
+            let shown =
+                |machine: &Machine| seen.value.iter().all(|(key, value)| machine.tags.get(key) == value.as_ref());
             !(old(seen.at) || began >= seen.at && listed.get(id).is_some_and(shown))
         });
     }
@@ -137,7 +148,12 @@ impl Fresh {
         }
         for (id, seen) in &self.tagged {
             if let Some(machine) = machines.get_mut(id) {
-                machine.tags.extend(seen.value.clone());
+                for (key, value) in &seen.value {
+                    match value {
+                        Some(value) => machine.tags.insert(key.clone(), value.clone()),
+                        None => machine.tags.remove(key),
+                    };
+                }
             }
         }
         machines

@@ -14,7 +14,8 @@ use std::{
 use drover_api::{
     BuildId, GtidSet, InstanceId, Millis, Realm, ResourceKey,
     bucket::RealmKeys,
-    defaults::Defaults,
+    clients::{Clients, ClientsReport, Mark, UserOrder},
+    defaults::Terms,
     manifest,
     wire::{
         Accepted, BuildOrder, DataReport, LeaderPhase, MysqlReport, Orders, OrdersReply, Promise, Report, RoleOrder,
@@ -191,6 +192,7 @@ fn server(endpoint: &Endpoint, orders: &Orders) -> ServerReport {
             accounts_made: true,
             marker: leader.open.then_some(leader.marker),
             heartbeat: Some(START),
+            clients: made(&leader.clients),
         },
         RoleOrder::Replica(replica) => RunningRole::Replica {
             source: Some(replica.source.slot),
@@ -209,6 +211,13 @@ fn server(endpoint: &Endpoint, orders: &Orders) -> ServerReport {
         executed,
         role,
     })
+}
+
+fn made(clients: &Clients) -> ClientsReport {
+    let mark =
+        |order: &UserOrder| Mark { version: order.version.clone(), changed: START, grants: Some(order.grants.clone()) };
+    let users = clients.users.iter().map(|order| (order.name.clone(), mark(order)));
+    ClientsReport { users: users.collect(), ..ClientsReport::default() }
 }
 
 fn uuid(n: u32) -> String {
@@ -318,6 +327,7 @@ pub fn config(holder: &str) -> Config {
         lease: LEASE,
         deadline: DEADLINE,
         pace: Pace::default(),
+        machines_max: None,
         user_data: "#!/bin/sh\n".into(),
         binary: None,
         plan: drover_plan::plan,
@@ -356,8 +366,8 @@ spec:
     manifests
         .into_iter()
         .map(|manifest| {
-            let set = manifest.resolve(&Defaults::default());
-            (manifest.key, Intent { set, generation: 1 })
+            let set = manifest.resolve(&Terms::default());
+            (manifest.key, Intent { set, generation: 1, requests: vec![] })
         })
         .collect()
 }

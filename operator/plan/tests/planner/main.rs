@@ -13,6 +13,8 @@ mod pace;
 mod properties;
 mod refusals;
 mod replicas;
+mod serving;
+mod users;
 mod volumes;
 mod world;
 

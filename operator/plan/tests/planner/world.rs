@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 use drover_api::{
     BuildId, Epoch, GtidSet, Incarnation, InstanceId, Millis, Namespace, Realm, ResourceKey, ResourceName, Slot,
     VolumeId, VoterId, WriteId, Zone,
+    clients::{ClientsReport, Mark},
     defaults::{ResolvedSet, ResolvedVolume},
     problems::{Problem, Reason},
     records::IncarnationState,
@@ -12,8 +13,8 @@ use drover_api::{
     set::{DeletionPolicy, Durability, ImageSelector, NetworkSelector, VolumeType, ZoneSpread},
     tags,
     wire::{
-        Accepted, DataReport, LeaderPhase, MysqlReport, Promise, Report, RoleOrder, Running, RunningRole, ServerReport,
-        ThreadReport, VolumeReport, Voting, Wanted,
+        Accepted, DataReport, LeaderOrder, LeaderPhase, MysqlReport, Promise, Report, RoleOrder, Running, RunningRole,
+        ServerReport, ThreadReport, VolumeReport, Voting, Wanted,
     },
 };
 use drover_plan::{
@@ -56,6 +57,7 @@ pub fn resolved(members: u8, read_replicas: u16) -> ResolvedSet {
         image: ImageSelector { id: None, tags: by_tag(), owners: None },
         instance_types: vec!["m7g.large".into(), "m6g.large".into()],
         subnets: NetworkSelector { ids: None, tags: by_tag() },
+        subnets_allowed: None,
         security_groups: NetworkSelector { ids: None, tags: by_tag() },
         instance_profile: "drover".into(),
         zone_spread: ZoneSpread::Required,
@@ -69,6 +71,8 @@ pub fn resolved(members: u8, read_replicas: u16) -> ResolvedSet {
         },
         settings: BTreeMap::new(),
         durability: Durability::Standard,
+        databases: BTreeMap::new(),
+        users: BTreeMap::new(),
         deletion_policy: DeletionPolicy::Retain,
         paused: false,
         origins: BTreeMap::new(),
@@ -96,10 +100,11 @@ impl World {
             realm: Realm::new("test").expect("valid"),
             operator: Operator {
                 builds: BTreeMap::from([("arm64".to_owned(), build)]),
+                machines_max: None,
                 user_data: "#!/bin/sh".into(),
                 minted: BTreeMap::from([(key(), Incarnation::new("inc00001").expect("valid"))]),
             },
-            intents: BTreeMap::from([(key(), Intent { set: Ok(set), generation: 1 })]),
+            intents: BTreeMap::from([(key(), Intent { set: Ok(set), generation: 1, requests: vec![] })]),
             sources: Sources::Read,
             deletions: Default::default(),
             fleet: Fleet { machines_listed: Some(Millis(1)), volumes_listed: Some(Millis(1)), ..Fleet::default() },
@@ -108,6 +113,7 @@ impl World {
             sends: BTreeMap::new(),
             refused: Default::default(),
             full_subnets: Default::default(),
+            passwords: BTreeMap::new(),
             catalogs: BTreeMap::from([(key(), Seen::Known(zones(3)))]),
         };
         World {
@@ -287,6 +293,12 @@ impl World {
             Action::Tag { instance, tags } => {
                 self.observed.fleet.machines.get_mut(&instance).expect("listed").role = tags::read_role(&tags);
             }
+            Action::Hold { instance } => {
+                self.observed.fleet.machines.get_mut(&instance).expect("listed").held = true;
+            }
+            Action::Release { instance } => {
+                self.observed.fleet.machines.get_mut(&instance).expect("listed").held = false;
+            }
             Action::Order { slot, wanted, .. } => self.obey(slot, *wanted),
             Action::Upgrade { slot, build, .. } => self.report(slot).build = build,
             Action::FindByToken { .. } | Action::LookUpMachine { .. } | Action::LookUpVolume { .. } => {}
@@ -423,6 +435,7 @@ impl World {
                 accounts_made: true,
                 marker: leader.open.then_some(leader.marker),
                 heartbeat: None,
+                clients: made(report, leader),
             },
             RoleOrder::Replica(replica) => RunningRole::Replica {
                 source: Some(replica.source.slot),
@@ -469,6 +482,21 @@ impl World {
             }
         }
     }
+}
+
+/// What an agent tells of users once it is open: those it has made before stay.
+fn made(report: &Report, leader: &LeaderOrder) -> ClientsReport {
+    let mut made = match &report.mysql.server {
+        ServerReport::Running(Running { role: RunningRole::Leader { clients, .. }, .. }) => clients.clone(),
+        _ => ClientsReport::default(),
+    };
+    for order in leader.clients.users.iter().filter(|_| leader.open) {
+        let mark = Mark { version: order.version.clone(), changed: Millis(1), grants: Some(order.grants.clone()) };
+        made.users.insert(order.name.clone(), mark);
+    }
+    let databases = leader.clients.databases.iter().filter(|_| leader.open);
+    made.databases.extend(databases.map(|order| order.name.clone()));
+    made
 }
 
 pub fn fresh_send() -> Send {

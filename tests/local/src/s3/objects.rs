@@ -117,6 +117,11 @@ impl Objects {
         ]
     }
 
+    /// What was last asked for with PutBucketVersioning. It is remembered and told, and nothing more: no version is kept here.
+    fn versioning_file(&self, bucket: &str) -> PathBuf {
+        self.root.join(format!(".versioning-{}", URL_SAFE_NO_PAD.encode(bucket)))
+    }
+
     /// An upload that was completed, aborted or never begun is none; `s3s-fs` calls all of them forbidden.
     fn require_upload(&self, upload_id: &str) -> S3Result<()> {
         let is_name = upload_id.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
@@ -339,6 +344,36 @@ impl S3 for Objects {
 
     async fn create_bucket(&self, req: S3Request<CreateBucketInput>) -> S3Result<S3Response<CreateBucketOutput>> {
         self.inner.create_bucket(req).await
+    }
+
+    async fn get_bucket_versioning(
+        &self,
+        req: S3Request<GetBucketVersioningInput>,
+    ) -> S3Result<S3Response<GetBucketVersioningOutput>> {
+        self.require_bucket(&req.input.bucket)?;
+        let status = match fs::read_to_string(self.versioning_file(&req.input.bucket)) {
+            Ok(status) => Some(BucketVersioningStatus::from(status)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(s3s::S3Error::internal_error(error)),
+        };
+        Ok(S3Response::new(GetBucketVersioningOutput { status, mfa_delete: None }))
+    }
+
+    async fn put_bucket_versioning(
+        &self,
+        req: S3Request<PutBucketVersioningInput>,
+    ) -> S3Result<S3Response<PutBucketVersioningOutput>> {
+        self.require_bucket(&req.input.bucket)?;
+        let VersioningConfiguration { status, mfa_delete } = req.input.versioning_configuration;
+        if mfa_delete.is_some() || req.input.mfa.is_some() {
+            return Err(s3_error!(NotImplemented, "MFA delete is not kept here"));
+        }
+        let status = status.ok_or_else(|| s3_error!(IllegalVersioningConfigurationException))?;
+        if ![BucketVersioningStatus::ENABLED, BucketVersioningStatus::SUSPENDED].contains(&status.as_str()) {
+            return Err(s3_error!(MalformedXML));
+        }
+        fs::write(self.versioning_file(&req.input.bucket), status.as_str()).map_err(s3s::S3Error::internal_error)?;
+        Ok(S3Response::new(PutBucketVersioningOutput::default()))
     }
 
     async fn get_bucket_location(

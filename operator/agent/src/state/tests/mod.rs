@@ -1,5 +1,6 @@
 //! Tables: a world, what happens, and what the agent does.
 
+mod clients;
 mod disks;
 mod ends;
 mod leading;
@@ -9,12 +10,16 @@ mod told;
 
 use drover_api::{
     BuildId, Claim, Epoch, GtidSet, Incarnation, Slot, VolumeId, VoterId,
+    clients::{Clients, Mark},
     records::{RegisterState, Voter},
     set::Durability,
     wire::*,
 };
 
-use std::num::NonZeroU64;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU64,
+};
 
 use super::*;
 use crate::durable::Died;
@@ -55,6 +60,7 @@ pub(super) fn leader(k: u8, open: bool) -> LeaderOrder {
         admin: credential("drover_admin"),
         clone: credential("drover_clone"),
         marker: 1,
+        clients: Clients::default(),
     }
 }
 
@@ -128,6 +134,9 @@ struct World {
     replies: Vec<OrdersReply>,
     exited: bool,
     starts: u32,
+    databases: BTreeSet<String>,
+    failing_databases: BTreeMap<String, String>,
+    failing_users: BTreeMap<String, Problem>,
 }
 
 pub(super) fn minted(life_step: u64) -> Minted {
@@ -149,6 +158,7 @@ pub(super) fn closed(start: &str) -> Observation {
         channel: None,
         dumps: vec![],
         heartbeat: None,
+        users: BTreeMap::new(),
     }
 }
 
@@ -172,6 +182,9 @@ impl World {
             replies: vec![],
             exited: false,
             starts: 0,
+            databases: BTreeSet::new(),
+            failing_databases: BTreeMap::new(),
+            failing_users: BTreeMap::new(),
         }
     }
 
@@ -230,7 +243,11 @@ impl World {
                     return vec![Event::MarkerAcknowledged { start: up.start.clone(), epoch, n }];
                 }
             }
-            Effect::Heartbeat { .. } => {}
+            Effect::Heartbeat { .. } => {
+                if let (true, Some(up)) = (self.acknowledged, &self.up) {
+                    return vec![Event::HeartbeatAcknowledged { start: up.start.clone(), at: self.now }];
+                }
+            }
             Effect::Exit => self.exited = true,
         }
         vec![]
@@ -239,7 +256,10 @@ impl World {
     fn carry_out(&mut self, task: Task) -> Vec<Event> {
         let name = format!("{task:?}");
         let name = name.split([' ', '(', '{']).next().unwrap_or_default().to_owned();
-        self.done.push(name);
+        self.done.push(match &task {
+            Task::User(step) => format!("{} {}", word(step), step.name()),
+            _ => name,
+        });
         let mounted = |world: &World| Mounted {
             volume: volume(),
             record: world.persisted.clone().map_or(world.recorded.clone(), |record| Recorded::Record(Box::new(record))),
@@ -267,7 +287,8 @@ impl World {
                     applying: ThreadReport::Stopped,
                     ..channel
                 });
-                self.seen = Observation { channel, ..closed(&up.start) };
+                let users = std::mem::take(&mut self.seen.users);
+                self.seen = Observation { channel, users, ..closed(&up.start) };
                 self.up = Some(up.clone());
                 Outcome::Started(up)
             }
@@ -276,6 +297,13 @@ impl World {
                 (self.seen.super_read_only, self.seen.read_only) = (self.close_returns, self.close_returns);
                 Outcome::Closed { returned: self.close_returns }
             }
+            Task::Databases(ordered) => {
+                let failed = self.failing_databases.clone();
+                let made = ordered.into_iter().map(|order| order.name).filter(|name| !failed.contains_key(name));
+                self.databases.extend(made);
+                Outcome::Databases { made: self.databases.clone(), failed }
+            }
+            Task::User(step) => self.step_user(&step),
             Task::ReadRegister => Outcome::Register(self.register.clone().map(Box::new)),
             Task::Terminate => {
                 let start = self.up.take().expect("something runs").start;
@@ -287,6 +315,28 @@ impl World {
             }
         };
         vec![Event::Done(outcome)]
+    }
+
+    fn step_user(&mut self, step: &UserStep) -> Outcome {
+        if let Some(problem) = self.failing_users.get(step.name()) {
+            return Outcome::User(problem.clone());
+        }
+        let users = &mut self.seen.users;
+        match step {
+            UserStep::Make(order) => {
+                let mark = Mark { version: order.version.clone(), changed: self.now, grants: None };
+                assert!(users.insert(order.name.clone(), SeenUser { mark, takes_old: false }).is_none());
+            }
+            UserStep::Rotate(order) => {
+                let user = users.get_mut(&order.name).expect("who is changed is there");
+                (user.mark.version, user.mark.changed, user.takes_old) = (order.version.clone(), self.now, true);
+            }
+            UserStep::Grant(order) => {
+                users.get_mut(&order.name).expect("who is changed is there").mark.grants = Some(order.grants.clone());
+            }
+            UserStep::Discard { name } => users.get_mut(name).expect("who is changed is there").takes_old = false,
+        }
+        Outcome::Plain
     }
 
     fn change(&mut self, task: Task) {
@@ -344,6 +394,15 @@ impl World {
 
     fn problems(&self) -> Vec<Reason> {
         self.report().problems.iter().map(|problem| problem.reason.clone()).collect()
+    }
+}
+
+fn word(step: &UserStep) -> &'static str {
+    match step {
+        UserStep::Make(_) => "Make",
+        UserStep::Rotate(_) => "Rotate",
+        UserStep::Grant(_) => "Grant",
+        UserStep::Discard { .. } => "Discard",
     }
 }
 

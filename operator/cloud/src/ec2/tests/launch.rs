@@ -267,12 +267,37 @@ fn a_refused_launch_does_not_burn_its_token() {
 }
 
 #[test]
-fn a_dry_run_asks_for_permission_only() {
+fn a_dry_run_looks_at_permission_and_parameters_and_not_at_room() {
     let mut cloud = Cloud::new();
     let request = cloud.request();
     let dry = |cloud: &mut Cloud| cloud.ec2.call(START, &Caller::operator(), Mode::DryRun, &request);
     let error = dry(&mut cloud).expect_err("a dry run never succeeds");
     assert_eq!((error.code.as_str(), error.http_status), ("DryRunOperation", 412));
+    cloud.ec2.faults().no_capacity.push(NoCapacity::default());
+    assert_eq!(dry(&mut cloud).expect_err("a dry run never succeeds").code, "DryRunOperation");
+    let profile = |name: &str| Some(InstanceProfileSpecification { name: Some(name.into()), arn: None });
+    let table: [(&str, RunInstances); 4] = [
+        ("InvalidAMIID.NotFound", RunInstances { image_id: Some("ami-00000000000000001".into()), ..request.clone() }),
+        ("InvalidSubnetID.NotFound", RunInstances { subnet_id: Some("subnet-00000001".into()), ..request.clone() }),
+        ("InvalidParameterValue", RunInstances { instance_type: Some("m7i.large".into()), ..request.clone() }),
+        ("InvalidParameterValue", RunInstances { instance_profile: profile("nobody"), ..request.clone() }),
+    ];
+    for (code, wrong) in table {
+        let told = cloud.ec2.call(START, &Caller::operator(), Mode::DryRun, &wrong).expect_err("refused").code;
+        assert_eq!(told, code, "{wrong:?}");
+    }
+    let full = RunInstances {
+        instance_profile: profile("machine"),
+        tag_specifications: vec![tagged("instance", &[("a", "b")])],
+        ..request.clone()
+    };
+    for permission in ["ec2:RunInstances", "ec2:CreateTags", "iam:PassRole"] {
+        cloud.ec2.faults().denied.insert(permission.into());
+        let error = cloud.ec2.call(START, &Caller::operator(), Mode::DryRun, &full).expect_err("refused");
+        assert_eq!(error.code, "UnauthorizedOperation");
+        assert!(error.message.contains(&format!("not authorized to perform: {permission} on resource: ")), "{error:?}");
+        cloud.ec2.faults().denied.clear();
+    }
     cloud.ec2.faults().credentials = Credentials::Unauthorized;
     assert_eq!(dry(&mut cloud).expect_err("no permission").code, "UnauthorizedOperation");
     assert!(cloud.ec2.instances.is_empty());

@@ -30,7 +30,7 @@ pub struct Question {
 
 impl Question {
     pub fn of(set: &ResolvedSet) -> Self {
-        let (image, owners) = image_selector(&set.image, &set.version);
+        let (image, owners) = image_selector(&set.image, Some(&set.version));
         Self {
             image,
             owners,
@@ -57,7 +57,8 @@ impl Question {
             (Ok(image), Ok(types)) => pick_types(&self.instance_types, &types, Some(&image.architecture)),
         };
         let subnets = subnets.and_then(|subnets| some(in_order(subnets), "subnet", &self.subnets));
-        let security_groups = groups.and_then(|mut groups: Vec<SecurityGroupId>| {
+        let security_groups = groups.and_then(|groups| {
+            let mut groups: Vec<SecurityGroupId> = groups.into_iter().map(|group| group.id).collect();
             groups.sort();
             some(groups, "security group", &self.security_groups)
         });
@@ -74,19 +75,20 @@ fn said<T>(result: Result<T, CloudError>) -> Result<Result<T, String>, CloudErro
     }
 }
 
-fn image_selector(image: &ImageSelector, version: &str) -> (Selector, Vec<String>) {
+/// Without a version: of any.
+pub(crate) fn image_selector(image: &ImageSelector, version: Option<&str>) -> (Selector, Vec<String>) {
     match &image.id {
         Some(id) => (Selector::Ids(vec![id.clone()]), vec![]),
         None => {
             let mut tags = image.tags.clone().unwrap_or_default();
-            tags.insert(VERSION_TAG.to_owned(), version.to_owned());
+            tags.extend(version.map(|version| (VERSION_TAG.to_owned(), version.to_owned())));
             let owners = image.owners.clone().unwrap_or_else(|| vec!["self".to_owned()]);
             (Selector::Tags(tags), owners)
         }
     }
 }
 
-fn network_selector(selector: &NetworkSelector) -> Selector {
+pub(crate) fn network_selector(selector: &NetworkSelector) -> Selector {
     match &selector.ids {
         Some(ids) => Selector::Ids(ids.clone()),
         None => Selector::Tags(selector.tags.clone().unwrap_or_default()),
@@ -94,7 +96,7 @@ fn network_selector(selector: &NetworkSelector) -> Selector {
 }
 
 /// The newest available one; of two made in the same instant the one with the greater id, so that the choice is stable.
-fn pick_image(images: Vec<Image>, selector: &Selector) -> Result<CatalogImage, String> {
+pub(crate) fn pick_image(images: Vec<Image>, selector: &Selector) -> Result<CatalogImage, String> {
     images
         .into_iter()
         .filter(|image| image.available)
@@ -104,12 +106,16 @@ fn pick_image(images: Vec<Image>, selector: &Selector) -> Result<CatalogImage, S
 }
 
 /// By zone, those with the most free addresses first, and otherwise in an order that stays.
-fn in_order(mut subnets: Vec<Subnet>) -> Vec<CatalogSubnet> {
+pub(crate) fn in_order(mut subnets: Vec<Subnet>) -> Vec<CatalogSubnet> {
     subnets.sort_by_key(|subnet| (subnet.zone.clone(), Reverse(subnet.free_addresses), subnet.id.clone()));
     subnets.into_iter().map(|subnet| CatalogSubnet { zone: subnet.zone, id: subnet.id }).collect()
 }
 
-fn pick_types(wanted: &[String], types: &[InstanceType], architecture: Option<&str>) -> Result<Vec<String>, String> {
+pub(crate) fn pick_types(
+    wanted: &[String],
+    types: &[InstanceType],
+    architecture: Option<&str>,
+) -> Result<Vec<String>, String> {
     let fits = |name: &&String| {
         let known = types.iter().find(|t| t.name == **name);
         known.is_some_and(|t| architecture.is_none_or(|architecture| t.architecture == architecture))
@@ -136,7 +142,7 @@ fn some<T>(found: Vec<T>, what: &str, selector: &Selector) -> Result<Vec<T>, Str
     if found.is_empty() { Err(format!("no {what} has {}", words(selector))) } else { Ok(found) }
 }
 
-fn words(selector: &Selector) -> String {
+pub(crate) fn words(selector: &Selector) -> String {
     match selector {
         Selector::Ids(ids) => format!("the id {}", ids.join(" or ")),
         Selector::Tags(tags) => {
@@ -233,7 +239,7 @@ mod tests {
     fn an_image_by_tags_must_be_of_the_sets_version() {
         let by_tags =
             ImageSelector { tags: Some(BTreeMap::from([("role".into(), "db".into())])), ..ImageSelector::default() };
-        let (selector, owners) = image_selector(&by_tags, "9.7");
+        let (selector, owners) = image_selector(&by_tags, Some("9.7"));
         assert_eq!(owners, ["self"]);
         let Selector::Tags(tags) = selector else { panic!("by tags") };
         assert_eq!(tags[VERSION_TAG], "9.7");

@@ -111,7 +111,7 @@ fn volume(name: &str) -> VolumeId {
     VolumeId::new(format!("vol-{name}")).unwrap()
 }
 
-/// Built once for all tests and runs, in the place where `make image` and `drover-local up` keep it.
+/// Built once for all tests and runs, in the place where `make machine-image` and `drover-local up` keep it.
 #[expect(clippy::disallowed_methods, reason = "the edge of a test: the Makefile says where the image is kept")]
 async fn images() -> Images {
     static IMAGES: OnceCell<Images> = OnceCell::const_new();

@@ -1,0 +1,87 @@
+//! What a person asks for once, beside what is declared for good: an annotation `drover.dev/request-<verb>: "<token> <words>"`
+//! on a resource, or the same through an operator's socket. A request is known by its token: with another token it is another
+//! request, and one whose token is among the handled ones is over.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Slot, status::Handled};
+
+/// One request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    pub verb: String,
+    pub token: String,
+    /// What it asks for, or why that is not understood.
+    pub asks: Result<Asks, String>,
+}
+
+/// What can be asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Asks {
+    /// `hold SLOT...`: hands off these machines.
+    Hold(Vec<Slot>),
+    /// `release SLOT...`: they are Drover's again.
+    Release(Vec<Slot>),
+}
+
+/// Every verb with what follows the token, for people.
+pub const VERBS: &[(&str, &str)] = &[("hold", "SLOT..."), ("release", "SLOT...")];
+
+/// A token is in status and logs: short, and of one word.
+const TOKEN_CHARS_MAX: usize = 64;
+/// More slots than a set can have are a mistake.
+const SLOTS_MAX: usize = 105;
+
+impl Request {
+    /// Reads the text of one verb's annotation. What is not understood is a request too: its answer says so.
+    pub fn read(verb: &str, text: &str) -> Self {
+        let mut words = text.split_whitespace();
+        let token: String = words.next().unwrap_or_default().chars().take(TOKEN_CHARS_MAX).collect();
+        let slots = || -> Result<Vec<Slot>, String> {
+            let slots = words
+                .clone()
+                .map(|word| word.parse::<Slot>().map_err(|_| format!("{word} is no slot, such as m1 or r0")));
+            let slots: Vec<Slot> = slots.take(SLOTS_MAX).collect::<Result<_, _>>()?;
+            match slots.is_empty() {
+                true => Err("name the slots, such as m1".to_owned()),
+                false => Ok(slots),
+            }
+        };
+        let asks = match verb {
+            "hold" => slots().map(Asks::Hold),
+            "release" => slots().map(Asks::Release),
+            _ => {
+                let verbs: Vec<&str> = VERBS.iter().map(|(verb, _)| *verb).collect();
+                Err(format!("{verb} is not known; {} are", verbs.join(" and ")))
+            }
+        };
+        Self { verb: verb.to_owned(), token, asks }
+    }
+
+    /// The answer to it.
+    pub fn answered(&self, outcome: impl Into<String>) -> (String, Handled) {
+        (self.verb.clone(), Handled { token: self.token.clone(), outcome: outcome.into() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_read_from_one_line_and_a_mistake_is_answered() {
+        let (m1, r0) = (Slot::Member(1), Slot::Reader(0));
+        let read = |verb: &str, text: &str| Request::read(verb, text);
+        assert_eq!(read("hold", "t-1 m1 r0").asks, Ok(Asks::Hold(vec![m1, r0])));
+        assert_eq!(read("release", " t-2  m1 ").asks, Ok(Asks::Release(vec![m1])));
+        assert_eq!(read("hold", "t-1").token, "t-1");
+        for (verb, text, told) in [
+            ("hold", "t", "name the slots"),
+            ("hold", "t x9", "x9 is no slot"),
+            ("explode", "t m1", "explode is not known; hold and release are"),
+        ] {
+            let asks = read(verb, text).asks;
+            assert!(asks.as_ref().is_err_and(|said| said.contains(told)), "{asks:?}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The API server that `drover run --kubernetes` takes its manifests from.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use drover_api::Namespace;
+use drover_control::kubernetes::{Cluster, election::Ballot};
+use kube::{Client, Config};
+
+/// Which cluster, and this process's place in it.
+#[derive(Clone, Debug, Args)]
+pub struct InCluster {
+    /// Keeps what the API server declares: that of the Pod's own cluster, or of the kubeconfig's current context.
+    #[arg(long, env = "DROVER_KUBERNETES")]
+    pub kubernetes: bool,
+    /// Watches these namespaces, separated by commas; all of them where none is given.
+    #[arg(long, env = "DROVER_NAMESPACES", value_delimiter = ',', requires = "kubernetes")]
+    namespaces: Vec<String>,
+    /// Where the Lease of the replicas is: the Pod's own namespace.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
+    lease_namespace: String,
+    /// The Lease's name; replicas of one installation share it.
+    #[arg(long, env = "DROVER_LEASE", default_value = "drover")]
+    lease_name: String,
+    /// A leader that is silent for so many seconds is followed by another replica.
+    #[arg(long, env = "DROVER_LEASE_SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(5..=300))]
+    lease_seconds: u16,
+    /// What this replica is called, by a name that no other has: the Pod's own.
+    #[arg(long, env = "POD_NAME")]
+    identity: Option<String>,
+}
+
+/// A request, a watch aside, that takes longer is not answered any more.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+
+impl InCluster {
+    /// Finds the API server. It need not be there yet.
+    pub async fn connect(self) -> anyhow::Result<Cluster> {
+        for namespace in self.namespaces.iter().chain([&self.lease_namespace]) {
+            Namespace::new(namespace.as_str())
+                .with_context(|| format!("--namespaces or --lease-namespace: {namespace:?}"))?;
+        }
+        let mut config = Config::infer().await.context(
+            "no API server: run in a Pod with a service account, or name one with KUBECONFIG (--manifests DIR needs none)",
+        )?;
+        config.connect_timeout = Some(CONNECT_MAX);
+        let client = Client::try_from(config).context("the API server's configuration cannot be used")?;
+        let identity = self.identity.unwrap_or_else(own_name);
+        Ok(Cluster {
+            client,
+            namespaces: self.namespaces,
+            ballot: Ballot {
+                namespace: self.lease_namespace,
+                name: self.lease_name,
+                identity,
+                duration: Duration::from_secs(self.lease_seconds.into()),
+            },
+        })
+    }
+}
+
+fn own_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}-{}", host.trim(), std::process::id())
+}

@@ -1,0 +1,108 @@
+//! `drover hold` and `drover release`: what a person asks for once. In a cluster it is an annotation, answered in the resource's
+//! status; beside an operator of a directory it goes through the socket.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use drover_api::{
+    ResourceKey,
+    requests::Request,
+    set::{self, MySQLReplicaSet},
+    status::{Handled, MySQLReplicaSetStatus},
+};
+use drover_control::{
+    Entropy,
+    edge::SystemEntropy,
+    kubernetes::resource::REQUEST,
+    socket::{self, AskRequest},
+};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+    core::{ApiResource, DynamicObject},
+};
+use serde_json::json;
+
+use crate::settings::Named;
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    set: Named,
+    /// The slots whose machines are meant, such as m1 or r0.
+    #[arg(required = true)]
+    slots: Vec<String>,
+    /// Asks through the API server of the kubeconfig's current context, instead of an operator's socket.
+    #[arg(long, env = "DROVER_KUBERNETES")]
+    kubernetes: bool,
+    /// Where the running operator's socket is.
+    #[arg(long, env = "DROVER_STATE", default_value = "/run/drover")]
+    state: PathBuf,
+}
+
+/// Owns the annotations that this program writes.
+const MANAGER: &str = "drover-cli";
+/// A request that needs a machine to do something is answered within seconds.
+const ANSWER_MAX: Duration = Duration::from_secs(120);
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+pub async fn run(verb: &str, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let key = arguments.set.key()?;
+    let entropy = SystemEntropy::default();
+    let token = (&entropy as &dyn Entropy).hex(6);
+    let text = format!("{token} {}", arguments.slots.join(" "));
+    let request = Request::read(verb, &text);
+    if let Err(why) = &request.asks {
+        bail!("{why}");
+    }
+    let outcome = if arguments.kubernetes {
+        through_api_server(&key, &request, &text).await?
+    } else {
+        let path = socket::path(&arguments.state);
+        let asked = AskRequest { namespace: key.namespace, name: key.name, request };
+        socket::ask_request(&path, &asked).await?
+    };
+    println!("{outcome}");
+    Ok(if outcome.starts_with("done") { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn through_api_server(key: &ResourceKey, request: &Request, text: &str) -> anyhow::Result<String> {
+    let client = Client::try_default().await.context("no API server: name one with KUBECONFIG")?;
+    let sets = ApiResource::erase::<MySQLReplicaSet>(&());
+    let api: Api<DynamicObject> = Api::namespaced_with(client, key.namespace.as_str(), &sets);
+    let name = key.name.as_str();
+    // Server-side apply would make what is not there.
+    let Some(found) = api.get_metadata_opt(name).await? else {
+        bail!("there is no {} {key}: see `kubectl get {} --all-namespaces`", set::KIND, sets.plural);
+    };
+    let annotation = format!("{REQUEST}{}", request.verb);
+    let body = json!({
+        "apiVersion": sets.api_version,
+        "kind": sets.kind,
+        "metadata": { "name": name, "uid": found.metadata.uid, "annotations": { annotation: text } },
+    });
+    api.patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(body)).await?;
+    let answered = async {
+        loop {
+            let object = api.get(name).await?;
+            if let Some(handled) = answer(&object, request) {
+                return anyhow::Ok(handled.outcome);
+            }
+            pause(LOOK_AGAIN).await;
+        }
+    };
+    let late =
+        "not answered yet: see status.handled of the resource, and whether an operator acts (`kubectl describe`)";
+    tokio::time::timeout(ANSWER_MAX, answered).await.context(late)?
+}
+
+fn answer(object: &DynamicObject, request: &Request) -> Option<Handled> {
+    let status: MySQLReplicaSetStatus = serde_json::from_value(object.data["status"].clone()).ok()?;
+    status.handled.get(&request.verb).filter(|handled| handled.token == request.token).cloned()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the pace of looking for an answer")]
+async fn pause(time: Duration) {
+    tokio::time::sleep(time).await;
+}

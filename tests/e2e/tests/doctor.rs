@@ -1,0 +1,471 @@
+//! `drover doctor` and `drover iam-policy` with the real binary: a whole installation is all ok; each thing that is taken away
+//! is told with what to do; nothing is changed by looking; and the printed policies are those that are enforced.
+
+use std::{collections::BTreeMap, fs, net::TcpListener, time::Duration};
+
+use anyhow::{Context, ensure};
+use drover_e2e::{
+    Asked, CONFIG, Cloud, Operator, Policy, drover, heading, manifest, permission, scenario_without_machines, within,
+};
+
+type Environment = BTreeMap<&'static str, String>;
+
+/// An operator launches at once, and not after a lease that nobody holds.
+const AT_ONCE: Duration = Duration::from_secs(8);
+const LAUNCH: Duration = Duration::from_secs(60);
+
+const CLOCK: &str = "      do: set this machine's clock right, for example with `timedatectl set-ntp true`";
+const UNKNOWN: &str = "      do: AWS does not know these credentials here: check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the \
+                       profile, and the Region";
+const NETWORK: &str = "      do: check the network, and the endpoint where AWS_ENDPOINT_URL or one of its kind is set";
+
+/// What is otherwise than in a whole installation, and what the doctor says of it.
+struct Case {
+    what: &'static str,
+    /// In the configuration's text: what is replaced by what.
+    config: Option<(&'static str, &'static str)>,
+    environment: Box<dyn Fn(&mut Environment)>,
+    fault: Option<&'static str>,
+    /// Whole lines, those to do below those that they belong to.
+    said: &'static [&'static str],
+    code: i32,
+}
+
+fn case(what: &'static str, said: &'static [&'static str]) -> Case {
+    Case { what, config: None, environment: Box::new(|_| ()), fault: None, said, code: 1 }
+}
+
+fn configured(what: &'static str, from: &'static str, to: &'static str, said: &'static [&'static str]) -> Case {
+    Case { config: Some((from, to)), ..case(what, said) }
+}
+
+fn with(what: &'static str, change: impl Fn(&mut Environment) + 'static, said: &'static [&'static str]) -> Case {
+    Case { environment: Box::new(change), ..case(what, said) }
+}
+
+fn broken(fault: &'static str, said: &'static [&'static str]) -> Case {
+    Case { fault: Some(fault), ..case(fault, said) }
+}
+
+/// The words of `drover doctor` in an environment that is good but for what the case changes.
+fn examine(cloud: &Cloud, config: &str, words: &[&str], change: impl Fn(&mut Environment)) -> anyhow::Result<Asked> {
+    let path = cloud.dir.join("drover.yaml");
+    fs::write(&path, config)?;
+    let mut environment = cloud.environment();
+    environment.insert("DROVER_CONFIG", path.display().to_string());
+    // Where these tests run on EC2, the machine's own role is nothing to them.
+    environment.insert("AWS_EC2_METADATA_DISABLED", "true".into());
+    change(&mut environment);
+    drover(&environment, &[&["doctor"], words].concat())
+}
+
+/// A `*` stands for anything.
+fn is_like(said: &str, line: &str) -> bool {
+    match said.split_once('*') {
+        None => line == said,
+        Some((begins, ends)) => line.starts_with(begins) && line.ends_with(ends),
+    }
+}
+
+fn must_say(asked: &Asked, case: &Case) {
+    assert_eq!(asked.status.code(), Some(case.code), "{}: {asked:?}", case.what);
+    for said in case.said {
+        assert!(asked.out.lines().any(|line| is_like(said, line)), "{}: no line {said:?} in\n{}", case.what, asked.out);
+    }
+    // Whatever is not well has something to do below it, and only that.
+    let lines: Vec<&str> = asked.out.lines().collect();
+    for (line, next) in lines.iter().zip(lines.iter().skip(1).map(Some).chain([None])) {
+        let has_remedy = next.is_some_and(|next| next.starts_with("      do: "));
+        let is_ill = line.starts_with("FAIL  ") || line.starts_with("warn  ");
+        assert_eq!(is_ill, has_remedy, "{}: {line:?} in\n{}", case.what, asked.out);
+    }
+}
+
+#[test]
+fn a_whole_installation_is_all_ok_and_each_thing_that_is_wrong_is_told_with_what_to_do() -> anyhow::Result<()> {
+    scenario_without_machines("doctor", |cloud| {
+        versioning(cloud)?;
+        whole(cloud)?;
+        for case in cases()? {
+            heading(case.what);
+            let config = match case.config {
+                Some((from, to)) => {
+                    ensure!(CONFIG.contains(from), "{from} is not in the configuration");
+                    CONFIG.replace(from, to)
+                }
+                None => CONFIG.to_owned(),
+            };
+            case.fault.map(|fault| cloud.fault(fault)).transpose()?;
+            let asked = examine(cloud, &config, &[], &*case.environment)?;
+            case.fault.map(|fault| cloud.mend(fault)).transpose()?;
+            must_say(&asked, &case);
+        }
+        one_zone(cloud)?;
+        heading("nothing was changed by looking but the one object that says nothing");
+        for call in cloud.mutating(0)? {
+            let is_test = call.action == "PutBucketVersioning";
+            assert!(
+                is_test || (call.action == "PutObject" && call.target == "drover/realms/e2e/doctor.json"),
+                "{call:?}"
+            );
+        }
+        operator_and_manifests(cloud)?;
+        policies(cloud)?;
+        heading("a lock that is none");
+        cloud.put_object("realms/e2e/lock.json", "{}")?;
+        let asked = examine(cloud, CONFIG, &[], |_| ())?;
+        assert!(
+            asked.status.code() == Some(1) && asked.out.contains("FAIL  realm: lock.json is not a lock"),
+            "{asked:?}"
+        );
+        Ok(())
+    })
+}
+
+fn versioning(cloud: &Cloud) -> anyhow::Result<()> {
+    let command = "      do: aws s3api put-bucket-versioning --bucket drover --versioning-configuration Status=Enabled";
+    for (status, said) in [
+        (None, "FAIL  bucket versioning: not enabled: what is deleted or overwritten by mistake is lost for good"),
+        (
+            Some("Suspended"),
+            "FAIL  bucket versioning: suspended: what is deleted or overwritten by mistake is lost for good",
+        ),
+    ] {
+        heading("a bucket without versions");
+        status.map(|status| cloud.version_bucket(status)).transpose()?;
+        let asked = examine(cloud, CONFIG, &[], |_| ())?;
+        assert_eq!(asked.status.code(), Some(1), "{asked:?}");
+        let lines: Vec<&str> = asked.out.lines().collect();
+        assert!(lines.windows(2).any(|pair| pair == [said, command]), "{}", asked.out);
+    }
+    cloud.version_bucket("Enabled")
+}
+
+fn whole(cloud: &Cloud) -> anyhow::Result<()> {
+    heading("a whole installation is all ok, once and again");
+    for _ in 0..2 {
+        let asked = examine(cloud, CONFIG, &[], |_| ())?;
+        assert!(asked.status.success() && asked.error.is_empty(), "{asked:?}");
+        let names: Vec<&str> = asked.out.lines().map(|line| line.split(": ").next().unwrap_or_default()).collect();
+        let launches =
+            ["a", "b", "c"].map(|zone| format!("ok    launch in {}{zone} of defaults", cloud.endpoints.region));
+        let mut expected = vec![
+            "ok    credentials",
+            "ok    clock",
+            "ok    bucket",
+            "ok    bucket versioning",
+            "ok    bucket list",
+            "ok    conditional writes",
+            "ok    realm",
+            "ok    image of defaults",
+            "ok    instance types of defaults",
+            "ok    subnets of defaults",
+            "ok    security groups of defaults",
+        ];
+        expected.extend(launches.iter().map(String::as_str));
+        expected.push("ok    quotas");
+        assert_eq!(names, expected, "{}", asked.out);
+        eprint!("{}", asked.out);
+    }
+    let asked = examine(cloud, CONFIG, &["--json"], |_| ())?;
+    let findings: Vec<serde_json::Value> = serde_json::from_str(&asked.out)?;
+    assert!(
+        findings.len() == 15 && findings.iter().all(|it| it["level"] == "ok" && it.get("do").is_none()),
+        "{asked:?}"
+    );
+    Ok(())
+}
+
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn cases() -> anyhow::Result<Vec<Case>> {
+    // It lives as long as its case: the kernel takes connections, and nobody answers.
+    let silent = TcpListener::bind("127.0.0.1:0")?;
+    Ok(vec![
+        with(
+            "a bucket that does not exist",
+            |env| {
+                env.insert("DROVER_BUCKET", "records".into());
+            },
+            &[
+                "FAIL  bucket: there is no bucket records",
+                "      do: make it: aws s3api create-bucket --bucket records --region local-1 --create-bucket-configuration \
+                 LocationConstraint=local-1; or name another with --bucket or `bucket:`",
+                "ok    launch in local-1a of defaults: t3.small with the profile drover-machine would be allowed",
+            ],
+        ),
+        configured(
+            "no image has the tags",
+            "\"drover:image\": mysql",
+            "\"drover:image\": nothing",
+            &[
+                "FAIL  image of defaults: no available image has the tags drover:image=nothing",
+                "      do: aws ec2 create-tags --resources AMI-ID --tags Key=drover:image,Value=nothing; or select others in \
+                 defaults.machine.image in the configuration",
+            ],
+        ),
+        configured(
+            "an image that is not there",
+            "image: {tags: {\"drover:image\": mysql}, owners: [self]}",
+            "image: {id: ami-0123456789abcdef0}",
+            &["      do: name an image of this Region in defaults.machine.image in the configuration"],
+        ),
+        configured(
+            "a type that the Region does not know",
+            "[t3.small]",
+            "[t9.huge]",
+            &["FAIL  instance types of defaults: EC2 knows none of the instance types t9.huge in this Region"],
+        ),
+        configured(
+            "a type of another architecture",
+            "[t3.small]",
+            "[t4g.small]",
+            &[
+                "FAIL  instance types of defaults: none of the instance types t4g.small is x86_64, as the image is",
+                "      do: name others in defaults.machine.instanceTypes in the configuration: aws ec2 describe-instance-types \
+                 --filters Name=processor-info.supported-architecture,Values=x86_64 --query InstanceTypes[].InstanceType",
+            ],
+        ),
+        Case {
+            code: 0,
+            ..configured(
+                "one type of two is unknown",
+                "[t3.small]",
+                "[t9.huge, t3.small]",
+                &[
+                    "warn  instance types of defaults: t3.small (2 vCPUs, 2048 MiB); never taken, for the Region or the image: t9.huge",
+                    "      do: take t9.huge out of defaults.machine.instanceTypes in the configuration",
+                ],
+            )
+        },
+        configured(
+            "no subnet has the tags",
+            "subnets: {tags: {\"drover:network\": machines}}",
+            "subnets: {tags: {tier: database}}",
+            &[
+                "FAIL  subnets of defaults: no subnet has the tags tier=database",
+                "      do: aws ec2 create-tags --resources SUBNET-ID --tags Key=tier,Value=database; or select others in \
+                 defaults.machine.subnets in the configuration",
+            ],
+        ),
+        configured(
+            "no security group has the tags",
+            "securityGroups: {tags: {\"drover:network\": machines}}",
+            "securityGroups: {tags: {tier: database}}",
+            &[
+                "FAIL  security groups of defaults: no security group has the tags tier=database",
+                "      do: aws ec2 create-tags --resources SG-ID --tags Key=tier,Value=database; or select others in \
+                 defaults.machine.securityGroups in the configuration",
+            ],
+        ),
+        configured(
+            "a security group that is not there",
+            "securityGroups: {tags: {\"drover:network\": machines}}",
+            "securityGroups: {ids: [sg-0123456789abcdef0]}",
+            &["      do: name security groups of this Region in defaults.machine.securityGroups in the configuration"],
+        ),
+        configured(
+            "an instance profile that is not there",
+            "instanceProfile: drover-machine",
+            "instanceProfile: nobody",
+            &[
+                "FAIL  launch in local-1a of defaults: there is no instance profile nobody",
+                "FAIL  launch in local-1c of defaults: there is no instance profile nobody",
+                "      do: make the profile and put a role into it (aws iam create-instance-profile --instance-profile-name nobody; \
+                 aws iam add-role-to-instance-profile --instance-profile-name nobody --role-name ROLE), or name another in \
+                 defaults.machine.instanceProfile in the configuration",
+            ],
+        ),
+        Case {
+            code: 0,
+            ..configured(
+                "a profile that each manifest has to name",
+                "    instanceProfile: drover-machine\n",
+                "",
+                &[
+                    "warn  instanceProfile of defaults: written nowhere, so no launch was tried",
+                    "      do: set defaults.machine.instanceProfile in the configuration, or look at the manifests, which then have \
+                     to say it: drover doctor --manifests DIR",
+                ],
+            )
+        },
+        broken("clock-skew 1200", &["FAIL  clock: this machine's is 1* s behind AWS's", CLOCK]),
+        broken("clock-skew -1200", &["FAIL  clock: this machine's is 1* s ahead of AWS's", CLOCK]),
+        Case { code: 0, ..broken("clock-skew 100", &["warn  clock: this machine's is * s behind AWS's", CLOCK]) },
+        with(
+            "no credentials",
+            |env| {
+                env.remove("AWS_ACCESS_KEY_ID");
+            },
+            &[
+                "      do: give AWS credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or an instance role",
+            ],
+        ),
+        with(
+            "another secret",
+            |env| {
+                env.insert("AWS_SECRET_ACCESS_KEY", "wrong".into());
+            },
+            &[UNKNOWN],
+        ),
+        broken("credentials", &[UNKNOWN]),
+        with(
+            "no Region",
+            |env| {
+                env.remove("AWS_REGION");
+            },
+            &["      do: set AWS_REGION, --region, or a profile that has one"],
+        ),
+        with(
+            "nobody listens at S3's endpoint",
+            |env| {
+                env.insert("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1".into());
+            },
+            &[
+                "warn  clock: not measured, for nothing answered",
+                NETWORK,
+                "ok    launch in local-1a of defaults: t3.small with the profile drover-machine would be allowed",
+            ],
+        ),
+        with(
+            "EC2's endpoint does not answer",
+            move |env| {
+                let address = silent.local_addr().expect("it is bound");
+                env.insert("AWS_ENDPOINT_URL_EC2", format!("http://{address}"));
+            },
+            &["ok    conditional writes: If-Match and If-None-Match are honoured", NETWORK],
+        ),
+        broken(
+            "deny iam:PassRole",
+            &[
+                "FAIL  launch in local-1a of defaults: not allowed: iam:PassRole on arn:aws:iam::123456789012:role/drover-machine",
+                "      do: allow these credentials iam:PassRole on arn:aws:iam::123456789012:role/drover-machine: `drover \
+                 iam-policy --for operator` prints the policy",
+            ],
+        ),
+        broken(
+            "deny ec2:RunInstances",
+            &[
+                "FAIL  launch in local-1b of defaults: not allowed: ec2:RunInstances on *",
+                "      do: allow these credentials ec2:RunInstances on *: `drover iam-policy --for operator` prints the policy",
+            ],
+        ),
+        broken(
+            "deny ec2:CreateTags",
+            &[
+                "FAIL  launch in local-1b of defaults: not allowed: ec2:CreateTags on arn:aws:ec2:local-1:123456789012:instance/*",
+            ],
+        ),
+        broken("deny ec2:DescribeSubnets", &["      do: allow these credentials DescribeSubnets in their policy"]),
+        broken(
+            "zone-outage local-1b",
+            &[
+                "ok    launch in local-1a of defaults: t3.small with the profile drover-machine would be allowed",
+                "      do: run `drover doctor` again: AWS may be in trouble (https://health.aws.amazon.com)",
+            ],
+        ),
+        // A dry run does not tell: said in the line of quotas.
+        Case {
+            code: 0,
+            ..broken(
+                "capacity local-1a",
+                &["ok    launch in local-1a of defaults: t3.small with the profile drover-machine would be allowed"],
+            )
+        },
+    ])
+}
+
+fn one_zone(cloud: &Cloud) -> anyhow::Result<()> {
+    heading("a subnet in one zone, and one that is full");
+    let subnet = cloud.ec2("DescribeSubnets", &[])?.text("subnetId");
+    let one =
+        CONFIG.replace("subnets: {tags: {\"drover:network\": machines}}", &format!("subnets: {{ids: [{subnet}]}}"));
+    let asked = examine(cloud, &one, &[], |_| ())?;
+    assert_eq!(asked.status.code(), Some(0), "{asked:?}");
+    let remedy = "      do: select subnets in 3 zones in defaults.machine.subnets in the configuration, or set \
+                  defaults.machine.zoneSpread in the configuration to Preferred";
+    assert!(asked.out.contains("warn  subnets of defaults: in local-1"), "{}", asked.out);
+    assert!(asked.out.lines().any(|line| line == remedy), "{}", asked.out);
+    let fault = format!("full-subnet {subnet}");
+    cloud.fault(&fault)?;
+    let asked = examine(cloud, CONFIG, &[], |_| ())?;
+    cloud.mend(&fault)?;
+    assert_eq!(asked.status.code(), Some(1), "{asked:?}");
+    assert!(asked.out.contains("FAIL  subnets of defaults: no address is free in local-1"), "{}", asked.out);
+    let remedy =
+        "      do: free addresses there, or select further subnets in defaults.machine.subnets in the configuration";
+    assert!(asked.out.lines().any(|line| line == remedy), "{}", asked.out);
+    Ok(())
+}
+
+fn operator_and_manifests(cloud: &Cloud) -> anyhow::Result<()> {
+    heading("what the doctor left keeps no operator from acting at once");
+    let own = manifest("own", 1, 0) + "  machine:\n    instanceProfile: nobody\n";
+    let files = [("kept.yaml", manifest("kept", 3, 1)), ("own.yaml", own), ("same.yaml", manifest("same", 1, 0))];
+    let operator = Operator::start(cloud, "operator", &[("kept.yaml", files[0].1.as_str())])?;
+    within(AT_ONCE, "the operator acts", || Ok(operator.status()?.lock.ours.then_some(())))?;
+    within(LAUNCH, "its machines are there", || Ok((cloud.machines()?.len() == 4).then_some(())))?;
+
+    heading("sets are looked at as they are launched, those that are alike once");
+    let manifests = cloud.dir.join("wanted");
+    fs::create_dir_all(&manifests)?;
+    for (file, text) in &files {
+        fs::write(manifests.join(file), text)?;
+    }
+    let manifests = manifests.display().to_string();
+    let asked = examine(cloud, CONFIG, &["--manifests", &manifests], |_| ())?;
+    assert_eq!(asked.status.code(), Some(1), "{asked:?}");
+    for said in [
+        "ok    image of default/kept, default/same: ",
+        "ok    launch in local-1a of default/kept, default/same: t3.small with",
+        "FAIL  launch in local-1a of default/own: there is no instance profile nobody",
+        "or name another in spec.machine.instanceProfile of default/own",
+        "ok    realm: the last to act is ",
+        "6 machines with 12 vCPUs and 24 GiB of data volumes",
+    ] {
+        assert!(asked.out.contains(said), "no {said:?} in\n{}", asked.out);
+    }
+    heading("a manifest that is not understood is told with its line");
+    fs::write(cloud.dir.join("wanted/own.yaml"), manifest("own", 1, 0) + "  replicas: 1\n")?;
+    let asked = examine(cloud, CONFIG, &["--manifests", &manifests], |_| ())?;
+    let said = "FAIL  manifests: own.yaml:9:3: spec.replicas is not a field; spec has";
+    assert!(asked.status.code() == Some(1) && asked.out.contains(said), "{asked:?}");
+    operator.stop()
+}
+
+fn policies(cloud: &Cloud) -> anyhow::Result<()> {
+    let mut environment = cloud.environment();
+    environment.extend([("DROVER_REALM", "e2e".to_owned()), ("DROVER_BUCKET", "drover".to_owned())]);
+
+    heading("what operator and doctor called is what their printed policies name");
+    let role = ["--for", "operator", "--profile-role", "drover-machine"];
+    let operator = Policy::printed(&environment, &role)?;
+    let both = Policy::printed(&environment, &[&role[..], &["--with", "doctor"]].concat())?;
+    for call in
+        cloud.calls_since(0)?.iter().filter(|call| !["PutBucketVersioning", "Refused"].contains(&call.action.as_str()))
+    {
+        let permission = permission(call);
+        assert!(both.names(&permission), "{call:?}");
+        assert_eq!(operator.names(&permission), permission != "s3:GetBucketVersioning", "{call:?}");
+        if call.service == "s3" {
+            assert!(both.allows(&permission, &call.target) || !call.target.starts_with("drover"), "{call:?}");
+        }
+    }
+
+    heading("what a machine's role may read is what the printed policy of its profile allows");
+    let profile = Policy::printed(&environment, &["--for", "machine", "--name", "kept"])?;
+    let machine = cloud.machines()?.into_iter().find(|machine| machine.name == "kept-m0").context("a machine")?;
+    let role = cloud.role(&machine.id)?;
+    let objects = cloud.bucket("drover");
+    let (mut read, mut refused) = (0, 0);
+    for path in drover_e2e::objects(&objects)? {
+        let key = path.strip_prefix(&objects)?.display().to_string();
+        let target = format!("drover/{key}");
+        let may = profile.allows("s3:GetObject", &target);
+        let told = cloud.s3(&role, "GET", &target, "")?;
+        assert_eq!(told, if may { "200" } else { "403" }, "{key}");
+        *(if may { &mut read } else { &mut refused }) += 1;
+        assert_eq!(cloud.s3(&role, "PUT", &target, "mine")?, "403", "{key}");
+    }
+    assert!(read >= 6 && refused >= 6, "{read} were read and {refused} were not");
+    Ok(())
+}

@@ -1,0 +1,345 @@
+//! Sets declared by a real API server, driven by kubectl and helm as people do, on real machines: what is applied is kept, what is
+//! lost is found again, and what is deleted ends as its policy says. The operator runs by the chart's own ServiceAccount.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use anyhow::{Context, ensure};
+use drover_e2e::{Access, Cloud, ControlPlane, Facts, Operator, heading, manifest, scenario, within};
+use serde_json::Value;
+
+const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+const LAUNCH: Duration = Duration::from_secs(300);
+const SOON: Duration = Duration::from_secs(60);
+const SHOP: &str = "mrs/shop";
+
+#[test]
+fn sets_of_an_api_server_are_kept_and_the_cluster_is_disposable() -> anyhow::Result<()> {
+    scenario("kubernetes-sets", |cloud| {
+        let mut plane = ControlPlane::up(&cloud.dir.join("kubernetes"))?;
+        install(&plane.admin)?;
+        let operator = begin(cloud, &plane, "operator-0")?;
+        applied(cloud, &plane.admin)?;
+        idempotent(&plane.admin)?;
+        scaled(cloud, &mut plane)?;
+        let operator = followed(cloud, &plane, operator)?;
+        let operator = disposable(cloud, &mut plane, operator)?;
+        elsewhere(cloud, &plane.admin)?;
+        permitted(&plane)?;
+        retained(cloud, &plane.admin)?;
+        deleted(cloud, &plane.admin)?;
+        operator.stop()
+    })
+}
+
+/// The chart as a person installs it; its Pods would have no node here, so that the operator runs beside it.
+fn install(admin: &Access) -> anyhow::Result<()> {
+    let chart = format!("{REPOSITORY}/charts/drover");
+    let values = ["--set", "realm=e2e,bucket=drover,replicas=0"];
+    let place = ["upgrade", "--install", "drover", &chart, "--namespace", "drover", "--create-namespace"];
+    admin.helm(&[place.as_slice(), &values].concat())?;
+    admin
+        .kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd/mysqlreplicasets.drover.dev"])
+        .map(drop)
+}
+
+fn begin(cloud: &Cloud, plane: &ControlPlane, name: &str) -> anyhow::Result<Operator> {
+    Operator::start_in_cluster(cloud, name, &plane.service_account("drover", "drover")?)
+}
+
+fn apply_shop(admin: &Access) -> anyhow::Result<String> {
+    admin.apply(&shop())
+}
+
+/// With a user, so that Secrets are written too.
+fn shop() -> String {
+    let users = "  mysql: {databases: {shop: {}}, users: {app: {database: shop, access: ReadWrite}}}\n";
+    manifest("shop", 3, 1) + users
+}
+
+/// `kubectl wait` until the set is ready.
+fn await_ready(admin: &Access, set: &str) -> anyhow::Result<()> {
+    let limit = format!("--timeout={}s", LAUNCH.as_secs());
+    let waited = admin.kubectl(&["wait", "--for=condition=Ready", &limit, set]);
+    waited.map(drop).or_else(|error| Err(error.context(admin.kubectl(&["describe", set])?)))
+}
+
+fn applied(cloud: &Cloud, admin: &Access) -> anyhow::Result<()> {
+    heading("a set that is applied becomes ready, and its events tell the story");
+    apply_shop(admin)?;
+    await_ready(admin, SHOP)?;
+    let table = admin.kubectl(&["get", "drover", "-A", "-o", "wide"])?;
+    for column in ["READY", "REASON", "PRIMARY", "NODES", "VERSION", "AGE", "QUORUM", "ENDPOINT", "ZONES"] {
+        ensure!(table.contains(column), "{column} is missing: {table}");
+    }
+    let row = table.lines().find(|line| line.contains("shop")).context("a row")?;
+    ensure!(row.contains("True") && row.contains("m0") && row.contains("4/4"), "{table}");
+    let told = admin.kubectl(&["describe", SHOP])?;
+    for reason in ["MachineLaunching", "PrimaryPromoted", "ReplicaJoined", "Ready", "PrimaryOpen"] {
+        ensure!(told.contains(reason), "{reason} is not told: {told}");
+    }
+    ensure!(!told.contains("Adopted"), "{told}");
+    let status = admin.get_json(&[SHOP])?["status"].clone();
+    let observed = status["conditions"].as_array().into_iter().flatten();
+    for condition in observed {
+        assert_eq!(condition["observedGeneration"], status["observedGeneration"], "{condition}");
+    }
+    heading("its Services follow the roles");
+    let primary = instance_of(cloud, "m0")?;
+    let address = |slice: &Value| slice["endpoints"][0]["addresses"][0].as_str().map(str::to_owned);
+    let writes = admin.get_json(&["endpointslice", "shop-primary"])?;
+    let told = cloud.inside(&primary, &["hostname", "-I"])?;
+    ensure!(address(&writes).is_some_and(|address| told.contains(&address)), "{writes} is not {told}");
+    assert_eq!(writes["endpoints"].as_array().map(Vec::len), Some(1));
+    // Those that lag while they are made come as soon as they are fresh.
+    within(SOON, "every replica takes reads", || {
+        let reads = admin.get_json(&["endpointslice", "shop-replicas"])?;
+        Ok((reads["endpoints"].as_array().map(Vec::len) == Some(3)).then_some(()))
+    })?;
+    heading("a Service that somebody deletes comes back, and one that somebody changes is mended");
+    admin.kubectl(&["delete", "service", "shop-primary"])?;
+    within(SOON, "the Service is there again", || Ok(admin.get_json(&["service", "shop-primary"]).ok()))?;
+    let patch = r#"{"spec":{"ports":[{"name":"mysql","port":3306,"targetPort":1}]}}"#;
+    admin.kubectl(&["patch", "service", "shop-replicas", "--type=merge", "-p", patch])?;
+    within(SOON, "the Service is mended", || {
+        let port = admin.get_json(&["service", "shop-replicas"])?["spec"]["ports"][0]["targetPort"].clone();
+        Ok((port == 3306).then_some(()))
+    })
+}
+
+fn instance_of(cloud: &Cloud, slot: &str) -> anyhow::Result<String> {
+    cloud.fleet_of("shop")?.remove(slot).with_context(|| format!("{slot} has a machine"))
+}
+
+fn idempotent(admin: &Access) -> anyhow::Result<()> {
+    heading("a second apply changes nothing, and a diff shows none");
+    let versions = || -> anyhow::Result<Value> {
+        let metadata = admin.get_json(&[SHOP, "--show-managed-fields"])?["metadata"].clone();
+        Ok(serde_json::json!([metadata["resourceVersion"], metadata["managedFields"], metadata["generation"]]))
+    };
+    let text = shop();
+    let (by_client, by_server) =
+        (&[] as &[&str], ["--server-side", "--force-conflicts", "--field-manager=gitops"].as_slice());
+    for how in [by_client, by_server] {
+        let apply = || admin.ask_kubectl(&[["apply", "-f", "-"].as_slice(), how].concat(), &text);
+        ensure!(apply()?.status.success(), "{how:?}");
+        // Words of the status may still change; what is applied must not.
+        let before = within(SOON, "the status is at rest", || {
+            let before = versions()?;
+            Ok((before == versions()?).then_some(before))
+        })?;
+        ensure!(apply()?.status.success(), "{how:?}");
+        assert_eq!(versions()?, before, "{how:?}");
+        let diff = admin.ask_kubectl(&[["diff", "-f", "-"].as_slice(), how].concat(), &text)?;
+        ensure!(diff.status.code() == Some(0) && diff.out.is_empty(), "{diff:?}");
+    }
+    let managers = admin.get_json(&[SHOP, "--show-managed-fields"])?["metadata"]["managedFields"].clone();
+    for entry in managers.as_array().into_iter().flatten() {
+        let is_ours = entry["manager"].as_str().is_some_and(|manager| manager.starts_with("drover-"));
+        ensure!(!is_ours || entry["fieldsV1"].get("f:spec").is_none(), "we write to spec: {entry}");
+    }
+    Ok(())
+}
+
+fn scaled(cloud: &Cloud, plane: &mut ControlPlane) -> anyhow::Result<()> {
+    heading("read replicas are scaled by kubectl and by an HPA");
+    plane.admin.kubectl(&["scale", SHOP, "--replicas=2"])?;
+    within(LAUNCH, "the second read replica is launched", || {
+        Ok(cloud.fleet_of("shop")?.contains_key("r1").then_some(()))
+    })?;
+    heading("an API server that goes away in the middle of a launch stops nothing, and nothing is launched twice");
+    plane.stop_api_server();
+    within(LAUNCH, "the read replica replicates", || {
+        let id = instance_of(cloud, "r1")?;
+        let channel = cloud.sql(&id, "SELECT service_state FROM performance_schema.replication_connection_status")?;
+        Ok((channel == "ON").then_some(()))
+    })?;
+    // Longer than the Lease of five seconds: nobody else can have taken it, and the operator acts on.
+    plane.start_api_server()?;
+    within(SOON, "the status says so", || {
+        let status = plane.admin.get_json(&[SHOP])?["status"].clone();
+        Ok((status["nodes"] == "5/5" && status["readReplicas"] == 2).then_some(()))
+    })?;
+    assert_eq!(cloud.fleet_of("shop")?.len(), 5);
+    let hpa = "apiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\nmetadata: {name: shop}\nspec:\n  \
+        scaleTargetRef: {apiVersion: drover.dev/v1alpha1, kind: MySQLReplicaSet, name: shop}\n  minReplicas: 1\n  maxReplicas: 5\n  \
+        metrics: [{type: External, external: {metric: {name: reads}, target: {type: AverageValue, averageValue: 100}}}]\n";
+    plane.admin.apply(hpa)?;
+    within(SOON, "the HPA can scale it", || {
+        let status = plane.admin.get_json(&["hpa", "shop"])?["status"].clone();
+        let conditions = status["conditions"].as_array().into_iter().flatten();
+        let able = conditions.into_iter().find(|condition| condition["type"] == "AbleToScale");
+        Ok((status["currentReplicas"] == 2 && able.is_some_and(|able| able["status"] == "True")).then_some(()))
+    })?;
+    plane.admin.kubectl(&["delete", "hpa", "shop"])?;
+    plane.admin.kubectl(&["scale", SHOP, "--replicas=1"])?;
+    within(LAUNCH, "the read replica has ended, with its volume", || {
+        let is_over = cloud.fleet_of("shop")?.len() == 4 && cloud.data_volumes()?.len() == 4;
+        let status = plane.admin.get_json(&[SHOP])?["status"].clone();
+        Ok((is_over && status["nodes"] == "4/4").then_some(()))
+    })?;
+    await_ready(&plane.admin, SHOP)
+}
+
+/// Of two replicas one acts; when it is killed the other follows, and changes nothing.
+fn followed(cloud: &Cloud, plane: &ControlPlane, operator: Operator) -> anyhow::Result<Operator> {
+    heading("of two replicas the leader acts, and the other follows when it is killed");
+    let before = cloud.facts()?;
+    let conditions = plane.admin.get_json(&[SHOP])?["status"]["conditions"].clone();
+    let of = |kind: &str| {
+        let all = conditions.as_array().into_iter().flatten();
+        all.into_iter().find(|condition| condition["type"] == kind).cloned().unwrap_or_default()
+    };
+    let was = (of("Ready"), of("Available"));
+    let next = begin(cloud, plane, "operator-1")?;
+    let holder = || -> anyhow::Result<String> {
+        let lease = plane.admin.get_json(&["lease", "drover", "--namespace", "drover"])?;
+        Ok(lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(holder()?, "operator-0");
+    operator.kill()?;
+    within(SOON, "the other leads", || Ok((holder()? == "operator-1").then_some(())))?;
+    within(SOON, "the other acts", || Ok(next.status()?.lock.ours.then_some(())))?;
+    let condition = |kind: &str| -> anyhow::Result<Value> {
+        let conditions = plane.admin.get_json(&[SHOP])?["status"]["conditions"].clone();
+        let all = conditions.as_array().into_iter().flatten();
+        Ok(all.into_iter().find(|condition| condition["type"] == kind).cloned().unwrap_or_default())
+    };
+    assert_eq!((condition("Ready")?, condition("Available")?), was);
+    assert_eq!(cloud.facts()?, before);
+    Ok(next)
+}
+
+/// The flagship: etcd's data deleted, a new API server, chart and manifests again, and every machine is as it was.
+fn disposable(cloud: &Cloud, plane: &mut ControlPlane, operator: Operator) -> anyhow::Result<Operator> {
+    heading("the cluster is lost with all its data, made anew, and every machine is adopted as it is");
+    let before = cloud.facts()?;
+    operator.kill()?;
+    plane.lose_everything()?;
+    ensure!(plane.admin.kubectl(&["get", "crd"])?.is_empty(), "the cluster is not empty");
+    let calls = cloud.calls_so_far()?;
+    install(&plane.admin)?;
+    let operator = begin(cloud, plane, "operator-2")?;
+    apply_shop(&plane.admin)?;
+    await_ready(&plane.admin, SHOP)?;
+    let status = plane.admin.get_json(&[SHOP])?["status"].clone();
+    assert_eq!((&status["primary"], &status["nodes"]), (&"m0".into(), &"4/4".into()));
+    let told = plane.admin.kubectl(&["describe", SHOP])?;
+    ensure!(told.contains("Adopted") && !told.contains("MachineLaunching"), "{told}");
+    assert_eq!(cloud.facts()?, before);
+    let changes = cloud.mutating(calls)?.into_iter().filter(|call| call.service == "ec2");
+    assert_eq!(changes.map(|call| call.action).collect::<Vec<_>>(), Vec::<String>::new());
+    Ok(operator)
+}
+
+/// A second cluster with the same realm does nothing and says who acts.
+fn elsewhere(cloud: &Cloud, admin: &Access) -> anyhow::Result<()> {
+    heading("an operator in another cluster with the same realm does nothing, and says who holds it");
+    let other = ControlPlane::up(&cloud.dir.join("other"))?;
+    install(&other.admin)?;
+    let before = cloud.facts()?;
+    let second = begin(cloud, &other, "elsewhere")?;
+    other.admin.apply(&manifest("shop", 1, 0))?;
+    let message = within(SOON, "the other cluster says who holds the realm", || {
+        let conditions = other.admin.get_json(&[SHOP])?["status"]["conditions"].clone();
+        let ready = conditions.as_array().into_iter().flatten().find(|condition| condition["type"] == "Ready");
+        let ready = ready.filter(|ready| ready["reason"] == "RealmHeldByOther" && ready["status"] == "Unknown");
+        Ok(ready.map(|ready| ready["message"].to_string()))
+    })?;
+    ensure!(message.contains("pid"), "{message}");
+    other.admin.kubectl(&["delete", "--timeout=60s", SHOP])?;
+    assert_eq!(cloud.facts()?, before);
+    second.stop()?;
+    let ready = admin.get_json(&[SHOP])?["status"]["conditions"][0]["status"].clone();
+    assert_eq!(ready, "True");
+    Ok(())
+}
+
+/// What the chart's role permits is what is asked for, in both directions.
+fn permitted(plane: &ControlPlane) -> anyhow::Result<()> {
+    heading("the chart's roles hold exactly the verbs that are used");
+    let user = "system:serviceaccount:drover:drover";
+    let mut used = BTreeSet::new();
+    for entry in plane.audit()?.into_iter().filter(|entry| entry.user == user && !entry.resource.is_empty()) {
+        let resource = match entry.subresource.as_str() {
+            "" => entry.resource.clone(),
+            sub => format!("{}/{sub}", entry.resource),
+        };
+        used.insert((entry.api_group.clone(), resource, entry.verb.clone()));
+    }
+    let mut granted = BTreeSet::new();
+    for kind in ["clusterrole", "role"] {
+        let bindings = plane.admin.get_json(&[&format!("{kind}binding"), "-A"])?;
+        let is_ours = |subject: &Value| subject["name"] == "drover" && subject["namespace"] == "drover";
+        for binding in bindings["items"].as_array().into_iter().flatten() {
+            if !binding["subjects"].as_array().into_iter().flatten().any(is_ours) {
+                continue;
+            }
+            let (name, namespace) = (&binding["roleRef"]["name"], &binding["metadata"]["namespace"]);
+            let (name, namespace) = (name.as_str().unwrap_or_default(), namespace.as_str().unwrap_or("default"));
+            let role = plane.admin.get_json(&[kind, name, "--namespace", namespace])?;
+            for rule in role["rules"].as_array().into_iter().flatten() {
+                let texts = |field: &str| -> Vec<String> {
+                    let values = rule[field].as_array().into_iter().flatten();
+                    values.filter_map(Value::as_str).map(str::to_owned).collect()
+                };
+                for group in texts("apiGroups") {
+                    for resource in texts("resources") {
+                        let verbs = texts("verbs").into_iter();
+                        granted.extend(verbs.map(|verb| (group.clone(), resource.clone(), verb)));
+                    }
+                }
+            }
+        }
+    }
+    let unused: Vec<_> = granted.difference(&used).filter(|grant| !is_by_the_way(grant)).collect();
+    let refused: Vec<_> = used.difference(&granted).collect();
+    ensure!(
+        unused.is_empty() && refused.is_empty(),
+        "granted and not used: {unused:?}; used and not granted: {refused:?}"
+    );
+    Ok(())
+}
+
+/// Server-side apply makes what is not there: the API server asks for `create` then too, and writes `patch` in its log.
+fn is_by_the_way((_, resource, verb): &(String, String, String)) -> bool {
+    verb == "create" && ["services", "endpointslices", "secrets"].contains(&resource.as_str())
+}
+
+fn retained(cloud: &Cloud, admin: &Access) -> anyhow::Result<()> {
+    heading("a namespace is gone within a minute, its set's machines run on, and the name adopts them again");
+    admin.kubectl(&["create", "namespace", "till"])?;
+    let till = manifest("till", 1, 0).replace("name: till", "name: till\n  namespace: till");
+    admin.apply(&till)?;
+    let limit = format!("--timeout={}s", LAUNCH.as_secs());
+    admin.kubectl(&["wait", "--namespace", "till", "--for=condition=Ready", &limit, "mrs/till"])?;
+    let facts: Facts = cloud.facts()?;
+    admin.kubectl(&["delete", "namespace", "till", "--timeout=60s"])?;
+    assert_eq!(cloud.facts()?, facts);
+    admin.kubectl(&["create", "namespace", "till"])?;
+    admin.apply(&till)?;
+    admin.kubectl(&["wait", "--namespace", "till", "--for=condition=Ready", "--timeout=60s", "mrs/till"])?;
+    assert_eq!(cloud.facts()?, facts);
+
+    heading("with Delete a namespace is gone when its machines were seen to end");
+    let patch = r#"{"spec":{"deletionPolicy":"Delete"}}"#;
+    admin.kubectl(&["patch", "--namespace", "till", "mrs/till", "--type=merge", "-p", patch])?;
+    let limit = format!("--timeout={}s", LAUNCH.as_secs());
+    admin.kubectl(&["delete", "namespace", "till", &limit])?;
+    ensure!(cloud.fleet_of("till")?.is_empty(), "machines of till run on");
+    let left = cloud.machines()?.into_iter().filter(|it| it.name.starts_with("till") && it.state != "terminated");
+    assert_eq!(left.count(), 0);
+    Ok(())
+}
+
+fn deleted(cloud: &Cloud, admin: &Access) -> anyhow::Result<()> {
+    heading("a set is deleted for good when its resource says so, and its Services go with it");
+    let patch = r#"{"spec":{"deletionPolicy":"Delete"}}"#;
+    admin.kubectl(&["patch", SHOP, "--type=merge", "-p", patch])?;
+    let limit = format!("--timeout={}s", LAUNCH.as_secs());
+    admin.kubectl(&["delete", &limit, SHOP])?;
+    ensure!(cloud.fleet()?.is_empty() && cloud.data_volumes()?.is_empty(), "something is left");
+    within(SOON, "its Services are gone", || {
+        let left = admin.get_json(&["service,endpointslice", "-l", "drover.dev/set=shop"])?;
+        Ok(left["items"].as_array().is_some_and(Vec::is_empty).then_some(()))
+    })
+}
