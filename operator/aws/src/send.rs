@@ -75,7 +75,8 @@ impl Sender {
         E: ProvideErrorMetadata + Error + 'static,
     {
         let asked = self.now();
-        let answer = self.sent(call, self.deadline(call) + transfer, asked, request).await;
+        // The SDK's futures are tens of kilobytes, and each layer around one would hold it once more.
+        let answer = self.sent(call, self.deadline(call) + transfer, asked, Box::pin(request)).await;
         if let Some(Observer(observe)) = &self.observer {
             observe(call, self.since(asked), answer.as_ref().err().map(|error| error.class));
         }

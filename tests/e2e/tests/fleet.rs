@@ -136,7 +136,10 @@ fn launch(cloud: &Cloud, operator: &mut Operator) -> anyhow::Result<()> {
             )
         };
         let expected = if is_primary { ["200", "503"] } else { ["503", "200"] };
-        assert_eq!([answer("/primary")?, answer("/replica?lag=2s")?], expected, "{}", row.slot);
+        // On a busy host a replica may lag for a while, and says so.
+        within(SOON, format!("{} answers {expected:?}", row.slot), || {
+            Ok(([answer("/primary")?, answer("/replica?lag=2s")?] == expected).then_some(()))
+        })?;
         assert_eq!(answer("/replica?lag=soon")?, "400");
     }
     Ok(())

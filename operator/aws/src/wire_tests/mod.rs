@@ -122,6 +122,7 @@ async fn drive(aws: &Aws) -> Vec<CloudError> {
         ec2.protect(&id, Protection::On).await.err(),
         ec2.terminate(&id).await.err(),
         ec2.tag(&id, &launch_request().tags).await.err(),
+        ec2.untag(&id, "drover:hold").await.err(),
         ec2.images(&ids, &[]).await.err(),
         ec2.subnets(&ids).await.err(),
         ec2.security_groups(&ids).await.err(),
