@@ -42,6 +42,9 @@ pub struct Durable {
     /// The source and credential that the channel was last pointed at, as a hash. `None`: what a copied data directory says
     /// about replication is the donor's, and there is no relay log of our own.
     pub wired: Option<String>,
+    /// The token of the restart after which mysqld has begun, or is to begin.
+    #[serde(default)]
+    pub restarted: Option<String>,
     /// The accounts that were last made, as a hash.
     pub accounts: Option<String>,
     /// The credential of people that was last made, as a hash.
@@ -137,6 +140,7 @@ impl Durable {
             start: None,
             marker: None,
             wired: None,
+            restarted: None,
             accounts: None,
             admin: None,
             boot_id,

@@ -54,11 +54,16 @@ pub struct SecretRef {
     pub key: String,
 }
 
-/// The databases and users that a leader is to have. What is not named here any more stays.
+/// The databases and users that a leader is to have. What is not named here any more stays, unless it is to be dropped.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Clients {
     pub databases: Vec<DatabaseOrder>,
     pub users: Vec<UserOrder>,
+    /// Asked for by a person, once: of those that an agent of ours made.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub drop_users: BTreeSet<String>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub drop_databases: BTreeSet<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -180,7 +185,7 @@ impl fmt::Debug for SecretRef {
 
 impl Clients {
     pub fn is_empty(&self) -> bool {
-        self.databases.is_empty() && self.users.is_empty()
+        *self == Clients::default()
     }
 }
 
@@ -231,7 +236,7 @@ mod tests {
         let grants = Grants { database: "shop".into(), access: Access::ReadWrite };
         let order =
             UserOrder { name: "app".into(), grants, password: password.as_str().into(), version: "ab12".into() };
-        let orders = Clients { databases: vec![], users: vec![order] };
+        let orders = Clients { users: vec![order], ..Clients::default() };
         assert!(!format!("{password:?} {orders:?}").contains("canary"));
     }
 

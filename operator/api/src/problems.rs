@@ -46,6 +46,8 @@ pub enum Reason {
     SeedFailed,
     StartFailed,
     MysqldEnded,
+    /// A restart was asked for, and mysqld ends.
+    MysqldRestarts,
     MysqldSilent,
     CloseFailed,
     CloseHangs,
@@ -109,6 +111,7 @@ impl Reason {
             | Reason::SeedFailed
             | Reason::StartFailed
             | Reason::MysqldEnded
+            | Reason::MysqldRestarts
             | Reason::MysqldSilent
             | Reason::CloseFailed
             | Reason::CloseHangs

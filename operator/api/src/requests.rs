@@ -4,7 +4,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Slot, status::Handled};
+use crate::{
+    Slot,
+    clients::{DATABASES_MAX, USERS_MAX},
+    status::Handled,
+};
 
 /// One request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,15 +26,29 @@ pub enum Asks {
     Hold(Vec<Slot>),
     /// `release SLOT...`: they are Drover's again.
     Release(Vec<Slot>),
+    /// `restart [SLOT...]`: mysqld ends in order and begins anew on these machines, one after another; without slots on all.
+    Restart(Vec<Slot>),
+    /// `drop-user NAME...`: users that are not declared any more, and their connections.
+    DropUsers(Vec<String>),
+    /// `drop-database NAME...`: databases that are not declared any more, with all that is in them.
+    DropDatabases(Vec<String>),
 }
 
 /// Every verb with what follows the token, for people.
-pub const VERBS: &[(&str, &str)] = &[("hold", "SLOT..."), ("release", "SLOT...")];
+pub const VERBS: &[(&str, &str)] = &[
+    ("hold", "SLOT..."),
+    ("release", "SLOT..."),
+    ("restart", "[SLOT...]"),
+    ("drop-user", "NAME..."),
+    ("drop-database", "NAME..."),
+];
 
 /// A token is in status and logs: short, and of one word.
 const TOKEN_CHARS_MAX: usize = 64;
 /// More slots than a set can have are a mistake.
 const SLOTS_MAX: usize = 105;
+/// MySQL's longest name, of a database (MySQL manual, "Identifier Length Limits").
+const NAME_CHARS_MAX: usize = 64;
 
 impl Request {
     /// Reads the text of one verb's annotation. What is not understood is a request too: its answer says so.
@@ -41,18 +59,22 @@ impl Request {
             let slots = words
                 .clone()
                 .map(|word| word.parse::<Slot>().map_err(|_| format!("{word} is no slot, such as m1 or r0")));
-            let slots: Vec<Slot> = slots.take(SLOTS_MAX).collect::<Result<_, _>>()?;
-            match slots.is_empty() {
-                true => Err("name the slots, such as m1".to_owned()),
-                false => Ok(slots),
-            }
+            slots.take(SLOTS_MAX).collect()
+        };
+        let some_slots = || slots().and_then(|slots| some(slots, "name the slots, such as m1"));
+        let names = |most: usize| {
+            let names = words.clone().take(most).map(|word| word.chars().take(NAME_CHARS_MAX).collect());
+            some(names.collect(), "name what is to be dropped")
         };
         let asks = match verb {
-            "hold" => slots().map(Asks::Hold),
-            "release" => slots().map(Asks::Release),
+            "hold" => some_slots().map(Asks::Hold),
+            "release" => some_slots().map(Asks::Release),
+            "restart" => slots().map(Asks::Restart),
+            "drop-user" => names(USERS_MAX).map(Asks::DropUsers),
+            "drop-database" => names(DATABASES_MAX).map(Asks::DropDatabases),
             _ => {
                 let verbs: Vec<&str> = VERBS.iter().map(|(verb, _)| *verb).collect();
-                Err(format!("{verb} is not known; {} are", verbs.join(" and ")))
+                Err(format!("{verb} is not known; {} are", verbs.join(", ")))
             }
         };
         Self { verb: verb.to_owned(), token, asks }
@@ -62,6 +84,10 @@ impl Request {
     pub fn answered(&self, outcome: impl Into<String>) -> (String, Handled) {
         (self.verb.clone(), Handled { token: self.token.clone(), outcome: outcome.into() })
     }
+}
+
+fn some<T>(all: Vec<T>, missing: &str) -> Result<Vec<T>, String> {
+    if all.is_empty() { Err(missing.to_owned()) } else { Ok(all) }
 }
 
 #[cfg(test)]
@@ -75,10 +101,16 @@ mod tests {
         assert_eq!(read("hold", "t-1 m1 r0").asks, Ok(Asks::Hold(vec![m1, r0])));
         assert_eq!(read("release", " t-2  m1 ").asks, Ok(Asks::Release(vec![m1])));
         assert_eq!(read("hold", "t-1").token, "t-1");
+        assert_eq!(read("restart", "t").asks, Ok(Asks::Restart(vec![])));
+        assert_eq!(read("restart", "t m1").asks, Ok(Asks::Restart(vec![m1])));
+        assert_eq!(read("drop-user", "t app old").asks, Ok(Asks::DropUsers(vec!["app".into(), "old".into()])));
+        assert_eq!(read("drop-database", "t shop").asks, Ok(Asks::DropDatabases(vec!["shop".into()])));
         for (verb, text, told) in [
             ("hold", "t", "name the slots"),
+            ("restart", "t all", "all is no slot"),
+            ("drop-user", "t", "name what is to be dropped"),
             ("hold", "t x9", "x9 is no slot"),
-            ("explode", "t m1", "explode is not known; hold and release are"),
+            ("explode", "t m1", "explode is not known; hold, release, restart, drop-user, drop-database are"),
         ] {
             let asks = read(verb, text).asks;
             assert!(asks.as_ref().is_err_and(|said| said.contains(told)), "{asks:?}");

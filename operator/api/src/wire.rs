@@ -59,6 +59,10 @@ pub struct Wanted {
     pub volume: VolumeOrder,
     pub mysql: MysqlOrder,
     pub role: RoleOrder,
+    /// The token of a restart: mysqld is to end in order and begin anew, once. Left out where none is asked for, so that orders
+    /// without one are what they were before there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -250,6 +254,9 @@ pub struct MysqlReport {
     pub server: ServerReport,
     /// `mysqld --version`, such as `9.7.4`; `None` where there is no mysqld.
     pub installed: Option<String>,
+    /// The token of the restart after which mysqld has begun, or is to begin.
+    #[serde(default)]
+    pub restarted: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -51,9 +51,15 @@ enum Command {
     /// Ends a set for good: its machines and its data. A manifest must not declare it any more.
     Delete(delete::Arguments),
     /// Has Drover keep its hands off machines of a set.
-    Hold(request::Arguments),
+    Hold(request::Slots),
     /// Gives held machines back to Drover.
-    Release(request::Arguments),
+    Release(request::Slots),
+    /// Restarts mysqld in order, on one machine after another, the primary's last.
+    Restart(request::AnySlots),
+    /// Drops users that no manifest declares any more, and their connections.
+    DropUser(request::Names),
+    /// Drops databases that no manifest declares any more, with everything in them.
+    DropDatabase(request::Names),
     /// Opens a MySQL prompt on a set's primary, or on a replica.
     Mysql(mysql::Arguments),
     /// Looks at what an installation needs, and says what to do where it is not there. Ends with 1 where something fails.
@@ -104,8 +110,11 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Plan(arguments) => plan::run(arguments).await,
         Command::Status(arguments) => status::run(arguments).await,
         Command::Delete(arguments) => delete::run(arguments).await,
-        Command::Hold(arguments) => request::run("hold", arguments).await,
-        Command::Release(arguments) => request::run("release", arguments).await,
+        Command::Hold(arguments) => request::of_slots("hold", arguments).await,
+        Command::Release(arguments) => request::of_slots("release", arguments).await,
+        Command::Restart(arguments) => request::of_any_slots("restart", arguments).await,
+        Command::DropUser(arguments) => request::of_names("drop-user", arguments).await,
+        Command::DropDatabase(arguments) => request::of_names("drop-database", arguments).await,
         Command::Mysql(arguments) => mysql::run(arguments).await,
         Command::Doctor(arguments) => doctor::run(arguments).await,
         Command::IamPolicy(arguments) => iam_policy::run(arguments).await,

@@ -75,6 +75,8 @@ pub enum SocketError {
 
 /// How long a person waits for an answer; the operator's own passes take a fraction of it.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
+/// How long a person may wait for what is asked for once: a restart goes from machine to machine, half a minute for each.
+pub const REQUEST_MAX: Duration = Duration::from_secs(15 * 60);
 /// A status is made already when it is asked for.
 const STATUS_MAX: Duration = Duration::from_secs(5);
 
@@ -130,7 +132,7 @@ async fn delete(State(door): State<Door>, Json(request): Json<DeleteRequest>) ->
     let (reply, answer) = oneshot::channel();
     let key = ResourceKey { namespace: request.namespace, name: request.name };
     let late = "the deletion is not written down yet: see `drover status`, and ask again";
-    match answered(&door, Command::Delete { key, reply }, answer, late).await {
+    match answered(&door, Command::Delete { key, reply }, answer, (ANSWER_MAX, late)).await {
         Ok(()) => StatusCode::ACCEPTED.into_response(),
         Err(refusal) => refusal,
     }
@@ -140,7 +142,7 @@ async fn ask(State(door): State<Door>, Json(asked): Json<AskRequest>) -> Respons
     let (reply, answer) = oneshot::channel();
     let key = ResourceKey { namespace: asked.namespace, name: asked.name };
     let late = "it is not done yet: see `drover status`, and ask again";
-    match answered(&door, Command::Ask { key, request: asked.request, reply }, answer, late).await {
+    match answered(&door, Command::Ask { key, request: asked.request, reply }, answer, (REQUEST_MAX, late)).await {
         Ok(outcome) => Json(outcome).into_response(),
         Err(refusal) => refusal,
     }
@@ -151,13 +153,13 @@ async fn answered<T>(
     door: &Door,
     command: Command,
     answer: oneshot::Receiver<Result<T, String>>,
-    late: &str,
+    (limit, late): (Duration, &str),
 ) -> Result<T, Response> {
     let refuse = |status: StatusCode, error: String| (status, Json(Refusal { error })).into_response();
     if door.commands.try_send(command).is_err() {
         return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "the operator is busy or ending: try again".into()));
     }
-    match tokio::time::timeout(ANSWER_MAX, answer).await {
+    match tokio::time::timeout(limit, answer).await {
         Ok(Ok(Ok(done))) => Ok(done),
         Ok(Ok(Err(error))) => Err(refuse(StatusCode::CONFLICT, error)),
         Ok(Err(_)) => Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "the operator is ending: ask again".into())),
@@ -175,18 +177,23 @@ pub async fn ask_status(path: &Path) -> Result<Snapshot, SocketError> {
 
 /// Asks the operator that listens on `path` to end a set. `Ok` means that it is written down.
 pub async fn ask_delete(path: &Path, request: &DeleteRequest) -> Result<(), SocketError> {
-    post_to(path, "delete", request).await.map(drop)
+    post_to(path, "delete", request, ANSWER_MAX).await.map(drop)
 }
 
 /// Asks the operator that listens on `path` for something once. Answers what became of it.
 pub async fn ask_request(path: &Path, request: &AskRequest) -> Result<String, SocketError> {
-    let response = post_to(path, "request", request).await?;
+    let response = post_to(path, "request", request, REQUEST_MAX).await?;
     response.json().await.map_err(|error| SocketError::Silent { path: path.to_owned(), why: innermost(&error) })
 }
 
-async fn post_to(path: &Path, route: &str, body: &impl Serialize) -> Result<reqwest::Response, SocketError> {
+async fn post_to(
+    path: &Path,
+    route: &str,
+    body: &impl Serialize,
+    limit: Duration,
+) -> Result<reqwest::Response, SocketError> {
     let silent = |why: String| SocketError::Silent { path: path.to_owned(), why };
-    let request = client(path)?.post(format!("http://drover/v1/{route}")).json(body).timeout(ANSWER_MAX + STATUS_MAX);
+    let request = client(path)?.post(format!("http://drover/v1/{route}")).json(body).timeout(limit + STATUS_MAX);
     let response = request.send().await.map_err(|error| silent(innermost(&error)))?;
     if response.status().is_success() {
         return Ok(response);

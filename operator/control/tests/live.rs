@@ -67,7 +67,12 @@ fn report(seq: u64, boot: u64) -> Report {
         accepted: None,
         promised: None,
         volume: VolumeReport::Waiting,
-        mysql: MysqlReport { data: DataReport::Unknown, server: ServerReport::Stopped, installed: None },
+        mysql: MysqlReport {
+            data: DataReport::Unknown,
+            server: ServerReport::Stopped,
+            installed: None,
+            restarted: None,
+        },
         ordered_build: None,
         problems: vec![],
     }

@@ -13,7 +13,7 @@ use drover_api::{
 use crate::{
     observed::{Observed, Seen},
     report::UserReport,
-    set,
+    requests, set,
     view::{Out, View},
 };
 
@@ -46,7 +46,8 @@ pub fn connections(observed: &Observed) -> BTreeMap<ResourceKey, Vec<Connection>
     observed.intents.keys().filter_map(of_set).collect()
 }
 
-/// What the leader is to have. A user whose password is awaited is left out, and with that left as it is.
+/// What the leader is to have, and what is to be dropped. A user whose password is awaited is left out, and with that left as it
+/// is.
 pub fn ordered(view: &View<'_>, secret: &SetSecret) -> Clients {
     let Some(set) = view.set else { return Clients::default() };
     let databases = set.databases.iter().map(|(name, spec)| DatabaseOrder {
@@ -63,7 +64,8 @@ pub fn ordered(view: &View<'_>, secret: &SetSecret) -> Clients {
             password: password.as_str().to_owned(),
         })
     });
-    Clients { databases: databases.collect(), users: users.collect() }
+    let (drop_users, drop_databases) = requests::drops(view);
+    Clients { databases: databases.collect(), users: users.collect(), drop_users, drop_databases }
 }
 
 /// Says what is awaited, and what stays although nobody declares it.
@@ -120,7 +122,7 @@ fn password(view: &View<'_>, secret: &SetSecret, name: &str, spec: &UserSpec) ->
 }
 
 /// What the agent of the open leader says of them, while it answers.
-fn made<'a>(view: &View<'a>) -> Option<&'a ClientsReport> {
+pub fn made<'a>(view: &View<'a>) -> Option<&'a ClientsReport> {
     let running = view.running(view.register()?.leader)?;
     match &running.role {
         RunningRole::Leader { phase: LeaderPhase::Open, clients, .. } => Some(clients),

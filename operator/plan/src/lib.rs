@@ -97,7 +97,7 @@ fn keys(observed: &Observed) -> BTreeSet<&ResourceKey> {
 /// A declared set is kept, whatever else is asked: deleting what a manifest still declares would bring it back at once.
 fn wish<'a>(observed: &'a Observed, key: &ResourceKey) -> Wish<'a> {
     match observed.intents.get(key) {
-        Some(Intent { set: Ok(set), generation, requests }) => Wish::Keep { set, generation: *generation, requests },
+        Some(Intent { set: Ok(set), generation, .. }) => Wish::Keep { set, generation: *generation },
         Some(Intent { set: Err(why), generation, .. }) => Wish::Broken { why, generation: *generation },
         None if observed.deletions.contains(key) => Wish::Delete,
         None => match observed.sources {

@@ -12,6 +12,7 @@ use crate::{
     clients,
     leadership::{Joint, joint_state},
     observed::Phase,
+    requests,
     view::{Out, Standing, View, voter},
 };
 
@@ -83,7 +84,15 @@ fn wanted(view: &View<'_>, register: &Register, slot: Slot) -> Result<Wanted, No
         (false, RegisterState::Active) if slot.is_member() && view.voting(slot).is_none() => RoleOrder::Closed,
         (false, RegisterState::Active) => RoleOrder::Replica(replica(view, register, secret, slot)?),
     };
-    Ok(Wanted { epoch: register.epoch, claim: register.claim.clone(), volume, mysql: record.mysql.clone(), role })
+    let restart = requests::restart(view, register, slot).map(str::to_owned);
+    Ok(Wanted {
+        epoch: register.epoch,
+        claim: register.claim.clone(),
+        volume,
+        mysql: record.mysql.clone(),
+        role,
+        restart,
+    })
 }
 
 fn leader(view: &View<'_>, register: &Register, secret: &SetSecret) -> LeaderOrder {

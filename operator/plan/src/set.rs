@@ -4,7 +4,6 @@ use drover_api::{
     Incarnation, ResourceKey,
     defaults::{ResolvedSet, Unresolved},
     records::{IncarnationRecord, IncarnationState},
-    requests::Request,
 };
 
 use crate::{
@@ -23,7 +22,6 @@ pub enum Wish<'a> {
     Keep {
         set: &'a ResolvedSet,
         generation: i64,
-        requests: &'a [Request],
     },
     /// The manifest is there and cannot be used.
     Broken {
@@ -89,9 +87,9 @@ fn decide(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &mut Out)
             );
         }
         (IncarnationState::Deleting, _) => end(&View::new(observed, key, None, records, life), out),
-        (IncarnationState::Live, Wish::Keep { set, requests, .. }) => {
+        (IncarnationState::Live, Wish::Keep { set, .. }) => {
             let view = View::new(observed, key, Some(set), records, life);
-            out.handled = requests::answer(&view, requests, out);
+            out.handled = requests::answer(&view, out);
             keep(&view, set, out)
         }
         (IncarnationState::Live, Wish::Broken { .. } | Wish::Unclaimed | Wish::Unknown)

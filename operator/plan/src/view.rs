@@ -9,6 +9,7 @@ use drover_api::{
     Incarnation, InstanceId, Millis, ResourceKey, Slot, VolumeId, Zone,
     defaults::ResolvedSet,
     records::{IncarnationRecord, Register, SlotRecord, Voter},
+    requests::Request,
     status::Handled,
     tags::{Identity, SpecHash},
     wire::{Report, Running, ServerReport, VolumeReport, Voting},
@@ -30,6 +31,8 @@ pub struct View<'a> {
     pub key: &'a ResourceKey,
     /// `None` while the set is being deleted: then nothing of it is wanted.
     pub set: Option<&'a ResolvedSet>,
+    /// What people ask for once.
+    pub requests: &'a [Request],
     pub records: &'a SetRecords,
     pub life: &'a IncarnationRecord,
     /// Of this incarnation, in any state, by slot.
@@ -100,7 +103,8 @@ impl<'a> View<'a> {
                 volumes.entry(volume.slot).or_default().push(volume);
             }
         }
-        Self { observed, key, set, records, life, machines, volumes }
+        let requests = observed.intents.get(key).map(|intent| intent.requests.as_slice()).unwrap_or_default();
+        Self { observed, key, set, requests, records, life, machines, volumes }
     }
 
     pub fn now(&self) -> Millis {

@@ -4,7 +4,8 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -34,14 +35,17 @@ pub(crate) fn belonging(home: &Path, mark: &str, link: &str) -> anyhow::Result<T
     }
     for pid in pids() {
         let text = |file: &str| text(&format!("/proc/{pid}/{file}"));
-        if has_ended(&text("stat")) {
+        let arguments = text("cmdline");
+        let is_ours =
+            [&arguments, &text("environ")].iter().any(|text| text.contains(&path)) || text("cgroup").contains(mark);
+        let mounts = text("mountinfo");
+        // Looked at last: what was read of one that ended in between is half of it.
+        if ends(|| text("stat")) {
             continue;
         }
-        let arguments = text("cmdline");
-        if [&arguments, &text("environ")].iter().any(|text| text.contains(&path)) || text("cgroup").contains(mark) {
+        if is_ours {
             found("process", format!("{pid} {arguments}"));
         }
-        let mounts = text("mountinfo");
         mounts.lines().filter(|line| line.contains(&path)).for_each(|line| found("mount", line.to_owned()));
     }
     let loops = run(&["losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE"], COMMAND)?;
@@ -66,11 +70,35 @@ pub(crate) fn text(path: &str) -> String {
     String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).replace('\0', " ")
 }
 
+/// It has ended; one that is about to is given its time. A process that is killed gives back its memory, then its files and its
+/// cgroup, which may be gone before the process is.
+fn ends(stat: impl Fn() -> String) -> bool {
+    let begun = Instant::now();
+    loop {
+        let stat = stat();
+        if has_ended(&stat) {
+            return true;
+        }
+        if !is_without_memory(&stat) || begun.elapsed() > COMMAND {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// It runs nothing and holds nothing any more; only its parent, which may be a slow init, has not asked for its end yet
 /// (proc_pid_stat(5), states Z and X).
 fn has_ended(stat: &str) -> bool {
     let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
     matches!(state, Some('Z' | 'X' | 'x') | None)
+}
+
+/// So is one that ends (proc_pid_stat(5), field 23), and a thread of the kernel's, which never does.
+fn is_without_memory(stat: &str) -> bool {
+    const KERNEL_THREAD: u64 = 0x0020_0000;
+    let fields: Vec<&str> = stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split(' ').collect();
+    let number = |field: usize| fields.get(field - 3).and_then(|text| text.parse::<u64>().ok());
+    number(23) == Some(0) && number(9).is_some_and(|flags| flags & KERNEL_THREAD == 0)
 }
 
 /// What drover-local marks the things with that it makes in the kernel for the directory `cloud` in this one.
@@ -105,4 +133,25 @@ pub(crate) fn cgroup_roots() -> Vec<String> {
 fn names(dir: impl AsRef<Path>) -> Vec<String> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// /proc/PID/stat of a process in that state, with those flags and that many bytes of memory.
+    fn stat(state: char, flags: u64, bytes: u64) -> String {
+        format!("7 (a name) with) {state} 1 7 7 0 -1 {flags} 0 0 0 0 0 0 0 0 20 0 1 0 5 {bytes} 0")
+    }
+
+    #[test]
+    fn a_killed_process_is_given_its_time_and_one_that_runs_or_is_of_the_kernel_is_not() {
+        assert!(!ends(|| stat('S', 0x0040_0000, 4096)));
+        assert!(!ends(|| stat('S', 0x0020_0040, 0)));
+        let mut looks = ["R", "D", "Z"].into_iter().collect::<std::collections::VecDeque<_>>();
+        let looks = std::cell::RefCell::new(&mut looks);
+        let next = || stat(looks.borrow_mut().pop_front().unwrap_or("X").chars().next().unwrap_or('X'), 0x0040_0004, 0);
+        assert!(ends(next));
+        assert!(looks.borrow().is_empty());
+    }
 }

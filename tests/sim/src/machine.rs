@@ -380,6 +380,11 @@ impl World {
                 }
             }
             Task::Databases(ordered) => return self.make_databases(id, &ordered),
+            Task::DropDatabase(name) => {
+                self.commit(id, What::NoDatabase(name.as_str().into()));
+                self.replicate(id);
+                return Ok(Outcome::Plain);
+            }
             Task::User(step) => {
                 let what = What::User(Arc::new(data.stepped(&step, now)));
                 self.commit(id, what.clone());

@@ -29,6 +29,8 @@ pub enum What {
     Heartbeat(Millis),
     Admin,
     Database(Arc<str>),
+    /// It is dropped.
+    NoDatabase(Arc<str>),
     User(Arc<UserChange>),
     /// A client's row, by its number in the whole simulation.
     Row(u64),
@@ -131,6 +133,7 @@ impl Data {
                 What::Row(row) => drop(copy.rows.remove(&row)),
                 What::User(change) => copy.set_user(&change.name, change.before.as_ref()),
                 What::Database(name) => drop(copy.databases.remove(&name)),
+                What::NoDatabase(name) => drop(copy.databases.insert(name)),
                 What::Schema | What::Marker(..) | What::Heartbeat(_) | What::Admin => {}
             }
         }
@@ -156,6 +159,7 @@ impl Data {
             What::Heartbeat(at) => self.heartbeat = Some(*at),
             What::Row(row) => drop(self.rows.insert(*row)),
             What::Database(name) => drop(self.databases.insert(Arc::clone(name))),
+            What::NoDatabase(name) => drop(self.databases.remove(name)),
             What::User(change) => self.set_user(&change.name, change.after.as_ref()),
             What::Schema | What::Marker(..) | What::Admin => {}
         }
@@ -174,8 +178,12 @@ impl Data {
         let (UserStep::Make(UserOrder { name, .. })
         | UserStep::Rotate(UserOrder { name, .. })
         | UserStep::Grant(UserOrder { name, .. })
-        | UserStep::Discard { name }) = step;
+        | UserStep::Discard { name }
+        | UserStep::Drop { name }) = step;
         let before = self.users.get(name).cloned();
+        if matches!(step, UserStep::Drop { .. }) {
+            return UserChange { name: name.clone(), before, after: None };
+        }
         let mut after = before.clone().unwrap_or(SeenUser { mark: Mark::default(), takes_old: false });
         match step {
             UserStep::Make(order) | UserStep::Rotate(order) => {
@@ -183,7 +191,7 @@ impl Data {
                 after.takes_old = before.is_some();
             }
             UserStep::Grant(order) => after.mark.grants = Some(order.grants.clone()),
-            UserStep::Discard { .. } => after.takes_old = false,
+            UserStep::Discard { .. } | UserStep::Drop { .. } => after.takes_old = false,
         }
         UserChange { name: name.clone(), before, after: Some(after) }
     }

@@ -1,6 +1,10 @@
 //! What goes between servers: transactions to receivers, acknowledgements back, and the commits that end by them.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    time::Duration,
+};
 
 use drover_agent::state::{Dump, Event, Observation, SeenUser};
 use drover_api::{InstanceId, records::Register};
@@ -113,7 +117,7 @@ impl World {
                     let life = (machine.identity.key.clone(), machine.identity.incarnation.clone());
                     self.acknowledged.entry(life).or_default().insert(row);
                 }
-                What::Schema | What::Admin | What::Database(_) | What::User(_) => {}
+                What::Schema | What::Admin | What::Database(_) | What::NoDatabase(_) | What::User(_) => {}
             }
         }
     }
@@ -150,6 +154,10 @@ impl World {
     /// The accounts of applications on a machine's server.
     pub fn users(&self, id: &InstanceId) -> BTreeMap<String, SeenUser> {
         self.data(id).map(|data| data.users.clone()).unwrap_or_default()
+    }
+
+    pub fn databases(&self, id: &InstanceId) -> BTreeSet<String> {
+        self.data(id).map(|data| data.databases.iter().map(ToString::to_string).collect()).unwrap_or_default()
     }
 
     pub(crate) fn data(&self, id: &InstanceId) -> Option<&Data> {

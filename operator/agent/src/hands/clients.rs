@@ -3,7 +3,10 @@
 //! A statement about accounts that waits for an acknowledgement lets no new connection in, an acknowledger's neither. So a row
 //! is committed right before each, which holds nothing up while it waits: only where that is acknowledged the statement follows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use drover_api::{
     clients::{DatabaseOrder, Grants, UserOrder},
@@ -28,6 +31,10 @@ const NOTES: &str =
     "CREATE TABLE IF NOT EXISTS drover.made_databases (name VARCHAR(64) COLLATE utf8mb4_bin PRIMARY KEY)";
 /// MySQL's number of the error.
 const NO_SUCH_TABLE: u16 = 1146;
+/// For those who work in a database that is to be dropped.
+const DROP_WAITS: Duration = Duration::from_secs(5);
+/// Files of large tables take their time. What is not answered within this goes on in mysqld, and is seen by the next look.
+const DROP: Duration = Duration::from_secs(60);
 
 /// Makes those that are not there, and notes each before, so that it is known as ours when nobody declares it any more. One
 /// that cannot be made holds up no other.
@@ -60,6 +67,17 @@ async fn make_database(session: &mut Session, order: &DatabaseOrder) -> Result<(
     session.run(&creation(order)).await
 }
 
+/// The note last: what is there is known as ours until it is not there any more. Whoever works in it holds this up for a while, and
+/// this in turn whoever begins to.
+pub async fn drop_database(session: &mut Session, name: &str) -> Result<(), Problem> {
+    let failed = |error: SqlError| Problem { reason: Reason::DatabaseFailed, message: error.to_string() };
+    acknowledged(session).await.map_err(failed)?;
+    session.run(&format!("SET SESSION lock_wait_timeout = {}", DROP_WAITS.as_secs())).await.map_err(failed)?;
+    let statement = format!("DROP DATABASE IF EXISTS {}", identifier(name));
+    session.run_within(&statement, DROP).await.map_err(failed)?;
+    session.run(&format!("DELETE FROM drover.made_databases WHERE name = {}", quote(name))).await.map_err(failed)
+}
+
 /// One step about a user, which may be begun again wherever it was cut short.
 pub async fn step(session: &mut Session, step: &UserStep) -> Result<(), Problem> {
     let failed = |error: SqlError| Problem { reason: Reason::UserFailed, message: error.to_string() };
@@ -76,8 +94,20 @@ pub async fn step(session: &mut Session, step: &UserStep) -> Result<(), Problem>
         UserStep::Rotate(order) => session.run(&rotation(order, edge::wall().0)).await,
         UserStep::Grant(order) => grant(session, order).await,
         UserStep::Discard { name } => session.run(&format!("ALTER USER {} DISCARD OLD PASSWORD", account(name))).await,
+        UserStep::Drop { name } => drop_user(session, name).await,
     }
     .map_err(failed)
+}
+
+/// MySQL lets a connection of a dropped account go on (MySQL manual, DROP USER).
+async fn drop_user(session: &mut Session, name: &str) -> Result<(), SqlError> {
+    session.run(&format!("DROP USER IF EXISTS {}", account(name))).await?;
+    let look =
+        format!("SELECT processlist_id FROM performance_schema.threads WHERE processlist_user = {}", quote(name));
+    for id in session.rows::<u64>(&look).await? {
+        session.kill(id).await?;
+    }
+    Ok(())
 }
 
 /// Somebody else's: its password and rights are theirs to change.

@@ -160,7 +160,7 @@ impl<O: Objects + 'static> Hands<O> {
 
     async fn attempt_sql(&self, task: Task) -> Result<Outcome, SqlError> {
         let logged = match task {
-            Task::Admin(_) | Task::Databases(_) | Task::User(_) => Logged::Yes,
+            Task::Admin(_) | Task::Databases(_) | Task::DropDatabase(_) | Task::User(_) => Logged::Yes,
             _ => Logged::No,
         };
         let session = &mut Session::open(SOCKET, logged).await?;
@@ -168,6 +168,9 @@ impl<O: Objects + 'static> Hands<O> {
             Task::Close => return sql::close(session).await.map(|returned| Outcome::Closed { returned }),
             Task::Databases(ordered) => {
                 return clients::make_databases(session, &ordered).await;
+            }
+            Task::DropDatabase(name) => {
+                return Ok(clients::drop_database(session, &name).await.map_or_else(Outcome::Kept, plain));
             }
             Task::User(step) => {
                 return Ok(clients::step(session, &step).await.map_or_else(Outcome::User, plain));
@@ -268,7 +271,7 @@ fn reason(task: &Task) -> Reason {
         Task::Start(_) => Reason::StartFailed,
         Task::Close | Task::Seal | Task::Terminate => Reason::CloseFailed,
         Task::Accounts { .. } | Task::Admin(_) => Reason::AccountsFailed,
-        Task::Databases(_) => Reason::DatabaseFailed,
+        Task::Databases(_) | Task::DropDatabase(_) => Reason::DatabaseFailed,
         Task::User(_) => Reason::UserFailed,
         Task::SemiSync { .. } | Task::Acknowledge(_) => Reason::SemiSyncFailed,
         Task::ReadRegister => Reason::RegisterUnreadable,

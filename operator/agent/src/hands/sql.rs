@@ -94,6 +94,14 @@ impl Session {
             .map_err(|source| SqlError::Statement { what: name(statement), source })
     }
 
+    /// Ends a connection, which may have ended by itself.
+    pub async fn kill(&mut self, id: u64) -> Result<(), SqlError> {
+        match self.run(&format!("KILL CONNECTION {id}")).await {
+            Err(error) if error.code() == Some(NO_SUCH_THREAD) => Ok(()),
+            other => other,
+        }
+    }
+
     /// A statement that may wait as long as its acknowledgements need. It cannot be taken back (KILL does not end the wait), so
     /// what bounds it is the life of mysqld, whose end closes the connection, and that each caller has one at a time.
     pub async fn run_waiting(&mut self, statement: &str) -> Result<(), SqlError> {
@@ -208,11 +216,7 @@ async fn shut_out(session: &mut Session, accounts: &[Account]) -> Result<bool, S
     let left: Vec<u64> =
         connected.into_iter().filter(|(_, user)| !has_account(accounts, user)).map(|(id, _)| id).collect();
     for id in &left {
-        match session.run(&format!("KILL CONNECTION {id}")).await {
-            // It ended by itself meanwhile.
-            Err(error) if error.code() == Some(NO_SUCH_THREAD) => {}
-            other => other?,
-        }
+        session.kill(*id).await?;
     }
     Ok(left.is_empty())
 }

@@ -25,6 +25,8 @@ pub(super) struct Progress {
     database_problems: BTreeMap<String, Problem>,
     /// What did not succeed, by user.
     user_problems: BTreeMap<String, Failed>,
+    /// Databases that could not be dropped, and when that was.
+    kept: BTreeMap<String, (Problem, Millis)>,
 }
 
 #[derive(Clone, Debug)]
@@ -51,6 +53,7 @@ impl Progress {
         self.databases = None;
         self.database_problems.clear();
         self.user_problems.clear();
+        self.kept.clear();
     }
 
     pub(super) fn looked(
@@ -64,6 +67,16 @@ impl Progress {
         self.databases = Some((ordered.to_vec(), now));
         let problem = |message| Problem { reason: Reason::DatabaseFailed, message };
         self.database_problems = failed.into_iter().map(|(name, message)| (name, problem(message))).collect();
+    }
+
+    pub(super) fn dropped(&mut self, now: Millis, name: String, outcome: Outcome) {
+        match outcome {
+            Outcome::Kept(problem) => drop(self.kept.insert(name, (problem, now))),
+            _ => {
+                self.kept.remove(&name);
+                self.made_databases.remove(&name);
+            }
+        }
     }
 
     pub(super) fn stepped(&mut self, now: Millis, step: &UserStep, outcome: Outcome) {
@@ -89,13 +102,23 @@ impl State {
         if any && !self.recently(looked, DATABASES_AGAIN) {
             return Some(Task::Databases(ordered.databases.clone()));
         }
-        self.due(ordered, seen).into_iter().find(|step| !self.has_failed(step)).map(Task::User)
+        let step = self.due(ordered, seen).into_iter().find(|step| !self.has_failed(step)).map(Task::User);
+        step.or_else(|| self.next_drop(ordered))
+    }
+
+    /// Of databases that are to be dropped; after the users, so that nobody who is dropped makes anything in it again.
+    fn next_drop(&self, ordered: &Clients) -> Option<Task> {
+        let has_failed = |name: &String| self.recently(self.clients.kept.get(name).map(|(_, at)| *at), AGAIN);
+        let mut due = self.clients.made_databases.intersection(&ordered.drop_databases);
+        due.find(|name| !has_failed(name)).cloned().map(Task::DropDatabase)
     }
 
     /// What is to be done about users, in order.
     fn due(&self, ordered: &Clients, seen: &Observation) -> Vec<UserStep> {
         let next = ordered.users.iter().filter_map(|order| next_step(order, seen));
-        next.chain(self.discards(seen)).collect()
+        let drops = seen.users.keys().filter(|name| ordered.drop_users.contains(*name));
+        let drops = drops.map(|name| UserStep::Drop { name: name.clone() });
+        next.chain(drops).chain(self.discards(seen)).collect()
     }
 
     /// Old passwords whose time is over, also of users that are not ordered any more.
@@ -117,14 +140,19 @@ impl State {
 
     /// A step that failed is told of while it is due: one that was given up may have ended well meanwhile.
     pub(super) fn clients_report(&self, ordered: &Clients, seen: &Observation) -> ClientsReport {
-        let Progress { user_problems, database_problems, made_databases, .. } = &self.clients;
+        let Progress { user_problems, database_problems, made_databases, kept, .. } = &self.clients;
         let due = if user_problems.is_empty() { Vec::new() } else { self.due(ordered, seen) };
         let failed = user_problems.iter().filter(|(_, failed)| due.contains(&failed.step));
         ClientsReport {
             users: seen.users.iter().map(|(name, user)| (name.clone(), user.mark.clone())).collect(),
             user_problems: failed.map(|(name, failed)| (name.clone(), failed.problem.clone())).collect(),
             databases: made_databases.clone(),
-            database_problems: database_problems.clone(),
+            database_problems: kept
+                .iter()
+                .filter(|(name, _)| ordered.drop_databases.contains(*name))
+                .map(|(name, (problem, _))| (name.clone(), problem.clone()))
+                .chain(database_problems.clone())
+                .collect(),
         }
     }
 }
@@ -143,7 +171,7 @@ impl UserStep {
     pub(super) fn name(&self) -> &str {
         match self {
             UserStep::Make(order) | UserStep::Rotate(order) | UserStep::Grant(order) => &order.name,
-            UserStep::Discard { name } => name,
+            UserStep::Discard { name } | UserStep::Drop { name } => name,
         }
     }
 }

@@ -63,6 +63,8 @@ pub struct State {
     pause: Pause,
     /// Ends of mysqld in a row, each soon after its start.
     restarts: u32,
+    /// The start of the mysqld that was told to end so that it begins anew.
+    terminated: Option<String>,
     /// The start of the mysqld that ran when this agent first looked.
     adopted: Option<String>,
     waits: Option<Problem>,
@@ -182,6 +184,7 @@ impl State {
             closing: Closing::No,
             pause: Pause::default(),
             restarts: 0,
+            terminated: None,
             adopted: None,
             waits: None,
             failed: None,
@@ -371,11 +374,13 @@ impl State {
                 self.register = register.map(|register| (register, now));
                 return;
             }
+            (Task::Terminate, _) if self.closing == Closing::No => self.restarts_now(),
             (Task::Terminate, _) => self.closing = Closing::Terminated,
             (Task::Flush, _) => self.closing = Closing::Flushed,
             (Task::Databases(ordered), Outcome::Databases { made, failed }) => {
                 self.clients.looked(now, &ordered, made, failed);
             }
+            (Task::DropDatabase(name), outcome) => self.clients.dropped(now, name, outcome),
             (Task::User(step), outcome) => self.clients.stepped(now, &step, outcome),
             (task, _) => self.remember(&task),
         }
@@ -474,6 +479,9 @@ impl State {
         let Some(orders) = self.durable.as_ref().and_then(|durable| durable.orders.clone()) else {
             return Err(Wait::For(Reason::NoOrders, "no order has come yet".into()));
         };
+        if let Some(next) = self.next_restart(&orders) {
+            return next;
+        }
         match &orders.wanted.role {
             RoleOrder::Closed => self.next_closed(),
             RoleOrder::Leader(leader) => self.next_leader(&orders, leader),

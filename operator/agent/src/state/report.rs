@@ -133,6 +133,7 @@ impl State {
                 data: self.data_report(),
                 server: self.server_report(),
                 installed: self.me.installed.clone(),
+                restarted: self.restarted(),
             },
             ordered_build: self.update.as_ref().map(|(report, _)| report.clone()),
             problems: self.problems(),

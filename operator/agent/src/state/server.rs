@@ -5,7 +5,7 @@ use std::time::Duration;
 use drover_api::{
     GtidSet, Millis,
     problems::Reason,
-    wire::{MysqlOrder, Orders},
+    wire::{MysqlOrder, Orders, RoleOrder},
 };
 
 use super::{Closing, Effect, Failure, Marker, Next, Observation, Server, State, Task, Up, Wait, clients::Progress};
@@ -69,6 +69,9 @@ impl State {
         self.clients = Progress::default();
         self.register = None;
         self.led_and_ended(how.clone(), executed);
+        if self.terminated.take().is_some_and(|terminated| terminated == start) {
+            return;
+        }
         self.restarts = if lived >= LIVED_LONG { 0 } else { self.restarts.saturating_add(1) };
         if self.closing == Closing::No {
             self.pause.failures = self.restarts;
@@ -130,6 +133,46 @@ impl State {
             self.observe.asked = Some(now);
             effects.push(Effect::Observe { ticket: self.observe.ticket });
         }
+    }
+
+    /// What a restart that is asked for still needs. mysqld is closed first, as for the end of the host: what waits for an
+    /// acknowledgement then would be told OK by a mysqld that ends. One that ended by itself meanwhile has begun anew as well.
+    pub(super) fn next_restart(&mut self, orders: &Orders) -> Option<Next> {
+        let serves = matches!(orders.wanted.role, RoleOrder::Leader(_) | RoleOrder::Replica(_)) && self.data;
+        let token = orders.wanted.restart.as_ref().filter(|_| serves);
+        let durable = self.durable.as_mut()?;
+        match &self.server {
+            Server::Up { up, .. } if self.terminated.as_ref() == Some(&up.start) => {
+                Some(Err(Wait::For(Reason::MysqldRestarts, "mysqld was told to end, and begins anew then".into())))
+            }
+            _ if token.is_none() || durable.restarted.as_ref() == token => None,
+            Server::Down => {
+                durable.restarted = token.cloned();
+                None
+            }
+            Server::Up { seen: Some(seen), fresh: true, .. } => {
+                // The variables alone prove nothing: they are set while commits still wait.
+                let is_closed = seen.offline && seen.super_read_only && durable.dirty.is_none();
+                Some(Ok(if is_closed { Task::Terminate } else { Task::Close }))
+            }
+            Server::Up { .. } => None,
+        }
+    }
+
+    /// mysqld was told to end. From now on its restart is none that is left to do, whatever is ordered before it has ended.
+    pub(super) fn restarts_now(&mut self) {
+        self.terminated = self.start().map(str::to_owned);
+        if let Some(durable) = &mut self.durable
+            && let Some(orders) = &durable.orders
+            && orders.wanted.restart.is_some()
+        {
+            durable.restarted.clone_from(&orders.wanted.restart);
+        }
+    }
+
+    /// The restart that was last done; not told before what was told to end has ended.
+    pub(super) fn restarted(&self) -> Option<String> {
+        self.durable.as_ref().filter(|_| self.terminated.is_none())?.restarted.clone()
     }
 
     pub(super) fn next_closed(&self) -> Next {

@@ -150,6 +150,8 @@ pub enum Task {
     Admin(Credential),
     /// Make those that are not there, logged.
     Databases(Vec<DatabaseOrder>),
+    /// Gone with all that is in it, logged; one that an agent of ours made.
+    DropDatabase(String),
     /// One step about one user of an application, logged. Only while acknowledgements come: one that waits lets no connection in.
     User(UserStep),
     /// Forget the channel that a copied data directory brought along.
@@ -184,6 +186,8 @@ pub enum UserStep {
     Grant(UserOrder),
     /// The old password is not taken any more.
     Discard { name: String },
+    /// The account and its connections; one of ours.
+    Drop { name: String },
 }
 
 /// How a task ended well.
@@ -211,6 +215,8 @@ pub enum Outcome {
     },
     /// A step about a user that did not succeed; nobody else waits for it.
     User(Problem),
+    /// The same of a database.
+    Kept(Problem),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! `drover hold` and `drover release`: what a person asks for once. In a cluster it is an annotation, answered in the resource's
+//! `drover hold`, `release`, `restart`, `drop-user` and `drop-database`: what a person asks for once. In a cluster it is an annotation, answered in the resource's
 //! status; beside an operator of a directory it goes through the socket.
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
@@ -15,7 +15,7 @@ use drover_control::{
     Entropy,
     edge::SystemEntropy,
     kubernetes::resource::REQUEST,
-    socket::{self, AskRequest},
+    socket::{self, AskRequest, REQUEST_MAX},
 };
 use kube::{
     Api, Client,
@@ -26,13 +26,44 @@ use serde_json::json;
 
 use crate::settings::Named;
 
+/// A request about machines.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub struct Slots {
     #[command(flatten)]
     set: Named,
     /// The slots whose machines are meant, such as m1 or r0.
     #[arg(required = true)]
     slots: Vec<String>,
+    #[command(flatten)]
+    way: Way,
+}
+
+/// A request about some machines, or about all.
+#[derive(Debug, Args)]
+pub struct AnySlots {
+    #[command(flatten)]
+    set: Named,
+    /// The slots whose machines are meant, such as m1 or r0; without any, all of the set, one after another.
+    slots: Vec<String>,
+    #[command(flatten)]
+    way: Way,
+}
+
+/// A request about users or databases in MySQL.
+#[derive(Debug, Args)]
+pub struct Names {
+    #[command(flatten)]
+    set: Named,
+    /// What is to be dropped: made by Drover, and not declared any more.
+    #[arg(required = true)]
+    names: Vec<String>,
+    #[command(flatten)]
+    way: Way,
+}
+
+/// How an operator is asked.
+#[derive(Debug, Args)]
+struct Way {
     /// Asks through the API server of the kubeconfig's current context, instead of an operator's socket.
     #[arg(long, env = "DROVER_KUBERNETES")]
     kubernetes: bool,
@@ -43,23 +74,33 @@ pub struct Arguments {
 
 /// Owns the annotations that this program writes.
 const MANAGER: &str = "drover-cli";
-/// A request that needs a machine to do something is answered within seconds.
-const ANSWER_MAX: Duration = Duration::from_secs(120);
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-pub async fn run(verb: &str, arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let key = arguments.set.key()?;
+pub async fn of_slots(verb: &str, arguments: Slots) -> anyhow::Result<ExitCode> {
+    ask(verb, &arguments.set, &arguments.slots, arguments.way).await
+}
+
+pub async fn of_any_slots(verb: &str, arguments: AnySlots) -> anyhow::Result<ExitCode> {
+    ask(verb, &arguments.set, &arguments.slots, arguments.way).await
+}
+
+pub async fn of_names(verb: &str, arguments: Names) -> anyhow::Result<ExitCode> {
+    ask(verb, &arguments.set, &arguments.names, arguments.way).await
+}
+
+async fn ask(verb: &str, set: &Named, words: &[String], way: Way) -> anyhow::Result<ExitCode> {
+    let key = set.key()?;
     let entropy = SystemEntropy::default();
     let token = (&entropy as &dyn Entropy).hex(6);
-    let text = format!("{token} {}", arguments.slots.join(" "));
-    let request = Request::read(verb, &text);
+    let text = format!("{token} {}", words.join(" "));
+    let request = Request::read(verb, text.trim_end());
     if let Err(why) = &request.asks {
         bail!("{why}");
     }
-    let outcome = if arguments.kubernetes {
-        through_api_server(&key, &request, &text).await?
+    let outcome = if way.kubernetes {
+        through_api_server(&key, &request, text.trim_end()).await?
     } else {
-        let path = socket::path(&arguments.state);
+        let path = socket::path(&way.state);
         let asked = AskRequest { namespace: key.namespace, name: key.name, request };
         socket::ask_request(&path, &asked).await?
     };
@@ -94,7 +135,7 @@ async fn through_api_server(key: &ResourceKey, request: &Request, text: &str) ->
     };
     let late =
         "not answered yet: see status.handled of the resource, and whether an operator acts (`kubectl describe`)";
-    tokio::time::timeout(ANSWER_MAX, answered).await.context(late)?
+    tokio::time::timeout(REQUEST_MAX, answered).await.context(late)?
 }
 
 fn answer(object: &DynamicObject, request: &Request) -> Option<Handled> {

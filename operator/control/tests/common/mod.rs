@@ -175,6 +175,7 @@ fn report(endpoint: &Endpoint, played: &Played) -> Report {
             data: orders.map_or(DataReport::Unknown, |_| DataReport::Present),
             server: orders.map_or(ServerReport::Stopped, |orders| server(endpoint, orders)),
             installed: Some("9.7.4".into()),
+            restarted: None,
         },
         ordered_build: None,
         problems: vec![],

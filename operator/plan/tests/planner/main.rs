@@ -2,6 +2,7 @@
 
 #![allow(clippy::panic, reason = "a broken expectation ends the test")]
 
+mod asked;
 mod born;
 mod changes;
 mod endings;

@@ -1,6 +1,4 @@
-//! Where clients connect, what conditions say of it, what people ask for once, and what an installation allows.
-
-use drover_api::requests::Request;
+//! Where clients connect, what conditions say of it, and what an installation allows.
 
 use super::*;
 
@@ -100,38 +98,6 @@ fn what_is_not_known_says_nothing_of_where_clients_connect() {
     let report = world.plan().reports[&key()].clone();
     assert_eq!(report.endpoints, None);
     assert!(report.condition(ConditionType::Available).is_none());
-}
-
-/// Asks, and answers what becomes of it once plans are quiet.
-fn ask(world: &mut World, verb: &str, text: &str) -> String {
-    let requests = vec![Request::read(verb, text)];
-    world.observed.intents.get_mut(&key()).expect("declared").requests = requests;
-    let plan = world.converge();
-    let handled = plan.reports[&key()].handled.get(verb).cloned().expect("an answer");
-    world.observed.intents.get_mut(&key()).expect("declared").requests = vec![];
-    assert_eq!(Some(handled.token.as_str()), text.split(' ').next());
-    handled.outcome
-}
-
-#[test]
-fn a_machine_is_held_and_released_once_and_the_answer_says_which() {
-    let mut world = ready(3, 1);
-    let id = world.machine(M1).id.to_string();
-    let said = ask(&mut world, "hold", "t1 m1 r0");
-    assert!(said.starts_with("done: m1 (") && said.contains(&id), "{said}");
-    assert!(world.machine(M1).held && world.machine(R0).held && !world.machine(M2).held);
-    assert_eq!(world.done, ["Hold", "Hold"]);
-    ask(&mut world, "release", "t2 m1");
-    assert!(!world.machine(M1).held && world.machine(R0).held);
-    for (verb, text, told) in [
-        ("hold", "t3 m4", "there is no machine in m4"),
-        ("hold", "t4", "name the slots"),
-        ("explode", "t5 m1", "not known"),
-    ] {
-        let said = ask(&mut world, verb, text);
-        assert!(said.starts_with("refused: ") && said.contains(told), "{said}");
-    }
-    assert_eq!(world.done.len(), 3, "nothing else was done: {:?}", world.done);
 }
 
 #[test]

@@ -17,7 +17,7 @@ fn reference(name: &str) -> SecretRef {
 }
 
 /// A set at rest with a user whose password is made and one whose is kept elsewhere and known.
-fn with_users() -> World {
+pub fn with_users() -> World {
     let mut set = resolved(3, 1);
     set.databases.insert("shop".into(), DatabaseSpec::default());
     set.users.insert("app".into(), user(Access::ReadWrite, None));

@@ -351,6 +351,7 @@ impl World {
                 data: DataReport::Unknown,
                 server: ServerReport::Stopped,
                 installed: Some("9.7.4".into()),
+                restarted: None,
             },
             ordered_build: None,
             problems: Vec::new(),
@@ -426,6 +427,9 @@ impl World {
         if died {
             return;
         }
+        if wanted.restart.is_some() {
+            report.mysql.restarted.clone_from(&wanted.restart);
+        }
         let role = match &wanted.role {
             RoleOrder::Closed => return,
             RoleOrder::Leader(leader) => RunningRole::Leader {
@@ -496,6 +500,8 @@ fn made(report: &Report, leader: &LeaderOrder) -> ClientsReport {
     }
     let databases = leader.clients.databases.iter().filter(|_| leader.open);
     made.databases.extend(databases.map(|order| order.name.clone()));
+    made.users.retain(|name, _| !leader.clients.drop_users.contains(name));
+    made.databases.retain(|name| !leader.clients.drop_databases.contains(name));
     made
 }
 

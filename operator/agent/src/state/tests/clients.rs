@@ -18,7 +18,7 @@ fn database(name: &str) -> DatabaseOrder {
 
 /// Orders of an open leader with these users of one database.
 fn with(epoch: u64, seq: u64, users: &[UserOrder]) -> Orders {
-    let clients = Clients { databases: vec![database("shop")], users: users.to_vec() };
+    let clients = Clients { databases: vec![database("shop")], users: users.to_vec(), ..Clients::default() };
     orders(epoch, seq, RoleOrder::Leader(LeaderOrder { clients, ..leader(1, true) }))
 }
 
@@ -69,7 +69,7 @@ fn nothing_is_begun_while_acknowledgements_are_missing() {
 
 #[test]
 fn a_closed_leader_and_a_replica_make_nobody() {
-    let clients = Clients { databases: vec![database("shop")], users: both("1").to_vec() };
+    let clients = Clients { databases: vec![database("shop")], users: both("1").to_vec(), ..Clients::default() };
     let mut world = World::new();
     world.order(orders(1, 1, RoleOrder::Leader(LeaderOrder { clients, ..leader(1, false) }))).wait(10);
     assert_eq!(world.take_done(), TO_CLOSED);
@@ -84,7 +84,7 @@ fn a_changed_password_is_changed_once_and_the_old_one_is_taken_for_an_hour_whoev
     world.restart_agent("boot-1").wait(600);
     world.register = Some(register(2, me().slot));
     world.kill_mysqld();
-    let clients = Clients { databases: vec![], users: both("2").to_vec() };
+    let clients = Clients { users: both("2").to_vec(), ..Clients::default() };
     let again = LeaderOrder { initialise: false, clients, ..leader(1, true) };
     world.order(orders(2, 1, RoleOrder::Leader(again))).wait(600);
     world.take_done();
@@ -177,4 +177,32 @@ fn orders_that_an_older_build_did_not_understand_whole_are_told_to_be_others() {
     }
     world.restart_agent("boot-1").wait(1);
     assert_ne!(accepted(&world), ordered);
+}
+
+#[test]
+fn what_is_to_be_dropped_is_dropped_once_and_only_what_is_ours() {
+    let mut world = made();
+    let dropping = |seq, users: &[&str], databases: &[&str]| {
+        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let clients = Clients { drop_users: set(users), drop_databases: set(databases), ..Clients::default() };
+        orders(1, seq, RoleOrder::Leader(LeaderOrder { clients, ..leader(1, true) }))
+    };
+    world.order(dropping(3, &["app", "somebody"], &["shop", "other"])).wait(40);
+    assert_eq!(world.take_done(), ["Databases", "Drop app", "DropDatabase"]);
+    assert!(world.databases.is_empty() && world.seen.users.keys().eq(["report"]), "{:?}", world.seen.users);
+    assert!(report(&world).databases.is_empty() && report(&world).users.keys().eq(["report"]));
+}
+
+#[test]
+fn a_database_that_cannot_be_dropped_is_told_and_tried_again() {
+    let mut world = made();
+    let clients = Clients { drop_databases: ["shop".to_owned()].into(), ..Clients::default() };
+    world.failing_databases.insert("shop".into(), "somebody works in it".into());
+    world.order(orders(1, 3, RoleOrder::Leader(LeaderOrder { clients, ..leader(1, true) }))).wait(20);
+    assert_eq!(world.take_done(), ["Databases", "DropDatabase"]);
+    assert_eq!(report(&world).database_problems["shop"].message, "somebody works in it");
+    world.failing_databases.clear();
+    world.wait(20);
+    assert_eq!(world.take_done(), ["DropDatabase"]);
+    assert!(report(&world).database_problems.is_empty() && report(&world).databases.is_empty());
 }

@@ -145,3 +145,54 @@ fn a_death_that_was_recorded_is_not_recorded_again() {
     world.restart_agent("boot-2");
     assert_eq!(world.persisted.and_then(|record| record.died), died);
 }
+
+fn restarting(seq: u64, token: &str, role: RoleOrder) -> Orders {
+    let mut orders = orders(1, seq, role);
+    orders.wanted.restart = Some(token.into());
+    orders.digest = orders.wanted.digest();
+    orders
+}
+
+#[test]
+fn a_restart_closes_a_leader_first_and_it_opens_again_in_the_same_epoch() {
+    let mut world = opened();
+    world.order(restarting(2, "t1", RoleOrder::Leader(leader(1, true)))).wait(3);
+    let expected =
+        ["Close", "Terminate", "Start", "SemiSync", "ReadRegister", "Unseal", "Marker 1", "ReadRegister", "Admit"];
+    assert_eq!(world.take_done(), expected);
+    assert_eq!((world.phase(), world.starts), (Some(LeaderPhase::Open), 2));
+    assert_eq!(world.report().mysql.restarted.as_deref(), Some("t1"));
+    // Once, whoever asks again and whatever is killed.
+    world.order(restarting(3, "t1", RoleOrder::Leader(leader(1, true)))).wait(3);
+    world.restart_agent("boot-1").wait(3);
+    assert_eq!(world.take_done(), ["LookAround"]);
+    world.order(restarting(4, "t2", RoleOrder::Leader(leader(1, true)))).wait(3);
+    assert_eq!(world.starts, 3);
+    assert_eq!(world.problems(), []);
+}
+
+#[test]
+fn a_leader_whose_commit_waits_is_not_told_to_end_and_opens_when_nobody_asks_any_more() {
+    let mut world = opened();
+    world.close_returns = false;
+    world.order(restarting(2, "t1", RoleOrder::Leader(leader(1, true)))).wait(20);
+    let done = world.take_done();
+    assert!(!done.is_empty() && done.iter().all(|done| done == "Close"), "{done:?}");
+    assert!(world.problems().contains(&Reason::CloseHangs), "{:?}", world.problems());
+    world.order(orders(1, 3, RoleOrder::Leader(leader(1, true)))).wait(3);
+    assert_eq!((world.phase(), world.starts), (Some(LeaderPhase::Open), 1), "{:?}", world.done);
+}
+
+#[test]
+fn a_restart_of_a_replica_keeps_its_channel_and_one_that_ended_meanwhile_is_not_ended_again() {
+    let mut world = following();
+    world.order(restarting(2, "t1", RoleOrder::Replica(replica()))).wait(8);
+    let done = world.take_done();
+    assert_eq!(done[..3], ["Close", "Terminate", "Start"], "{done:?}");
+    assert!(done.contains(&"Resume".to_owned()) && !done.contains(&"Follow".to_owned()), "{done:?}");
+    assert!(matches!(world.server(), ServerReport::Running(_)));
+    let end = world.up.take().expect("it runs").start;
+    world.order(restarting(3, "t2", RoleOrder::Replica(replica())));
+    world.tell(Event::Ended { start: end, how: "killed by signal 9".into() }).wait(8);
+    assert_eq!((world.starts, world.report().mysql.restarted.as_deref()), (3, Some("t2")), "{:?}", world.done);
+}

@@ -86,7 +86,7 @@ pub(super) fn claim(text: &str) -> Claim {
 pub(super) fn orders(epoch: u64, seq: u64, role: RoleOrder) -> Orders {
     let mysql = MysqlOrder { version: "9.7".into(), settings: Default::default(), durability: Durability::Standard };
     let volume = VolumeOrder { id: volume(), new: true, expected: None };
-    let wanted = Wanted { epoch: Epoch(epoch), claim: claim("c"), volume, mysql, role };
+    let wanted = Wanted { epoch: Epoch(epoch), claim: claim("c"), volume, mysql, role, restart: None };
     let digest = wanted.digest();
     let incarnation = me().incarnation;
     Orders { incarnation, slot: me().slot, fence: 1, epoch: Epoch(epoch), claim: claim("c"), seq, digest, wanted }
@@ -298,11 +298,19 @@ impl World {
                 Outcome::Closed { returned: self.close_returns }
             }
             Task::Databases(ordered) => {
-                let failed = self.failing_databases.clone();
+                let mut failed = self.failing_databases.clone();
+                failed.retain(|name, _| ordered.iter().any(|order| order.name == *name));
                 let made = ordered.into_iter().map(|order| order.name).filter(|name| !failed.contains_key(name));
                 self.databases.extend(made);
                 Outcome::Databases { made: self.databases.clone(), failed }
             }
+            Task::DropDatabase(name) => match self.failing_databases.get(&name) {
+                Some(message) => Outcome::Kept(Problem { reason: Reason::DatabaseFailed, message: message.clone() }),
+                None => {
+                    assert!(self.databases.remove(&name), "{name} is not there");
+                    Outcome::Plain
+                }
+            },
             Task::User(step) => self.step_user(&step),
             Task::ReadRegister => Outcome::Register(self.register.clone().map(Box::new)),
             Task::Terminate => {
@@ -335,6 +343,7 @@ impl World {
                 users.get_mut(&order.name).expect("who is changed is there").mark.grants = Some(order.grants.clone());
             }
             UserStep::Discard { name } => users.get_mut(name).expect("who is changed is there").takes_old = false,
+            UserStep::Drop { name } => assert!(users.remove(name).is_some(), "{name} is not there"),
         }
         Outcome::Plain
     }
@@ -403,6 +412,7 @@ fn word(step: &UserStep) -> &'static str {
         UserStep::Rotate(_) => "Rotate",
         UserStep::Grant(_) => "Grant",
         UserStep::Discard { .. } => "Discard",
+        UserStep::Drop { .. } => "Drop",
     }
 }
 
