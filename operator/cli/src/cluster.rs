@@ -41,11 +41,7 @@ impl InCluster {
             Namespace::new(namespace.as_str())
                 .with_context(|| format!("--namespaces or --lease-namespace: {namespace:?}"))?;
         }
-        let mut config = Config::infer().await.context(
-            "no API server: run in a Pod with a service account, or name one with KUBECONFIG (--manifests DIR needs none)",
-        )?;
-        config.connect_timeout = Some(CONNECT_MAX);
-        let client = Client::try_from(config).context("the API server's configuration cannot be used")?;
+        let client = client().await.context("--manifests DIR needs none")?;
         let identity = self.identity.unwrap_or_else(own_name);
         Ok(Cluster {
             client,
@@ -58,6 +54,15 @@ impl InCluster {
             },
         })
     }
+}
+
+/// Of the Pod's own cluster, or of the kubeconfig's current context.
+pub async fn client() -> anyhow::Result<Client> {
+    let mut config = Config::infer()
+        .await
+        .context("no API server: run in a Pod with a service account, or name one with KUBECONFIG")?;
+    config.connect_timeout = Some(CONNECT_MAX);
+    Client::try_from(config).context("the API server's configuration cannot be used")
 }
 
 fn own_name() -> String {

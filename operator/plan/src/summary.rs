@@ -6,7 +6,7 @@ use drover_api::{
     ResourceKey, Slot, Zone,
     conditions::{Condition, ConditionType},
     records::{IncarnationState, Register, RegisterState},
-    tags::Role,
+    tags::{self, Role},
     wire::{DataReport, LeaderPhase, RunningRole, ServerReport, ThreadReport, VolumeReport},
 };
 
@@ -197,9 +197,19 @@ impl State<'_> {
         }
         if self.is_paused() {
             add(ConditionType::Suspended, true, "Paused", "spec.paused is true: nothing is changed".into());
+        } else if let Some(held) = view.and_then(held) {
+            add(ConditionType::Suspended, true, "MachinesHeld", held);
         }
         conditions
     }
+}
+
+/// The machines that are a person's.
+fn held(view: &View<'_>) -> Option<String> {
+    let held = view.known_slots().into_iter().filter_map(|slot| Some((slot, view.filling(slot)?)));
+    let held = held.filter(|(_, machine)| machine.held).map(|(slot, machine)| format!("{slot} ({})", machine.id));
+    let held: Vec<String> = held.collect();
+    (!held.is_empty()).then(|| format!("left alone, for they carry {}: {}", tags::HOLD, held.join(", ")))
 }
 
 fn line(waiting: &Waiting) -> String {

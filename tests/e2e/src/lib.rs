@@ -28,7 +28,8 @@ pub use ec2::{Role, Xml};
 pub use fleet::{Facts, Machine};
 pub use host::{Traces, traces};
 pub use kubernetes::{
-    Access, AuditEntry, Cluster, ControlPlane, image_of_mysql, image_of_program, reference, traces as kubernetes_traces,
+    Access, AuditEntry, Cluster, ControlPlane, History, image_of_mysql, image_of_program, reference,
+    traces as kubernetes_traces,
 };
 pub use operator::{Asked, CONFIG, Operator, drover, manifest};
 pub use pace::{Clock, within};

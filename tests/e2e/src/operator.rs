@@ -73,12 +73,12 @@ pub fn manifest(name: &str, members: u8, readers: u16) -> String {
 impl Operator {
     /// Starts the binary of this build, with a directory of its own that holds these manifests and nothing else.
     pub fn start(cloud: &Cloud, name: &str, manifests: &[(&str, &str)]) -> anyhow::Result<Self> {
-        Self::launch(cloud, name, manifests, &programs::binary("drover")?, &cloud.environment())
+        Self::launch(cloud, name, manifests, &programs::binary("drover")?, &cloud.environment(), CONFIG)
     }
 
     /// Starts another build.
     pub fn start_build(cloud: &Cloud, name: &str, declared: &[(&str, &str)], program: &Path) -> anyhow::Result<Self> {
-        Self::launch(cloud, name, declared, program, &cloud.environment())
+        Self::launch(cloud, name, declared, program, &cloud.environment(), CONFIG)
     }
 
     /// Starts it in another environment than the cloud's own.
@@ -88,7 +88,7 @@ impl Operator {
         declared: &[(&str, &str)],
         environment: &BTreeMap<&str, String>,
     ) -> anyhow::Result<Self> {
-        Self::launch(cloud, name, declared, &programs::binary("drover")?, environment)
+        Self::launch(cloud, name, declared, &programs::binary("drover")?, environment, CONFIG)
     }
 
     fn launch(
@@ -97,6 +97,7 @@ impl Operator {
         declared: &[(&str, &str)],
         program: &Path,
         environment: &BTreeMap<&str, String>,
+        text: &str,
     ) -> anyhow::Result<Self> {
         let dir = cloud.dir.join(name);
         let (manifests, state, config) = (dir.join("manifests"), dir.join("state"), dir.join("drover.yaml"));
@@ -107,7 +108,7 @@ impl Operator {
         for (file, text) in declared {
             fs::write(manifests.join(file), text)?;
         }
-        fs::write(&config, CONFIG)?;
+        fs::write(&config, text)?;
         let log = cloud.dir.join(format!("{name}.log"));
         let mut command = Command::new(program);
         command.args(["run", "--config"]).arg(&config).arg("--state").arg(&state);
@@ -121,12 +122,17 @@ impl Operator {
 
     /// Starts one that takes its sets from an API server, as a Pod of that name would.
     pub fn start_in_cluster(cloud: &Cloud, name: &str, access: &Access) -> anyhow::Result<Self> {
+        Self::start_configured(cloud, name, access, CONFIG)
+    }
+
+    /// The same with another configuration, such as a chart makes.
+    pub fn start_configured(cloud: &Cloud, name: &str, access: &Access, config: &str) -> anyhow::Result<Self> {
         let mut environment = cloud.environment();
         environment.insert("KUBECONFIG", access.kubeconfig.display().to_string());
         environment.insert("POD_NAME", name.to_owned());
         environment.insert("POD_NAMESPACE", "drover".to_owned());
         environment.insert("DROVER_LEASE_SECONDS", "5".to_owned());
-        Self::launch(cloud, name, &[], &programs::binary("drover")?, &environment)
+        Self::launch(cloud, name, &[], &programs::binary("drover")?, &environment, config)
     }
 
     /// A manifest of this operator's directory, written as a whole.

@@ -4,7 +4,7 @@ use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context, ensure};
 use drover_api::crd;
-use drover_e2e::{Access, Clock, ControlPlane, heading, scenario_without_machines, within};
+use drover_e2e::{Access, Clock, ControlPlane, binary, heading, scenario_without_machines, within};
 use serde_json::{Value, json};
 
 #[path = "../../../operator/api/tests/cases/mod.rs"]
@@ -23,7 +23,9 @@ fn an_api_server_takes_the_samples_and_refuses_every_mistake_in_our_words() -> a
         let mut plane = ControlPlane::up(&cloud.dir.join("kubernetes"))?;
         eprintln!("a control plane was up after {:.1} s", clock.elapsed().as_secs_f64());
         install_crd(&plane.admin)?;
+        structural(&plane.admin)?;
         samples(&plane.admin)?;
+        chart_and_image(&plane.admin)?;
         mistakes(&plane.admin, &cloud.dir)?;
         changes(&plane.admin)?;
         namespaces(&plane.admin)?;
@@ -37,6 +39,37 @@ fn install_crd(admin: &Access) -> anyhow::Result<()> {
     heading("the CRD is established");
     admin.kubectl(&["apply", "-f", &format!("{REPOSITORY}/{}", crd::FILE)])?;
     admin.kubectl(&["wait", "--for=condition=Established", "--timeout=30s", "crd", CRD]).map(drop)
+}
+
+/// What an API server says of a schema that is not structural, and that it says so of one that is not.
+fn structural(admin: &Access) -> anyhow::Result<()> {
+    heading("its schema is structural");
+    let crd = admin.get_json(&["crd", CRD])?;
+    let conditions = crd["status"]["conditions"].as_array().context("conditions")?;
+    ensure!(conditions.iter().all(|condition| condition["type"] != "NonStructuralSchema"), "{conditions:?}");
+    let mut other = crd.clone();
+    other["metadata"] = json!({ "name": "others.drover.example" });
+    other["spec"]["group"] = json!("drover.example");
+    other["spec"]["names"] =
+        json!({ "kind": "Other", "plural": "others", "singular": "other", "listKind": "OtherList" });
+    let schema = &mut other["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    schema["properties"]["members"].as_object_mut().context("members")?.remove("type");
+    let refused = admin.ask_kubectl(&["apply", "--dry-run=server", "-f", "-"], &other.to_string())?;
+    ensure!(refused.error.contains("type: Required value"), "{refused:?}");
+    ensure!(serde_json::to_string(&crd["spec"])?.len() < 200_000);
+    Ok(())
+}
+
+/// The chart against this API server's own description of its kinds, and the image of this build.
+fn chart_and_image(admin: &Access) -> anyhow::Result<()> {
+    let scripts = Path::new(REPOSITORY).join("tests/kubernetes");
+    heading("the chart is held to Helm and to the API server's schemas");
+    eprint!("{}", admin.run(&scripts.join("chart.sh"), &[&admin.tools.display().to_string()])?);
+    heading("and the operator's image to what a Pod may be");
+    let clock = Clock::start();
+    eprint!("{}", admin.run(&scripts.join("image.sh"), &[&binary("drover")?.display().to_string()])?);
+    eprintln!("{:.1} s", clock.elapsed().as_secs_f64());
+    Ok(())
 }
 
 const CRD: &str = "mysqlreplicasets.drover.dev";

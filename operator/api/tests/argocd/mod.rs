@@ -1,41 +1,17 @@
-//! Argo CD's health script, run as Argo CD runs it: Lua 5.1 with the base and table functions, `obj` as the one global, an answer
-//! with `status` and `message` (argo-cd, util/lua/lua.go).
+//! What Argo CD's health script makes of the objects in `tests/kubernetes/argocd`, and of whatever is taken from them.
 
-use mlua::{Function, Lua, LuaOptions, LuaSerdeExt, StdLib, Table, serde::SerializeOptions};
 use serde_json::{Value, json};
 
 use crate::generated;
 
+mod script;
+
+use script::Script;
+
 const DIRECTORY: &str = "tests/kubernetes/argocd";
 
-struct Script {
-    lua: Lua,
-    function: Function,
-}
-
-impl Script {
-    fn of_the_chart() -> Self {
-        let lua = Lua::new_with(StdLib::TABLE, LuaOptions::default()).expect("an interpreter");
-        let text = generated::read("charts/drover/files/argocd/health.lua");
-        let function = lua.load(text).into_function().expect("health.lua is Lua 5.1");
-        Self { lua, function }
-    }
-
-    /// Health and message.
-    fn judge(&self, object: &Value) -> (String, String) {
-        self.run(object).map_err(|error| format!("{error}\n{object:#}")).expect("an answer")
-    }
-
-    fn run(&self, object: &Value) -> mlua::Result<(String, String)> {
-        // Argo CD hands over a null as nothing.
-        let options = SerializeOptions::new()
-            .set_array_metatable(false)
-            .serialize_none_to_null(false)
-            .serialize_unit_to_null(false);
-        self.lua.globals().set("obj", self.lua.to_value_with(object, options)?)?;
-        let health: Table = self.function.call(())?;
-        Ok((health.get("status")?, health.get("message")?))
-    }
+fn script() -> Script {
+    Script::new(&generated::read("charts/drover/files/argocd/health.lua"))
 }
 
 fn tests() -> Vec<(String, Value, Value)> {
@@ -53,7 +29,7 @@ fn tests() -> Vec<(String, Value, Value)> {
 
 #[test]
 fn each_state_has_its_health() {
-    let script = Script::of_the_chart();
+    let script = script();
     for (input, object, expected) in tests() {
         let (status, message) = script.judge(&object);
         assert_eq!(json!({ "status": status, "message": message }), expected, "{input}");
@@ -76,7 +52,7 @@ fn every_object_of_the_directory_is_judged() {
 /// Whatever is taken away or is of another shape, there is an answer, and nothing becomes healthy by what is missing.
 #[test]
 fn whatever_is_missing_or_misshapen_has_a_health() {
-    let script = Script::of_the_chart();
+    let script = script();
     for (input, object, expected) in tests() {
         for path in paths(&object, "") {
             for change in [None, Some(json!("x")), Some(json!(7)), Some(json!([])), Some(json!({})), Some(json!(true))]

@@ -17,7 +17,7 @@ use drover_control::{
 };
 
 use crate::{
-    cloud,
+    cloud, cluster,
     commands::run::{architecture, machines_user_data, must_be_directory},
     settings::{Installation, Settings},
 };
@@ -29,6 +29,9 @@ pub struct Arguments {
     /// A directory of manifests: what its sets are launched with is looked at, and not what the configuration says for all.
     #[arg(long, env = "DROVER_MANIFESTS")]
     manifests: Option<PathBuf>,
+    /// Looks at the API server too: that of the Pod's own cluster, or of the kubeconfig's current context.
+    #[arg(long, env = "DROVER_KUBERNETES")]
+    kubernetes: bool,
     /// JSON, for programs: a list of objects with `level` (ok, warn, fail), `name`, `found` and, where there is something to do,
     /// `do`.
     #[arg(long)]
@@ -48,6 +51,12 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Some(directory) => of_manifests(directory, &settings, &mut told)?,
         None => vec![doctor::of_defaults(&settings.terms.defaults)],
     };
+    if arguments.kubernetes {
+        match cluster::client().await {
+            Ok(client) => doctor::cluster(&client).await.iter().for_each(|finding| told.tell(finding)),
+            Err(error) => told.tell(&Finding::fail("API server", format!("{error:#}"), "name one with KUBECONFIG")),
+        }
+    }
     match cloud::begin(&settings, None).await {
         Ok((aws, cloud)) => {
             let context = Context {

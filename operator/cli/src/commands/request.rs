@@ -18,13 +18,13 @@ use drover_control::{
     socket::{self, AskRequest, REQUEST_MAX},
 };
 use kube::{
-    Api, Client,
+    Api,
     api::{Patch, PatchParams},
     core::{ApiResource, DynamicObject},
 };
 use serde_json::json;
 
-use crate::settings::Named;
+use crate::{cluster, settings::Named};
 
 /// A request about machines.
 #[derive(Debug, Args)]
@@ -109,7 +109,7 @@ async fn ask(verb: &str, set: &Named, words: &[String], way: Way) -> anyhow::Res
 }
 
 async fn through_api_server(key: &ResourceKey, request: &Request, text: &str) -> anyhow::Result<String> {
-    let client = Client::try_default().await.context("no API server: name one with KUBECONFIG")?;
+    let client = cluster::client().await?;
     let sets = ApiResource::erase::<MySQLReplicaSet>(&());
     let api: Api<DynamicObject> = Api::namespaced_with(client, key.namespace.as_str(), &sets);
     let name = key.name.as_str();

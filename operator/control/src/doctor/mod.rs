@@ -3,6 +3,7 @@
 
 mod account;
 mod bucket;
+mod cluster;
 mod launch;
 mod machines;
 mod sections;
@@ -14,6 +15,7 @@ use drover_cloud::{Class, CloudError, Examine, Machines, Objects};
 use futures::{FutureExt, future::BoxFuture};
 use serde::Serialize;
 
+pub use cluster::cluster;
 pub use sections::{Section, of_defaults, of_sets};
 
 use crate::edge::Entropy;

@@ -62,6 +62,14 @@ impl WriteError {
         matches!(self, WriteError::Api(error) if matches!(&**error, kube::Error::Api(status) if status.code == 404 || status.code == 409))
     }
 
+    /// Nobody can write to it: an older definition let in what has other types by the present one. Server-side apply answers 500, and
+    /// whatever else 422, a mended spec too, for the CEL rules do not even run on what was there before (measured on 1.35).
+    pub fn is_of_other_types(&self) -> bool {
+        let WriteError::Api(error) = self else { return false };
+        let kube::Error::Api(status) = &**error else { return false };
+        status.code == 500 && status.message.contains("failed to create typed live object")
+    }
+
     /// Its namespace is being deleted: nothing is made there any more, and nothing needs to be.
     pub fn is_terminating(&self) -> bool {
         let WriteError::Api(error) = self else { return false };

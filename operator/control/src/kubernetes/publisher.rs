@@ -206,6 +206,11 @@ impl Publisher {
             let fact = Fact { reason: "NameTaken".to_owned(), message: error.to_string(), warning: true };
             self.tell(&resource, &fact).await;
         }
+        if error.is_of_other_types() {
+            let why = resource.spec.as_ref().as_ref().err().cloned().unwrap_or_else(|| error.to_string());
+            let message = format!("delete it and apply it anew, for nothing can be written on it: {why}");
+            self.tell(&resource, &Fact { reason: "InvalidSpec".to_owned(), message, warning: true }).await;
+        }
         if error.is_over() || error.is_terminating() {
             tracing::debug!(set = %resource.key, %error, "not written: it has changed, or it ends");
         } else {

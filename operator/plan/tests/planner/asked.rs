@@ -23,6 +23,9 @@ fn a_machine_is_held_and_released_once_and_the_answer_says_which() {
     assert!(said.starts_with("done: m1 (") && said.contains(&id), "{said}");
     assert!(world.machine(M1).held && world.machine(R0).held && !world.machine(M2).held);
     assert_eq!(world.done, ["Hold", "Hold"]);
+    let report = world.plan().reports[&key()].clone();
+    let suspended = report.condition(ConditionType::Suspended).expect("a person has two of its machines");
+    assert!(suspended.reason == "MachinesHeld" && suspended.message.contains(&id), "{suspended:?}");
     ask(&mut world, "release", "t2 m1");
     assert!(!world.machine(M1).held && world.machine(R0).held);
     for (verb, text, told) in [

@@ -6,6 +6,7 @@ use std::{
     io::Write,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    process::{Child, Command},
     time::Duration,
 };
 
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 use super::authority::Pair;
 use crate::{
     operator::Asked,
-    programs::{PATH, finish_alone},
+    programs::{PATH, finish_alone, start},
 };
 
 /// A kubeconfig, and what goes by it.
@@ -24,7 +25,8 @@ pub struct Access {
     pub kubeconfig: PathBuf,
     /// Where kubectl and helm keep what they remember: nobody's home.
     home: PathBuf,
-    tools: PathBuf,
+    /// The directory of kubectl, helm and the like.
+    pub tools: PathBuf,
 }
 
 /// An API server as its clients find it.
@@ -98,15 +100,37 @@ impl Access {
         self.ask("helm", words, "")
     }
 
-    fn ask(&self, program: &str, words: &[&str], input: &str) -> anyhow::Result<Asked> {
-        let tools = self.tools.display().to_string();
-        let environment = BTreeMap::from([
+    /// A program of ours with this kubeconfig, which must succeed; what it says.
+    pub fn run(&self, program: &Path, words: &[&str]) -> anyhow::Result<String> {
+        let name = program.display().to_string();
+        let output = finish_alone(&self.environment(), &[&[name.as_str()], words].concat(), COMMAND, "")?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(
+            output.status.success(),
+            "{name}: {}\n{said}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(said)
+    }
+
+    /// `kubectl WORDS`, which goes on beside the test.
+    pub(super) fn begin_kubectl(&self, words: &[&str], log: &Path) -> anyhow::Result<Child> {
+        let mut command = Command::new(self.tools.join("kubectl"));
+        start(command.args(words).envs(self.environment()), "KILL", log)
+    }
+
+    fn environment(&self) -> BTreeMap<&'static str, String> {
+        BTreeMap::from([
             ("HOME", self.home.display().to_string()),
             ("KUBECONFIG", self.kubeconfig.display().to_string()),
-            ("PATH", format!("{tools}:{PATH}")),
-        ]);
-        let program = format!("{tools}/{program}");
-        let output = finish_alone(&environment, &[&[program.as_str()], words].concat(), COMMAND, input)?;
+            ("PATH", format!("{}:{PATH}", self.tools.display())),
+        ])
+    }
+
+    fn ask(&self, program: &str, words: &[&str], input: &str) -> anyhow::Result<Asked> {
+        let program = self.tools.join(program).display().to_string();
+        let output = finish_alone(&self.environment(), &[&[program.as_str()], words].concat(), COMMAND, input)?;
         Ok(Asked {
             status: output.status,
             out: String::from_utf8(output.stdout)?,

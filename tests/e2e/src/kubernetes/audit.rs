@@ -16,6 +16,7 @@ pub struct AuditEntry {
     pub resource: String,
     pub subresource: String,
     pub namespace: String,
+    pub name: String,
     /// HTTP's status.
     pub code: u16,
     /// RFC 3339, with microseconds.
@@ -55,6 +56,7 @@ fn entry(event: &Value) -> AuditEntry {
         resource: text_at(event, "/objectRef/resource"),
         subresource: text_at(event, "/objectRef/subresource"),
         namespace: text_at(event, "/objectRef/namespace"),
+        name: text_at(event, "/objectRef/name"),
         code: u16::try_from(code).unwrap_or_default(),
         received: text_at(event, "/requestReceivedTimestamp"),
     }

@@ -6,6 +6,7 @@ mod audit;
 mod authority;
 mod cgroups;
 mod cluster;
+mod history;
 mod image;
 mod network;
 mod node;
@@ -16,6 +17,7 @@ mod tools;
 pub use access::Access;
 pub use audit::AuditEntry;
 pub use cluster::Cluster;
+pub use history::History;
 pub use image::{image_of_mysql, image_of_program, reference};
 pub use plane::ControlPlane;
 
