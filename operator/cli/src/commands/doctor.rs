@@ -2,6 +2,7 @@
 
 use std::{
     io::Write,
+    iter,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -18,7 +19,7 @@ use drover_control::{
 
 use crate::{
     cloud,
-    commands::run::{architecture, machines_user_data, must_be_directory},
+    commands::run::{AgentsBeside, architecture, machines_user_data, must_be_directory},
     settings::{Installation, Settings},
 };
 
@@ -29,6 +30,8 @@ pub struct Arguments {
     /// A directory of manifests: what its sets are launched with is looked at, and not what the configuration says for all.
     #[arg(long, env = "DROVER_MANIFESTS")]
     manifests: Option<PathBuf>,
+    #[command(flatten)]
+    agents: AgentsBeside,
     /// JSON, for programs: a list of objects with `level` (ok, warn, fail), `name`, `found` and, where there is something to do,
     /// `do`.
     #[arg(long)]
@@ -48,6 +51,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Some(directory) => of_manifests(directory, &settings, &mut told)?,
         None => vec![doctor::of_defaults(&settings.terms.defaults)],
     };
+    let beside = arguments.agents.binaries()?.into_iter().map(|binary| binary.architecture);
+    let architectures = iter::once(architecture().to_owned()).chain(beside).collect();
     match cloud::begin(&settings, None).await {
         Ok((aws, cloud)) => {
             let context = Context {
@@ -58,7 +63,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 bucket: settings.bucket.clone(),
                 region: aws.region().to_owned(),
                 user_data: machines_user_data(&settings, &aws),
-                architecture: architecture(),
+                architectures,
                 sections,
             };
             doctor::examine(&context, |finding| told.tell(finding)).await;
