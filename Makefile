@@ -6,11 +6,12 @@ export DROVER_KUBERNETES_CACHE ?= /var/cache/drover-kubernetes
 
 # The steps of a test share this machine, its kernel and the build: never two at once.
 .NOTPARALLEL:
-.PHONY: help demo demo-down test test-unit test-contract test-e2e bench build image machine-image kubernetes setup crds lint
+.PHONY: help demo demo-down demo-kubernetes demo-kubernetes-down test test-unit test-contract test-e2e bench build image machine-image kubernetes setup crds lint
 
 help:
 	@echo 'make demo        a MySQL replica set on machines of this box, from nothing, to look at and to break'
 	@echo 'make demo-down   ends a demo that was left running (make demo DETACH=1) or that crashed'
+	@echo 'make demo-kubernetes   the same in Kubernetes: a cluster of one node on this box, for kubectl; demo-kubernetes-down ends it'
 	@echo 'make test        every test'
 	@echo 'make bench       the benchmarks; the latest figures are kept in tests/RESULTS.md'
 	@echo 'make image       the operator'\''s container image, with docker, podman or buildah; ARGS="--tag ... --archive ..."'
@@ -37,6 +38,12 @@ demo:
 
 demo-down:
 	@tests/demo/down.sh
+
+demo-kubernetes:
+	@tests/demo/kubernetes.sh
+
+demo-kubernetes-down:
+	@tests/demo/down.sh kubernetes
 
 test: build machine-image kubernetes test-unit test-contract test-e2e
 

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Builds the operator's image from a binary that is there already, with docker, podman or buildah, whichever is there.
 #
-#   operator/image/build.sh [--binary FILE] [--agent ARCH=FILE]... [--tag TAG] [--archive FILE] [--root DIRECTORY]
+#   operator/image/build.sh [--binary FILE] [--agent ARCH=FILE]... [--tag TAG] [--archive FILE] [--with BUILDER] [--root DIRECTORY]
 #
 #   --binary   the operator; target/release/drover where it is not said
 #   --agent    the same for machines of another architecture, x86_64 or arm64: /agents/ARCH/drover in the image
 #   --tag      the image's name; localhost/drover:VERSION where it is not said
-#   --archive  also written to this file, as an OCI archive
+#   --archive  also written to this file, as an OCI archive; with docker it is what `docker save` writes
+#   --with     docker, podman or buildah; the first of them that works where it is not said
 #   --root     only puts the image's files together, there
 #
 # The image holds the binary with the libraries that it is linked with, CA certificates and the user 65532. Names are resolved by glibc itself
@@ -23,7 +24,7 @@ binary=$repository/target/release/drover
 agents=()
 version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' "$repository/Cargo.toml")
 tag=localhost/drover:$version
-archive='' only_root=''
+archive='' only_root='' with=''
 while [ $# -gt 0 ]; do
   [ $# -gt 1 ] || fail "$1 needs a value"
   case $1 in
@@ -31,8 +32,9 @@ while [ $# -gt 0 ]; do
     --agent) agents+=("$2") ;;
     --tag) tag=$2 ;;
     --archive) archive=$(realpath -m "$2") ;;
+    --with) with=$2 ;;
     --root) only_root=$(realpath -m "$2") ;;
-    *) fail "$1 is not an option: --binary, --agent, --tag, --archive, --root" ;;
+    *) fail "$1 is not an option: --binary, --agent, --tag, --archive, --with, --root" ;;
   esac
   shift 2
 done
@@ -64,10 +66,19 @@ stage() {
       *) fail "--agent $agent: the architecture is x86_64 or arm64, as in --agent arm64=FILE" ;;
     esac
     [ -f "${agent#*=}" ] || fail "--agent $agent: there is no such file"
+    [ "$(machine "${agent#*=}")" = "$architecture" ] || fail "--agent $agent: it is no program for $architecture"
     install -D -m 755 "${agent#*=}" "$root/agents/$architecture/drover"
   done
   chmod -R u=rwX,go=rX "$root"
   find "$root" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
+}
+
+# What a program's file says it runs on (elf(5), e_machine).
+machine() {
+  case $(od -An -tu2 -j18 -N2 "$1" | tr -d ' ') in
+    62) echo x86_64 ;;
+    183) echo arm64 ;;
+  esac
 }
 
 # Each library that the binary is linked with: where the loader looks for it, and where it is here.
@@ -94,7 +105,10 @@ if [ -n "$only_root" ]; then
   exit 0
 fi
 
-with=$(builder)
+case ${with:=$(builder)} in
+  docker | podman | buildah) ;;
+  *) fail "--with $with: it is docker, podman or buildah" ;;
+esac
 context=$(mktemp -d)
 trap 'rm -rf "$context"' EXIT
 cp "$here/Dockerfile" "$context/"

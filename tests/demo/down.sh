@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Ends a demo that was left running or that crashed: processes, machines, namespaces, mounts, loop devices, its directory.
+#
+#   down.sh [kubernetes]
 set -euo pipefail
-. "$(dirname "$0")/common.sh"
+. "$(dirname "$0")/common.sh" "$@"
 demo_down
 echo "The demo is gone."

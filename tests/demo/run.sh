@@ -7,54 +7,7 @@
 # DROVER_DEMO_UNATTENDED=1 ends after the last heading, for tests.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
-
-bold=$'\e[1m' dim=$'\e[2m' plain=$'\e[0m'
-[ -t 1 ] || bold='' dim='' plain=''
-heading() { printf '\n%s== %s%s\n' "$bold" "$1" "$plain"; }
-note() { printf '%s%s%s\n' "$dim" "$1" "$plain"; }
-
-# --- What it needs ---
-
-free_mib() { df --output=avail -m "$1" | tail -n 1 | tr -d ' '; }
-# The nearest directory above that is there: its file system is the one that will be used.
-there() { local path=$1; until [ -d "$path" ]; do path=$(dirname "$path"); done; echo "$path"; }
-
-# What is there already from an earlier run need not fit again.
-left_of() { # MiB that it takes in all, where it is
-  local here
-  here=$(du -sm "$2" 2>/dev/null | cut -f1)
-  echo $(($1 > ${here:-0} ? $1 - ${here:-0} : 0))
-}
-
-needs() {
-  local cores memory build=$root machines for_build for_machines path
-  machines=$(there "$home")
-  for_build=$((1024 + $(left_of 6656 "$target")))
-  for_machines=$((6144 + $(left_of 1536 "$DROVER_IMAGE_CACHE")))
-  cores=$(nproc)
-  memory=$(awk '/^MemAvailable/ { print int($2 / 1024) }' /proc/meminfo)
-  echo "The demo needs 2 cores, 6144 MiB of free memory, and free disk: $for_build MiB for the build and $for_machines MiB for the machines."
-  echo "Here are $cores cores, $memory MiB of memory, $(free_mib "$build") MiB of disk in $build and $(free_mib "$machines") MiB in $machines."
-  [ "$cores" -ge 2 ] || die "it needs 2 cores, and this machine has $cores"
-  [ "$memory" -ge 6144 ] || die "it needs 6144 MiB of free memory, and $memory MiB are available: stop something, or take a larger machine"
-  if [ "$(stat -c %d "$build")" = "$(stat -c %d "$machines")" ]; then
-    has_disk "$build" $((for_build + for_machines))
-  else
-    has_disk "$build" "$for_build"
-    has_disk "$machines" "$for_machines"
-  fi
-}
-
-has_disk() { # where, MiB
-  [ "$(free_mib "$1")" -ge "$2" ] || die "it needs $2 MiB of free disk in $1, and $(free_mib "$1") MiB are left: free some"
-}
-
-# What an earlier demo left takes memory, disk and a network.
-sweep() {
-  [ -d "$home" ] || return 0
-  note "sweeping what an earlier demo left"
-  demo_down
-}
+. "$(dirname "$0")/start.sh"
 
 # --- Starting ---
 
@@ -73,35 +26,7 @@ start_cloud() {
 
 start_operator() { start operator "$bin/drover" run; }
 
-# Starts a server in a session of its own: a terminal's Ctrl-C reaches this script, which ends it in order. A signal that comes
-# before the pid is written down is heeded after that.
-start() { # name, command...
-  local name=$1 held=''
-  shift
-  trap 'held=129' HUP; trap 'held=130' INT; trap 'held=143' TERM
-  setsid "$@" >>"$log/$name.log" 2>&1 </dev/null &
-  echo $! >"$home/$name.pid"
-  disown # It may be killed on purpose, and the shell need not announce that.
-  heed_signals
-  [ -z "$held" ] || exit "$held"
-}
-heed_signals() { trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM; }
-
-# Polls a condition until it holds; a bounded wait that says what it waited for.
-await() { # seconds, what, command...
-  local end=$((SECONDS + $1)) what=$2
-  shift 2
-  until "$@" >/dev/null 2>&1; do
-    for name in operator cloud; do
-      if [ -e "$home/$name.pid" ] && ! [ -e "/proc/$(cat "$home/$name.pid")" ]; then
-        tail -n 20 "$log/$name.log" >&2
-        die "the $name ended while it was awaited that $what (its log: $log/$name.log)"
-      fi
-    done
-    [ "$SECONDS" -lt "$end" ] || { drover status >&2 || true; die "gave up waiting until $what (logs: $log)"; }
-    sleep 0.5
-  done
-}
+show() { drover status; }
 
 # --- Looking ---
 
@@ -233,34 +158,17 @@ connect() {
 TEXT
 }
 
-# A second Ctrl-C does not leave half of it behind.
-take_away() {
-  code=$?
-  trap '' HUP INT TERM
-  trap - EXIT
-  if [ -z "${left_running:-}" ]; then
-    echo "Taking everything away: processes, machines, namespaces, mounts, loop devices, $home ..."
-    demo_down || { echo "demo: something is left; make demo-down tries again" >&2; code=1; }
-  fi
-  exit "$code"
-}
-
-[ "$(uname -s)" = Linux ] || die "it needs Linux: machines are namespaces"
-[ "$(id -u)" = 0 ] || die "it needs root: machines are namespaces, mounts and loop devices (become root, with Rust on the PATH: sudo -E env PATH=\"\$PATH\" make demo)"
+must_be_root_on_linux demo
 # Only the program of an earlier build can sweep; where it is gone, the build comes first.
 [ ! -x "$bin/drover-local" ] || sweep
-needs
+needs 6144 "$(build_mib)" "the build" "$root" "$(machines_mib)" "the machines" "$home"
 "$root/tests/setup.sh"
-heading "Building"
-[ -n "${DROVER_BIN:-}" ] || (cd "$root" && cargo build --locked --workspace --bins)
+build
 sweep
-mkdir -p "$log" "$DROVER_MANIFESTS"
-: >"$mark"
-trap take_away EXIT
-heed_signals
-heading "The machine image (built once, kept in $DROVER_IMAGE_CACHE)"
-"$root/tests/local/image/build.sh" "$DROVER_IMAGE_CACHE"
+begin
+machine_image
 heading "drover-local, and drover run --manifests crds/samples/quickstart"
+mkdir -p "$DROVER_MANIFESTS"
 cp "$root/crds/samples/quickstart/"*.yaml "$DROVER_MANIFESTS/"
 start_cloud
 start_operator
@@ -273,11 +181,4 @@ crash
 adopt
 rows 'the last order'
 connect
-if [ -n "${DETACH:-}" ]; then
-  left_running=1
-  echo "Left running; make demo-down ends it."
-elif [ -z "${DROVER_DEMO_UNATTENDED:-}" ]; then
-  echo "Ctrl-C ends everything."
-  while [ -e "/proc/$(cat "$home/operator.pid")" ]; do sleep 1; done
-  die "the operator ended by itself: $(tail -n 3 "$log/operator.log")"
-fi
+stay

@@ -71,7 +71,7 @@ rm -rf "$logs" && mkdir -p "$DROVER_BIN"
 : >"$logs/failed"
 cargo build --locked --workspace --bins
 listed=$(programs "$@")
-cp "$target"/debug/{drover,drover-local} "$DROVER_BIN"
+cp "$target"/debug/{drover,drover-local,demo-kubernetes} "$DROVER_BIN"
 export -f scenario
 cd "$here"
 # Whoever ends this script ends them all.

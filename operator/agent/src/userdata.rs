@@ -186,6 +186,24 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_takes_the_build_of_its_architecture() {
+        let choice = &SCRIPT
+            [SCRIPT.find("case $(uname -m)").expect("it asks")..SCRIPT.find("mkdir -p \"$SHA\"").expect("it fetches")];
+        let directory = tempfile::tempdir().expect("a directory");
+        let hash = |digit: &str| digit.repeat(64);
+        let current = serde_json::json!({ "builds": { "arm64": hash("a"), "x86_64": hash("b") } });
+        let text = serde_json::to_string_pretty(&current).expect("JSON");
+        std::fs::write(directory.path().join("current"), text).expect("written");
+        let choose = |machine: &str| {
+            let script = format!("uname() {{ echo {machine}; }}\nget() {{ cp $1 $2; }}\n{choice}echo $SHA");
+            let run = std::process::Command::new("sh").args(["-euc", &script]).current_dir(directory.path()).output();
+            String::from_utf8_lossy(&run.expect("sh runs").stdout).trim().to_owned()
+        };
+        assert_eq!((choose("aarch64"), choose("x86_64")), (hash("a"), hash("b")));
+        assert_eq!(choose("riscv64"), "no build for riscv64");
+    }
+
+    #[test]
     fn nothing_is_linked_before_it_is_on_the_disk() {
         let fetched = SCRIPT.find(r#"mv "$SHA/fetched""#).expect("it is put in place");
         let after = &SCRIPT[fetched..];

@@ -50,8 +50,8 @@ pub struct Config {
     pub machines_max: Option<u32>,
     /// What machines are launched with; constant per realm.
     pub user_data: String,
-    /// What new machines run; `None` leaves `bin/current` as it is.
-    pub binary: Option<Binary>,
+    /// What new machines run, one for each architecture; those that are not here stay in `bin/current` as they are.
+    pub binaries: Vec<Binary>,
     /// Who decides: `drover_plan::plan`.
     pub plan: fn(&Observed) -> Plan,
 }
@@ -202,13 +202,15 @@ impl<C: Machines + Volumes + Objects, A: Agents> Operator<C, A> {
             // What it did with our requests is not known either: they count as possibly sent.
             self.forget_records();
             self.memory.sends = Sends::default();
-            if let Some(binary) = &self.config.binary {
-                let waiting = vec!["BinaryUploading: the agent's binary goes to the bucket first".to_owned()];
+            if !self.config.binaries.is_empty() {
+                let waiting = vec!["BinaryUploading: the agents' binaries go to the bucket first".to_owned()];
                 let lock = Lock { holder: self.config.holder.clone(), fence, ours: true, error: None };
                 self.not_looked(lock, waiting);
                 let permit = || self.lease.permits(fence, self.clock.monotonic(), self.config.deadline);
-                if let Err(error) = binary.publish(&*self.cloud, &self.keys, permit).await {
-                    return self.stand_by(self.lease.holding(), Some(error.to_string()));
+                for binary in &self.config.binaries {
+                    if let Err(error) = binary.publish(&*self.cloud, &self.keys, permit).await {
+                        return self.stand_by(self.lease.holding(), Some(error.to_string()));
+                    }
                 }
             }
             self.memory.fence = Some(fence);

@@ -1,13 +1,13 @@
-//! Puts the running binary where new machines take it from: `bin/<sha256>/drover`, named by its own hash, and `bin/current`,
-//! which says what each architecture runs. Done once per lease, before anything is launched.
+//! Puts the running binary, and those it brings for other architectures, where new machines take them from: `bin/<sha256>/drover`, named
+//! by its own hash, and `bin/current`, which says what each architecture runs. Done once per lease, before anything is launched.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use drover_api::{BuildId, bucket::RealmKeys, records::CurrentBuilds};
 use drover_cloud::{Class, CloudError, Objects, objects::Condition};
 
-/// The binary that this process runs.
+/// A binary that this process hands out: its own, or one beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Binary {
     /// As EC2 names it: `x86_64`, `arm64`.
@@ -19,8 +19,10 @@ pub struct Binary {
 
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    #[error("cannot read this program's own file {path}: {source}")]
-    Own { path: PathBuf, source: std::io::Error },
+    #[error("cannot read the agent's binary {path}: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{path} is no program for {architecture}: put the drover there that was built for it")]
+    OtherArchitecture { path: PathBuf, architecture: String },
     #[error("cannot publish the agent's binary: {0}")]
     Bucket(#[from] CloudError),
     #[error("bin/current cannot be read: {0}")]
@@ -31,6 +33,8 @@ pub enum PublishError {
     LeaseEnds,
 }
 
+/// EC2's names of what machines may be, with the kernel's number in a program's file (elf(5), e_machine).
+const ARCHITECTURES: [(&str, u16); 2] = [("arm64", 183), ("x86_64", 62)];
 /// Only the lock's holder writes `bin/current`; a conflict is a lost reply, and the next try sees it.
 const TRIES: usize = 3;
 
@@ -40,11 +44,33 @@ impl Binary {
     /// Reads and hashes the file.
     pub fn of(path: PathBuf, architecture: &str) -> Result<Self, PublishError> {
         let bytes = read(&path)?;
-        Ok(Self {
+        Ok(Self::new(path, architecture, &bytes))
+    }
+
+    /// Those for architectures other than `own`: the files `<architecture>/drover` in a directory.
+    pub fn beside(directory: &Path, own: &str) -> Result<Vec<Self>, PublishError> {
+        let others = ARCHITECTURES.iter().filter(|(architecture, _)| *architecture != own);
+        let there =
+            others.map(|(architecture, number)| (directory.join(architecture).join("drover"), *architecture, number));
+        let there = there.filter(|(path, ..)| path.exists());
+        let read = there.map(|(path, architecture, number)| {
+            let bytes = read(&path)?;
+            match bytes.get(..20) {
+                Some([0x7f, b'E', b'L', b'F', .., low, high]) if u16::from_le_bytes([*low, *high]) == *number => {
+                    Ok(Self::new(path, architecture, &bytes))
+                }
+                _ => Err(PublishError::OtherArchitecture { path, architecture: architecture.to_owned() }),
+            }
+        });
+        read.collect()
+    }
+
+    fn new(path: PathBuf, architecture: &str, bytes: &[u8]) -> Self {
+        Self {
             architecture: architecture.to_owned(),
-            build: BuildId::new(hex::encode(digest(&SHA256, &bytes))).expect("SHA-256 in hex is a build id"),
+            build: BuildId::new(hex::encode(digest(&SHA256, bytes))).expect("SHA-256 in hex is a build id"),
             path,
-        })
+        }
     }
 
     /// Uploads the binary unless it is there, and names it current. `permit` is asked before the one write that another
@@ -85,5 +111,5 @@ impl Binary {
 }
 
 fn read(path: &PathBuf) -> Result<Vec<u8>, PublishError> {
-    std::fs::read(path).map_err(|source| PublishError::Own { path: path.clone(), source })
+    std::fs::read(path).map_err(|source| PublishError::Read { path: path.clone(), source })
 }

@@ -10,6 +10,7 @@ use drover_api::{
     bucket::{ObjectKey, RealmKeys},
     clients::{Password, SecretRef},
     conditions::ConditionType,
+    records::CurrentBuilds,
     set::{Access, DatabaseSpec, SecretKeySelector, UserSpec},
 };
 use drover_cloud::{
@@ -17,6 +18,7 @@ use drover_cloud::{
     flaky::{Counted, Crash, Flaky, Odds, Plan as Faults, When},
 };
 use drover_control::{
+    Config,
     deletions::DeleteRefused,
     forecast::forecast,
     publish::{Binary, PublishError},
@@ -234,6 +236,34 @@ fn a_binary_is_published_once_and_named_current_only_inside_the_lease() {
     let other = Binary { build: drover_api::BuildId::new("cd".repeat(32)).expect("a build"), ..binary };
     assert!(matches!(block_on(other.publish(&cloud, &keys, || false)), Err(PublishError::LeaseEnds)));
     assert_eq!(world.records()[keys.current().as_str()], current.as_bytes());
+}
+
+#[test]
+fn agents_of_other_architectures_are_published_beside_the_operators_own() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name);
+    // The beginning of a program for arm64 (elf(5)): its number is 183.
+    let program = [b"\x7fELF\x02\x01\x01".as_slice(), &[0; 9], b"\x02\0\xb7\0"].concat();
+    for (architecture, content) in [("arm64", program.as_slice()), ("x86_64", b"its own"), ("riscv64", b"no machine's")]
+    {
+        std::fs::create_dir(path(architecture)).expect("made");
+        std::fs::write(path(architecture).join("drover"), content).expect("written");
+    }
+    let own = Binary::of(path("x86_64").join("drover"), "x86_64").expect("read");
+    let others = Binary::beside(directory.path(), "x86_64").expect("read");
+    assert_eq!(others.iter().map(|it| it.architecture.as_str()).collect::<Vec<_>>(), ["arm64"]);
+    assert_eq!(Binary::beside(&path("nowhere"), "x86_64").expect("none"), []);
+
+    let world = World::new();
+    let (mut operator, _) = world.start_with(|config| Config { binaries: [vec![own], others].concat(), ..config });
+    world.passes(&mut operator, 1);
+    let keys = RealmKeys::new("", &common::realm());
+    let current: CurrentBuilds = serde_json::from_slice(&world.records()[keys.current().as_str()]).expect("JSON");
+    assert_eq!(current.builds.keys().collect::<Vec<_>>(), ["arm64", "x86_64"]);
+    assert_eq!(world.records()[keys.binary(&current.builds["arm64"]).as_str()], program);
+
+    let mistake = Binary::beside(directory.path(), "arm64").expect_err("its own is no program");
+    assert!(matches!(mistake, PublishError::OtherArchitecture { .. }), "{mistake}");
 }
 
 #[test]

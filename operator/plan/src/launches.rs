@@ -7,7 +7,12 @@ use drover_api::{
     wire::MysqlOrder,
 };
 
-use crate::{observed::Catalog, placement::Place, spec::spec_hash, view::View};
+use crate::{
+    observed::{Catalog, CatalogImage},
+    placement::Place,
+    spec::spec_hash,
+    view::View,
+};
 use drover_api::defaults::ResolvedSet;
 
 /// The RunInstances request of one attempt, or why it cannot be made yet.
@@ -21,6 +26,7 @@ pub fn launch_request(
 ) -> Result<LaunchRequest, (&'static str, String)> {
     let image = catalog.image.as_ref().map_err(|error| ("ImageUnresolved", error.clone()))?;
     let groups = catalog.security_groups.as_ref().map_err(|error| ("SecurityGroupsUnresolved", error.clone()))?;
+    has_agent(view, image)?;
     let identity = view.identity(slot);
     Ok(LaunchRequest {
         token: client_token(
@@ -43,6 +49,23 @@ pub fn launch_request(
         tags: machine_tags(&identity, attempt, &spec_hash(set), &set.tags),
         termination_protection: true,
     })
+}
+
+/// A machine whose agent nobody has published would boot for nothing. Before an operator has published any, nothing is known.
+fn has_agent(view: &View<'_>, image: &CatalogImage) -> Result<(), (&'static str, String)> {
+    let builds = &view.observed.operator.builds;
+    let wanted = &image.architecture;
+    if builds.is_empty() || builds.contains_key(wanted) {
+        return Ok(());
+    }
+    let known: Vec<&str> = builds.keys().map(String::as_str).collect();
+    let message = format!(
+        "give the operator an agent for {wanted} (its image: make image ARGS='--agent {wanted}=FILE'; elsewhere: drover run --agents), or \
+         select an image for {}: {} is for {wanted}",
+        known.join(" or "),
+        image.id
+    );
+    Err(("NoAgentForArchitecture", message))
 }
 
 /// The CreateVolume request of one attempt.

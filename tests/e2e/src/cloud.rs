@@ -66,6 +66,11 @@ impl Cloud {
         Self::start(name, &["--no-machines", "--speed", "20"])
     }
 
+    /// One in a directory of the caller's own, `cloud` in `dir`; [`crate::sweep_in`] removes what it leaves, however it ends.
+    pub fn up_in(dir: &Path) -> anyhow::Result<Self> {
+        Self::start_in(dir, &["--image-cache", &image_cache()])
+    }
+
     /// One that another runs, in the directory `cloud` of `dir`.
     pub fn of_another(dir: &Path) -> anyhow::Result<Self> {
         let ready = fs::read(dir.join("cloud/ready.json")).context("it does not say that it is up")?;
@@ -83,6 +88,20 @@ impl Cloud {
     fn start(name: &str, options: &[&str]) -> anyhow::Result<Self> {
         let program = programs::binary("drover-local")?;
         let (dir, owner) = own(&program, name)?;
+        match Self::start_in(&dir, options) {
+            Ok(mut cloud) => {
+                cloud._owner = Some(owner);
+                Ok(cloud)
+            }
+            Err(error) => {
+                leave(&program, &dir)?;
+                Err(error)
+            }
+        }
+    }
+
+    fn start_in(dir: &Path, options: &[&str]) -> anyhow::Result<Self> {
+        let program = programs::binary("drover-local")?;
         let log = dir.join("drover-local.log");
         let home = dir.join("cloud");
         let mut command = Command::new(&program);
@@ -96,11 +115,10 @@ impl Cloud {
             Some(status) => bail!("drover-local ended with {status}: {}", fs::read_to_string(&log)?),
         });
         match endpoints {
-            Ok(endpoints) => Ok(Self { dir, endpoints, program, child: Some(child), _owner: Some(owner) }),
+            Ok(endpoints) => Ok(Self { dir: dir.to_owned(), endpoints, program, child: Some(child), _owner: None }),
             Err(error) => {
                 child.kill()?;
                 child.wait()?;
-                leave(&program, &dir)?;
                 Err(error)
             }
         }
@@ -118,6 +136,17 @@ impl Cloud {
             ("AWS_SECRET_ACCESS_KEY", at.secret_key.clone()),
             ("DROVER_LOCAL_DIR", local),
         ])
+    }
+
+    /// The process of one that was started here.
+    pub fn id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// Errors: it has ended by itself.
+    pub fn must_run(&mut self) -> anyhow::Result<()> {
+        let ended = self.child.as_mut().map(Child::try_wait).transpose()?.flatten();
+        ended.map_or(Ok(()), |status| bail!("drover-local ended with {status}"))
     }
 
     /// Sets a fault, in the words of the command line.
@@ -315,6 +344,11 @@ fn leave(program: &Path, dir: &Path) -> anyhow::Result<()> {
     let door = open(&Path::new(SCRATCH).join(DOOR))?;
     door.lock()?;
     fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))
+}
+
+/// Ends everything in the directory of [`Cloud::up_in`] and of the clusters beside it, once whoever started it has ended.
+pub fn sweep_in(dir: &Path) -> anyhow::Result<()> {
+    down(&programs::binary("drover-local")?, dir)
 }
 
 fn down(program: &Path, dir: &Path) -> anyhow::Result<()> {

@@ -23,13 +23,21 @@ use crate::{
     programs::{run, tail},
 };
 
-/// A run of `tests/demo/run.sh` in a process group of its own, with its directory.
+/// A run of a demo's script in a process group of its own, with its directory.
 #[derive(Debug)]
 pub struct Demo {
     pub home: PathBuf,
     /// What it printed.
     output: PathBuf,
     script: Child,
+    kind: Kind,
+}
+
+/// Which demo.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Plain,
+    Kubernetes,
 }
 
 /// A scenario's name makes it whole. One for all runs of a scenario, as on a person's machine: each begins where the last one
@@ -41,17 +49,26 @@ const DOWN: Duration = Duration::from_secs(120);
 const COMMAND: Duration = Duration::from_secs(30);
 
 impl Demo {
-    /// Starts it, with what `make demo NAME=VALUE` would put into its environment.
+    /// `make demo`, with what `make demo NAME=VALUE` would put into its environment.
     pub fn start(scenario: &str, variables: &[(&str, &str)]) -> anyhow::Result<Self> {
+        Self::begin(Kind::Plain, scenario, variables)
+    }
+
+    /// `make demo-kubernetes`
+    pub fn start_kubernetes(scenario: &str, variables: &[(&str, &str)]) -> anyhow::Result<Self> {
+        Self::begin(Kind::Kubernetes, scenario, variables)
+    }
+
+    fn begin(kind: Kind, scenario: &str, variables: &[(&str, &str)]) -> anyhow::Result<Self> {
         let home = format!("{HOME}-{scenario}");
         let (home, output) = (PathBuf::from(&home), PathBuf::from(format!("{home}.log")));
         let printed = File::create(&output)?;
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "TERM"]).arg(format!("{ROOT}/run.sh")).envs(variables.iter().copied());
+        command.args(["--pdeathsig", "TERM"]).arg(format!("{ROOT}/{}", kind.script())).envs(variables.iter().copied());
         command.env("DROVER_DEMO_DIR", &home).env("DROVER_IMAGE_CACHE", image_cache());
         command.stdin(Stdio::null()).stdout(printed.try_clone()?).stderr(printed).process_group(0);
         let script = command.spawn().context("setpriv(1) cannot be run")?;
-        Ok(Self { home, output, script })
+        Ok(Self { home, output, script, kind })
     }
 
     pub fn output(&self) -> String {
@@ -109,15 +126,17 @@ impl Demo {
 
     /// Power off for everybody: the script and all that it waits for, then both servers.
     pub fn kill_everything(&mut self) -> anyhow::Result<()> {
-        killpg(self.group(), Signal::SIGKILL)?;
-        self.script.wait()?;
-        for server in ["operator", "cloud"] {
+        if self.script.try_wait()?.is_none() {
+            killpg(self.group(), Signal::SIGKILL)?;
+            self.script.wait()?;
+        }
+        for server in self.kind.servers() {
             kill(self.pid(server)?, Signal::SIGKILL)?;
         }
         Ok(())
     }
 
-    /// `make demo-down`.
+    /// `make demo-down`, which finds by the directory which demo it was.
     pub fn down(&self) -> anyhow::Result<()> {
         down(&self.home)
     }
@@ -151,12 +170,29 @@ impl Demo {
         let text = fs::read_to_string(self.home.join(format!("{server}.pid")))?;
         let pid = Pid::from_raw(text.trim().parse()?);
         let name = fs::read_to_string(format!("/proc/{pid}/comm"))?;
-        ensure!(name.starts_with("drover"), "process {pid} is {name}");
+        ensure!(name.starts_with("drover") || name.starts_with("demo-"), "process {pid} is {name}");
         Ok(pid)
     }
 
     fn group(&self) -> Pid {
         Pid::from_raw(self.script.id().cast_signed())
+    }
+}
+
+impl Kind {
+    fn script(self) -> &'static str {
+        match self {
+            Kind::Plain => "run.sh",
+            Kind::Kubernetes => "kubernetes.sh",
+        }
+    }
+
+    /// What its script starts, each with a file of its process id.
+    fn servers(self) -> &'static [&'static str] {
+        match self {
+            Kind::Plain => &["operator", "cloud"],
+            Kind::Kubernetes => &["kubernetes", "cloud"],
+        }
     }
 }
 

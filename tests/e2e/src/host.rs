@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -111,9 +111,13 @@ pub(crate) fn tag(dir: &Path) -> anyhow::Result<String> {
     short_hash(&located(dir)?)
 }
 
-/// The directory without links, which need not be there any more.
+/// The directory without links. It need not be there any more, nor those that it was in.
 fn located(dir: &Path) -> anyhow::Result<PathBuf> {
-    let parent = dir.parent().context("a directory in another")?.canonicalize()?;
+    let parent = dir.parent().context("a directory in another")?;
+    let parent = match parent.canonicalize() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => located(parent)?,
+        parent => parent?,
+    };
     Ok(parent.join(dir.file_name().context("a directory with a name")?))
 }
 

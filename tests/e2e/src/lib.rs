@@ -21,7 +21,7 @@ mod said;
 mod scenario;
 mod secrets;
 
-pub use cloud::{Cloud, Waiter, image_cache};
+pub use cloud::{Cloud, Waiter, image_cache, sweep_in};
 pub use demo::Demo;
 pub use disks::device;
 pub use ec2::{Role, Xml};

@@ -1,79 +1,97 @@
 //! The whole of it as a user has it: `helm install` on a real cluster starts the operator as the chart's own Pod from our image, a set
 //! is applied, and an application's Pod reads and writes through the Services with what its Secret says.
 
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use drover_e2e::{Access, Clock, Cloud, Cluster, binary, heading, image_of_mysql, reference, scenario, within};
+use drover_e2e::{Access, Clock, Cloud, Demo, Traces, heading, kubernetes_traces, reference, traces, within};
 use serde_json::Value;
 
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
-const LAUNCH: Duration = Duration::from_secs(300);
 const SOON: Duration = Duration::from_secs(120);
-const IMAGE: &str = "drover.test/drover:1";
+/// An image is built, a cluster starts, four machines boot; on two cores beside others.
+const DEMO: Duration = Duration::from_secs(600);
+/// What bash answers for SIGINT.
+const INTERRUPTED: Option<i32> = Some(130);
+const HEADINGS: [&str; 5] = [
+    "The operator is installed by its chart",
+    "A set is applied, and becomes ready",
+    "writes through shop-primary and reads through shop-replicas",
+    "It is yours",
+    "Left running; make demo-kubernetes-down ends it.",
+];
+const OPERATORS: &str = "app.kubernetes.io/component=operator";
+/// A release, in the words of helm.
+const RELEASE: [&str; 3] = ["drover", "--namespace", "drover"];
 
 #[test]
 fn an_application_reads_and_writes_and_the_operator_is_the_charts_own_pod() -> anyhow::Result<()> {
-    scenario("kubernetes-pod", |cloud| {
-        let cluster = Cluster::up(&cloud.dir.join("kubernetes"))?;
-        cluster.join(cloud)?;
-        cluster.import(&operators_image(&cloud.dir)?)?;
-        cluster.import(&image_of_mysql(&cloud.dir)?)?;
-        let admin = &cluster.plane.admin;
-        install(cloud, admin)?;
-        restricted(admin)?;
-        served(admin)?;
-        used(cloud, admin)?;
-        rotated(admin)?;
-        upgraded(cloud, admin)
-    })
-}
-
-/// As `make image` makes it, of the binary that these scenarios run.
-fn operators_image(dir: &Path) -> anyhow::Result<std::path::PathBuf> {
-    let (archive, stripped) = (dir.join("drover.tar"), dir.join("drover"));
-    let strip = Command::new("strip").arg("-o").arg(&stripped).arg(binary("drover")?).status()?;
-    ensure!(strip.success(), "strip ended with {strip}");
-    let build = Command::new(format!("{REPOSITORY}/operator/image/build.sh"))
-        .args(["--binary".as_ref(), stripped.as_os_str(), "--tag".as_ref(), IMAGE.as_ref()])
-        .args(["--archive".as_ref(), archive.as_os_str()])
-        .output()?;
-    ensure!(build.status.success(), "{}", String::from_utf8_lossy(&build.stderr));
-    Ok(archive)
-}
-
-fn values(cloud: &Cloud) -> String {
-    let environment: String = cloud
-        .environment()
-        .iter()
-        .filter(|(name, _)| name.starts_with("AWS_") && **name != "AWS_REGION")
-        .map(|(name, value)| format!("  - {{name: {name}, value: \"{value}\"}}\n"))
-        .collect();
-    let region = &cloud.endpoints.region;
-    format!(
-        "realm: e2e\nbucket: drover\nleaseSeconds: 9\naws: {{region: {region}}}\nleaderElection: {{leaseSeconds: 5}}\n\
-         image: {{repository: drover.test/drover, tag: \"1\", pullPolicy: Never}}\nspread: ScheduleAnyway\nextraEnv:\n{environment}\
-         defaults:\n  machine:\n    image: {{tags: {{\"drover:image\": mysql}}, owners: [self]}}\n    instanceTypes: [t3.small]\n    \
-         subnets: {{tags: {{\"drover:network\": machines}}}}\n    securityGroups: {{tags: {{\"drover:network\": machines}}}}\n    \
-         instanceProfile: drover-machine\n    dataVolume: {{sizeGiB: 4}}\n"
-    )
-}
-
-fn install(cloud: &Cloud, admin: &Access) -> anyhow::Result<()> {
-    heading("helm installs the operator, and waits until its Pods are ready");
     let clock = Clock::start();
-    let file = cloud.dir.join("values.yaml");
-    fs::write(&file, values(cloud))?;
-    let (chart, file) = (format!("{REPOSITORY}/charts/drover"), file.display().to_string());
-    let place = ["--namespace", "drover", "--create-namespace", "--values", &file, "--wait", "--timeout", "240s"];
-    let installed = admin.helm(&[["install", "drover", &chart].as_slice(), &place].concat());
-    installed.or_else(|error| {
-        let told = admin.kubectl(&["describe", "pods", "--namespace", "drover"])?;
-        let logs = admin.ask_kubectl(&["logs", "--namespace", "drover", "deployment/drover", "--tail=30"], "")?;
-        Err(error.context(format!("{told}\n{}", logs.out)))
-    })?;
-    eprintln!("the operator was ready after {:.1} s", clock.elapsed().as_secs_f64());
+    interrupted()?;
+    heading("make demo-kubernetes leaves a cluster with the operator, a set and an application");
+    let demo = left_running()?;
+    let cloud = Cloud::of_another(&demo.home)?;
+    let outcome = walk(&demo, &cloud);
+    if outcome.is_err() {
+        eprintln!("{}\n{}", demo.output(), cloud.tails());
+    }
+    outcome?;
+    crashed(demo)?;
+    eprintln!("kubernetes-pod: {:.1} s", clock.elapsed().as_secs_f64());
     Ok(())
+}
+
+fn interrupted() -> anyhow::Result<()> {
+    heading("Ctrl-C while the cluster is only starting ends everything");
+    let mut demo = Demo::start_kubernetes("kubernetes", &[])?;
+    demo.await_server("kubernetes", DEMO)?;
+    within(SOON, "there is something of a node", || {
+        let traces = kubernetes_traces(&demo.home.join("kubernetes"))?;
+        Ok((traces.contains_key("link") && traces.contains_key("cgroup")).then_some(()))
+    })?;
+    demo.interrupt()?;
+    assert_eq!(demo.end(SOON)?, INTERRUPTED, "{}", demo.output());
+    nothing_is_left(&demo)
+}
+
+fn nothing_is_left(demo: &Demo) -> anyhow::Result<()> {
+    assert_eq!(traces(&demo.home)?, Traces::new());
+    assert_eq!(kubernetes_traces(&demo.home.join("kubernetes"))?, Traces::new());
+    Ok(())
+}
+
+fn left_running() -> anyhow::Result<Demo> {
+    let clock = Clock::start();
+    let mut demo = Demo::start_kubernetes("kubernetes", &[("DETACH", "1")])?;
+    let code = demo.end(DEMO)?;
+    let output = demo.output();
+    ensure!(code == Some(0), "{output}");
+    for heading in HEADINGS {
+        ensure!(output.contains(heading), "{heading:?} is not in {output}");
+    }
+    eprintln!("the demo was there after {:.1} s", clock.elapsed().as_secs_f64());
+    Ok(demo)
+}
+
+fn walk(demo: &Demo, cloud: &Cloud) -> anyhow::Result<()> {
+    let output = demo.output();
+    let printed = output.lines().find_map(|line| line.strip_prefix("kubeconfig: "));
+    let admin = &Access::of_another(printed.context("the demo prints where its kubeconfig is")?.into())?;
+    admin.kubectl(&["wait", "--for=condition=Ready", "--timeout=10s", "mrs/shop"])?;
+    restricted(admin)?;
+    used(cloud, admin)?;
+    rotated(admin)?;
+    tested(admin)?;
+    upgraded(cloud, admin)
+}
+
+/// Power off, and `make demo-kubernetes-down`.
+fn crashed(mut demo: Demo) -> anyhow::Result<()> {
+    heading("after a crash of everything, demo-kubernetes-down leaves nothing");
+    demo.kill_everything()?;
+    ensure!(traces(&demo.home)?.contains_key("network namespace"), "there is nothing to sweep");
+    demo.down()?;
+    nothing_is_left(&demo)
 }
 
 /// What an admission policy of the level "restricted" asks for, and what the issue asks for besides.
@@ -99,29 +117,6 @@ fn restricted(admin: &Access) -> anyhow::Result<()> {
     let label = "pod-security.kubernetes.io/enforce=restricted";
     let said = admin.ask_kubectl(&["label", "--dry-run=server", "--overwrite", "namespace", "drover", label], "")?;
     ensure!(said.status.success() && !said.error.contains("violate"), "{}", said.error);
-    Ok(())
-}
-
-const SHOP: &str = "apiVersion: drover.dev/v1alpha1
-kind: MySQLReplicaSet
-metadata: {name: shop}
-spec:
-  members: 3
-  readReplicas: 1
-  version: \"9.7\"
-  mysql:
-    databases: {shop: {}}
-    users: {app: {database: shop, access: ReadWrite}}
-";
-
-fn served(admin: &Access) -> anyhow::Result<()> {
-    heading("a set that is applied becomes ready");
-    let clock = Clock::start();
-    admin.apply(SHOP)?;
-    let limit = format!("--timeout={}s", LAUNCH.as_secs());
-    let ready = admin.kubectl(&["wait", "--for=condition=Ready", &limit, "mrs/shop"]);
-    ready.or_else(|error| Err(error.context(admin.kubectl(&["describe", "mrs/shop"])?)))?;
-    eprintln!("the set was ready after {:.1} s", clock.elapsed().as_secs_f64());
     Ok(())
 }
 
@@ -159,18 +154,18 @@ fn run(admin: &Access, name: &str, host: &str, statement: &str) -> anyhow::Resul
 fn used(cloud: &Cloud, admin: &Access) -> anyhow::Result<()> {
     heading("an application writes through shop-primary and reads it through shop-replicas");
     within(SOON, "the Secret is there", || Ok(admin.get_json(&["secret", "shop-app"]).ok()))?;
-    let write = "CREATE TABLE orders (id INT PRIMARY KEY); INSERT INTO orders VALUES (1), (2); SELECT @@hostname";
+    let write = "CREATE TABLE items (id INT PRIMARY KEY); INSERT INTO items VALUES (1), (2); SELECT @@hostname";
     let primary = run(admin, "writer", "SHOP_PRIMARY_SERVICE_HOST", write)?;
     let m0 = cloud.fleet_of("shop")?.remove("m0").context("m0 has a machine")?;
     assert_eq!(primary, cloud.inside(&m0, &["hostname"])?.trim());
     within(SOON, "every replica has it", || {
         let fleet = cloud.fleet_of("shop")?;
-        let counts = fleet.values().map(|id| cloud.sql(id, "SELECT COUNT(*) FROM shop.orders"));
+        let counts = fleet.values().map(|id| cloud.sql(id, "SELECT COUNT(*) FROM shop.items"));
         Ok(counts.collect::<anyhow::Result<Vec<_>>>()?.iter().all(|count| count == "2").then_some(()))
     })?;
-    let read = run(admin, "reader", "SHOP_REPLICAS_SERVICE_HOST", "SELECT COUNT(*), @@hostname FROM orders")?;
+    let read = run(admin, "reader", "SHOP_REPLICAS_SERVICE_HOST", "SELECT COUNT(*), @@hostname FROM items")?;
     ensure!(read.starts_with('2') && !read.ends_with(&primary), "{read}");
-    let refused = run(admin, "intruder", "SHOP_REPLICAS_SERVICE_HOST", "INSERT INTO orders VALUES (3)");
+    let refused = run(admin, "intruder", "SHOP_REPLICAS_SERVICE_HOST", "INSERT INTO items VALUES (3)");
     ensure!(refused.is_err_and(|error| error.to_string().contains("read-only")), "a replica takes writes");
     Ok(())
 }
@@ -186,15 +181,57 @@ fn rotated(admin: &Access) -> anyhow::Result<()> {
     run(admin, "rotated", "SHOP_PRIMARY_SERVICE_HOST", "SELECT 1").map(drop)
 }
 
+/// `helm upgrade` with these values and those that were given before, in its own words.
+fn upgrade(admin: &Access, values: &[&str]) -> anyhow::Result<()> {
+    let chart = format!("{REPOSITORY}/charts/drover");
+    let words = [["upgrade"].as_slice(), &RELEASE, &[&chart, "--reuse-values", "--set"], values].concat();
+    admin.helm(&words).map(drop)
+}
+
+/// `helm test` and readiness, each with words for whoever waits.
+fn tested(admin: &Access) -> anyhow::Result<()> {
+    let in_namespace = |words: &[&str]| admin.ask_kubectl(&[&["--namespace", "drover"], words].concat(), "");
+    let test = || admin.ask_helm(&[["test"].as_slice(), &RELEASE, &["--logs", "--timeout=90s"]].concat());
+    heading("helm test passes while an operator is ready");
+    let asked = test()?;
+    ensure!(asked.status.success() && asked.out.contains("Phase:          Succeeded"), "{asked:?}");
+
+    heading("without an operator it fails, and says that nobody answers");
+    upgrade(admin, &["replicas=0"])?;
+    let gone = ["wait", "--for=delete", "pod", "-l", OPERATORS, "--timeout=60s"];
+    ensure!(in_namespace(&gone)?.status.success(), "the operator's Pods do not end");
+    let asked = test()?;
+    ensure!(!asked.status.success() && asked.out.contains("nobody answers at "), "{asked:?}");
+
+    heading("an operator without rights is not ready, and says what it waits for");
+    upgrade(admin, &["replicas=1,rbac.create=false"])?;
+    let asked = within(SOON, "it says that it is not ready", || {
+        let asked = in_namespace(&["exec", "deployment/drover", "--", "/drover", "ready"])?;
+        let refused = asked.out.lines().filter(|line| line.starts_with("[-] ") && line.contains("forbidden")).count();
+        Ok(Some(asked).filter(|_| refused == 2))
+    })?;
+    ensure!(!asked.status.success(), "{asked:?}");
+    ensure!(asked.out.contains("[-] resources: ") && asked.out.contains("[-] election: "), "{asked:?}");
+    let told = within(SOON, "kubelet tells of it", || {
+        let told = in_namespace(&["describe", "pods", "-l", OPERATORS])?.out;
+        Ok(Some(told).filter(|told| told.contains("Readiness probe failed")))
+    })?;
+    ensure!(told.contains("statuscode: 503"), "{told}");
+
+    heading("and it is once it has them");
+    upgrade(admin, &["replicas=2,rbac.create=true", "--wait", "--timeout=240s"])?;
+    let asked = test()?;
+    ensure!(asked.status.success(), "{asked:?}");
+    Ok(())
+}
+
 /// Upgrade and uninstall with live resources: machines, and what declares them, stay.
 fn upgraded(cloud: &Cloud, admin: &Access) -> anyhow::Result<()> {
     heading("an upgrade of the chart and its removal leave resources and machines as they are");
     let before = cloud.facts()?;
-    let (chart, file) = (format!("{REPOSITORY}/charts/drover"), cloud.dir.join("values.yaml").display().to_string());
-    let place = ["--namespace", "drover", "--values", &file, "--set", "log.level=debug", "--wait", "--timeout", "240s"];
-    admin.helm(&[["upgrade", "drover", &chart].as_slice(), &place].concat())?;
+    upgrade(admin, &["log.level=debug", "--wait", "--timeout=240s"])?;
     admin.kubectl(&["wait", "--for=condition=Ready", "--timeout=120s", "mrs/shop"])?;
-    admin.helm(&["uninstall", "drover", "--namespace", "drover", "--wait"])?;
+    admin.helm(&[["uninstall"].as_slice(), &RELEASE, &["--wait"]].concat())?;
     ensure!(admin.kubectl(&["get", "drover", "-A"])?.contains("shop"), "the resource is gone");
     assert_eq!(cloud.facts()?, before);
     Ok(())

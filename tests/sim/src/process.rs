@@ -106,7 +106,7 @@ impl Process {
             pace: Pace::default(),
             machines_max: None,
             user_data: format!("#!/bin/sh\n# of build {build}\n"),
-            binary: Some(binary),
+            binaries: vec![binary],
             plan: drover_plan::plan,
         };
         let clock = Arc::new(VirtualClock(fake));

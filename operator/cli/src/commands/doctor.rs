@@ -2,6 +2,7 @@
 
 use std::{
     io::Write,
+    iter,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -18,7 +19,7 @@ use drover_control::{
 
 use crate::{
     cloud, cluster,
-    commands::run::{architecture, machines_user_data, must_be_directory},
+    commands::run::{AgentsBeside, architecture, machines_user_data, must_be_directory},
     settings::{Installation, Settings},
 };
 
@@ -32,6 +33,8 @@ pub struct Arguments {
     /// Looks at the API server too: that of the Pod's own cluster, or of the kubeconfig's current context.
     #[arg(long, env = "DROVER_KUBERNETES")]
     kubernetes: bool,
+    #[command(flatten)]
+    agents: AgentsBeside,
     /// JSON, for programs: a list of objects with `level` (ok, warn, fail), `name`, `found` and, where there is something to do,
     /// `do`.
     #[arg(long)]
@@ -57,6 +60,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Err(error) => told.tell(&Finding::fail("API server", format!("{error:#}"), "name one with KUBECONFIG")),
         }
     }
+    let beside = arguments.agents.binaries()?.into_iter().map(|binary| binary.architecture);
+    let architectures = iter::once(architecture().to_owned()).chain(beside).collect();
     match cloud::begin(&settings, None).await {
         Ok((aws, cloud)) => {
             let context = Context {
@@ -67,7 +72,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 bucket: settings.bucket.clone(),
                 region: aws.region().to_owned(),
                 user_data: machines_user_data(&settings, &aws),
-                architecture: architecture(),
+                architectures,
                 sections,
             };
             doctor::examine(&context, |finding| told.tell(finding)).await;

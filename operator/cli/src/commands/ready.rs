@@ -19,7 +19,10 @@ pub struct Arguments {
 pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { host, port } = arguments;
     let (is_ready, said) = health::ask(&host, port).await.map_err(|why| {
-        anyhow!("nobody answers at {host} port {port}: {why}: say what --listen of `drover run` says")
+        anyhow!(
+            "nobody answers at {host} port {port}: {why}: say what --listen of `drover run` says; behind a Service no operator is \
+             ready: `/drover ready` in its Pod says what it waits for"
+        )
     })?;
     print!("{said}");
     Ok(if is_ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })

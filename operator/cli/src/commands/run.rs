@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::Args;
 use drover_agent::userdata::{Boot, user_data};
 use drover_aws::{Aws, Observer};
@@ -40,9 +40,22 @@ pub struct Arguments {
     #[command(flatten)]
     secrets: Secrets,
     #[command(flatten)]
+    agents: AgentsBeside,
+    #[command(flatten)]
     cluster: InCluster,
 }
 
+/// What this program hands out to machines of other architectures than its own.
+#[derive(Debug, Args)]
+pub struct AgentsBeside {
+    /// A directory with agents for machines of other architectures than this program's: arm64/drover, x86_64/drover. In the operator's
+    /// image it is /agents, which is also looked at where nothing is said.
+    #[arg(long, env = "DROVER_AGENTS")]
+    agents: Option<PathBuf>,
+}
+
+/// Where the operator's image has them.
+const AGENTS: &str = "/agents";
 /// A process reads its own file here, also after the file was replaced (proc(5), "/proc/self/exe").
 const OWN_FILE: &str = "/proc/self/exe";
 
@@ -57,9 +70,10 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     };
     let metrics = Arc::new(Metrics::default());
     let (aws, cloud) = cloud::connect_observed(&settings, Some(observer(&metrics))).await?;
-    let binary = Binary::of(OWN_FILE.into(), architecture())?;
+    let mut binaries = vec![Binary::of(OWN_FILE.into(), architecture())?];
+    binaries.extend(arguments.agents.binaries()?);
     let running = Running {
-        operator: Config { binary: Some(binary), ..operator_config(&settings, &aws) },
+        operator: Config { binaries, ..operator_config(&settings, &aws) },
         intents,
         terms: settings.terms,
         state: arguments.installation.state,
@@ -68,6 +82,17 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     };
     keep_running(cloud, running).await?;
     Ok(ExitCode::SUCCESS)
+}
+
+impl AgentsBeside {
+    /// Reads them. A directory that is named and not there is a mistake.
+    pub fn binaries(&self) -> anyhow::Result<Vec<Binary>> {
+        if let Some(named) = &self.agents {
+            let found = std::fs::metadata(named).with_context(|| format!("cannot read {}", named.display()));
+            found.context("give the directory of the agents with --agents")?;
+        }
+        Ok(Binary::beside(self.agents.as_deref().unwrap_or(Path::new(AGENTS)), architecture())?)
+    }
 }
 
 /// Counts the calls to EC2 and S3.
@@ -132,7 +157,7 @@ fn operator_config(settings: &Settings, aws: &Aws) -> Config {
         pace: Pace::default(),
         machines_max: settings.machines_max,
         user_data: machines_user_data(settings, aws),
-        binary: None,
+        binaries: vec![],
         plan: drover_plan::plan,
     }
 }

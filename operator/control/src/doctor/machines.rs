@@ -11,7 +11,10 @@ use drover_plan::observed::{CatalogImage, CatalogSubnet};
 use futures::future::OptionFuture;
 
 use super::{Context, Examined, Finding, Section, launch};
-use crate::memory::catalogs::question::{image_selector, in_order, network_selector, pick_image, pick_types, words};
+use crate::{
+    memory::catalogs::question::{image_selector, in_order, network_selector, pick_image, pick_types, words},
+    observe::current_builds,
+};
 
 /// Everything that a launch names, once all of it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,9 +47,13 @@ type Answer<T> = Option<Result<Vec<T>, CloudError>>;
 
 pub(super) async fn machines<C: Examined>(context: &Context<C>) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let mut architectures = context.architectures.clone();
+    // What an operator has published serves too, whatever this program brings. That the bucket cannot be read was said before.
+    let published = current_builds(context.cloud.as_ref(), &context.keys).await.unwrap_or_default();
+    architectures.extend(published.into_keys().filter(|published| !context.architectures.contains(published)));
     for section in &context.sections {
         let seen = look(context.cloud.as_ref(), section).await;
-        let (judged, launchable) = judge(section, seen, context.architecture);
+        let (judged, launchable) = judge(section, seen, &architectures);
         findings.extend(judged);
         if let Some(launchable) = launchable {
             findings.extend(launch::launches(context, section, &launchable).await);
@@ -96,12 +103,12 @@ async fn look(cloud: &impl Machines, section: &Section) -> Seen {
 }
 
 /// What there is to say of a section, and what a launch would name where all of it is there.
-fn judge(section: &Section, seen: Seen, architecture: &str) -> (Vec<Finding>, Option<Launchable>) {
+fn judge(section: &Section, seen: Seen, architectures: &[String]) -> (Vec<Finding>, Option<Launchable>) {
     let Seen { images, subnets, groups, types } = seen;
     let mut findings = missing(section);
     let mut told = |finding: Finding| findings.push(finding);
     let image = images.and_then(|images| {
-        let (finding, image) = image(section, images, architecture);
+        let (finding, image) = image(section, images, architectures);
         told(finding);
         image
     });
@@ -152,7 +159,7 @@ fn missing(section: &Section) -> Vec<Finding> {
 fn image(
     section: &Section,
     images: Result<Vec<Image>, CloudError>,
-    architecture: &str,
+    architectures: &[String],
 ) -> (Finding, Option<CatalogImage>) {
     let (name, field) = (section.name("image"), section.field("image"));
     let images = match answered(&name, images, || format!("name an image of this Region in {field}")) {
@@ -181,14 +188,15 @@ fn image(
     };
     let what = images.iter().find(|image| image.id == picked.id).map(|image| image.name.clone()).unwrap_or_default();
     let found = format!("{} {what} ({})", picked.id, picked.architecture);
-    let finding = if picked.architecture == architecture {
+    let finding = if architectures.contains(&picked.architecture) {
         Finding::ok(name, found)
     } else {
+        let (wanted, known) = (&picked.architecture, architectures.join(" or "));
         let remedy = format!(
-            "run the operator on {}, or select an image for {architecture} in {field}: it hands out agents of its own architecture",
-            picked.architecture
+            "give the operator an agent for {wanted} (its image: make image ARGS='--agent {wanted}=FILE'; elsewhere: drover run --agents), \
+             or select an image for {known} in {field}"
         );
-        Finding::fail(name, format!("{found}, and this drover is for {architecture}"), remedy)
+        Finding::fail(name, format!("{found}, and the operator's agents are for {known}"), remedy)
     };
     (finding, Some(picked))
 }

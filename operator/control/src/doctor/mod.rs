@@ -57,8 +57,8 @@ pub struct Context<C> {
     pub region: String,
     /// What the operator gives every machine.
     pub user_data: String,
-    /// Of the agents that this build hands out.
-    pub architecture: &'static str,
+    /// Of the agents that this build hands out, its own first.
+    pub architectures: Vec<String>,
     pub sections: Vec<Section>,
 }
 

@@ -253,10 +253,15 @@ impl World {
 
     /// The same, with another planner.
     pub fn start_deciding(&self, plan: fn(&Observed) -> Plan) -> (Process, Faults) {
+        self.start_with(|config| Config { plan, ..config })
+    }
+
+    /// The same, configured otherwise.
+    pub fn start_with(&self, otherwise: impl FnOnce(Config) -> Config) -> (Process, Faults) {
         let number = self.processes.fetch_add(1, Ordering::Relaxed);
         let faults = Faults::new(number);
         let cloud = Flaky::new(self.fake.clone(), faults.clone());
-        let config = Config { plan, ..config(&format!("process {number}")) };
+        let config = otherwise(config(&format!("process {number}")));
         let clock = Arc::new(FakeClock(self.fake.clone()));
         let entropy = Arc::new(Counting(AtomicU64::new(number << 32)));
         (Operator::new(Arc::new(cloud), Arc::new(self.agents.clone()), clock, entropy, config), faults)
@@ -330,7 +335,7 @@ pub fn config(holder: &str) -> Config {
         pace: Pace::default(),
         machines_max: None,
         user_data: "#!/bin/sh\n".into(),
-        binary: None,
+        binaries: vec![],
         plan: drover_plan::plan,
     }
 }

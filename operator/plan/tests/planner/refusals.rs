@@ -240,3 +240,19 @@ fn instance_types_that_nobody_knows_stall_the_set_and_name_what_to_change() {
     world.observed.catalogs.insert(key(), Seen::Known(zones(3)));
     assert!(world.converge().reports[&key()].ready);
 }
+
+#[test]
+fn machines_that_no_agent_is_published_for_are_not_launched_and_the_set_says_what_to_do() {
+    let build = drover_api::BuildId::new("b".repeat(64)).expect("valid");
+    let mut world = World::new(resolved(3, 0));
+    world.observed.operator.builds = std::collections::BTreeMap::from([("x86_64".to_owned(), build.clone())]);
+    world.converge();
+    let report = &world.plan().reports[&key()];
+    let stalled = report.condition(ConditionType::Stalled).expect("stalled");
+    assert_eq!(stalled.reason, "NoAgentForArchitecture");
+    let said = &stalled.message;
+    assert!(said.contains("give the operator an agent for arm64") && said.contains("an image for x86_64"), "{said}");
+    assert_eq!((world.live_machines(), world.live_volumes()), (0, 0));
+    world.observed.operator.builds.insert("arm64".into(), build);
+    assert!(world.converge().reports[&key()].ready);
+}

@@ -13,7 +13,7 @@ use std::{
 use anyhow::ensure;
 use serde_json::{Value, json};
 
-use super::authority::Pair;
+use super::{authority::Pair, tools};
 use crate::{
     operator::Asked,
     programs::{PATH, finish_alone, start},
@@ -67,6 +67,13 @@ impl Access {
         let mut file = fs::File::options().create(true).truncate(true).write(true).mode(0o600).open(&kubeconfig)?;
         file.write_all(config.to_string().as_bytes())?;
         Ok(Self { kubeconfig, home, tools: place.tools.clone() })
+    }
+
+    /// By a kubeconfig that another wrote.
+    pub fn of_another(kubeconfig: PathBuf) -> anyhow::Result<Self> {
+        let home = kubeconfig.with_extension("home");
+        fs::create_dir_all(&home)?;
+        Ok(Self { kubeconfig, home, tools: tools::of_cluster()? })
     }
 
     /// `kubectl WORDS`, which must succeed; its standard output.

@@ -96,6 +96,12 @@ impl Cluster {
         self.node()?.plug(&self.tag, &format!("drover-{}", host::tag_of_cloud(&cloud.dir)?), gateway)
     }
 
+    /// Errors: something of it has ended by itself.
+    pub fn must_run(&mut self) -> anyhow::Result<()> {
+        self.plane.must_run()?;
+        self.running.iter_mut().try_for_each(Running::must_run)
+    }
+
     /// Ends as when the test is killed: what the kernel does not end by itself is left.
     pub fn crash(mut self) -> anyhow::Result<()> {
         self.node.take().map_or(Ok(()), Node::crash)
@@ -140,13 +146,17 @@ impl Drop for Cluster {
         let Some(node) = self.node.take() else { return };
         drop(node);
         self.running.clear();
-        let gone = within(COMMAND, "the cable is gone", || {
-            Ok((!Path::new("/sys/class/net").join(network::link(&self.tag)).exists()).then_some(()))
-        });
-        if let Err(error) = gone.and_then(|()| cgroups::remove(&cgroup(&self.tag))) {
+        if let Err(error) = remove_what_is_left(&self.tag) {
             eprintln!("{} is not swept: {error:#}", self.dir.display());
         }
     }
+}
+
+/// Waits until everything in a node has ended, which takes its cable away, and removes what the kernel leaves of it.
+pub(super) fn remove_what_is_left(tag: &str) -> anyhow::Result<()> {
+    let link = Path::new("/sys/class/net").join(network::link(tag));
+    within(COMMAND, "the cable is gone", || Ok((!link.exists()).then_some(())))?;
+    cgroups::remove(&cgroup(tag))
 }
 
 fn written(dir: &Path, file: &str, text: &str) -> anyhow::Result<String> {

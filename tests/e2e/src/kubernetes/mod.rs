@@ -31,7 +31,7 @@ pub(crate) fn sweep(dir: &Path) -> anyhow::Result<()> {
     for entry in fs::read_dir(dir)? {
         let below = entry?.path();
         if below.join(node::HOME).is_dir() {
-            cgroups::remove(&cgroup(&host::tag(&below)?))?;
+            cluster::remove_what_is_left(&host::tag(&below)?)?;
         }
     }
     Ok(())

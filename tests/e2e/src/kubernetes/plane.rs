@@ -96,6 +96,11 @@ impl ControlPlane {
         Access::write(&self.place, &self.dir, &format!("{namespace}.{name}"), &Proof::Token(token.trim()))
     }
 
+    /// Errors: something of it has ended by itself.
+    pub(super) fn must_run(&mut self) -> anyhow::Result<()> {
+        [&mut self.etcd, &mut self.api, &mut self.controllers].into_iter().flatten().try_for_each(Running::must_run)
+    }
+
     /// Every request so far, in the order of their arrival.
     pub fn audit(&self) -> anyhow::Result<Vec<AuditEntry>> {
         audit::read(&self.audit_log())

@@ -159,7 +159,7 @@ fn each_thing_that_is_wrong_is_said_once_with_what_to_do() {
         ),
     ];
     for (name, seen, level, found, remedy, and) in table {
-        let (findings, launchable) = judge(&section(), seen, "x86_64");
+        let (findings, launchable) = judge(&section(), seen, &["x86_64".to_owned()]);
         let wrong: Vec<&Finding> = findings.iter().filter(|finding| finding.level != Level::Ok).collect();
         let [finding] = wrong[..] else { panic!("{name}: {wrong:#?}") };
         assert_eq!((finding.level, &finding.name), (level, &format!("{name} of defaults")));
@@ -173,7 +173,7 @@ fn each_thing_that_is_wrong_is_said_once_with_what_to_do() {
 
 #[test]
 fn all_is_well_where_all_is_there() {
-    let (findings, launchable) = judge(&section(), good(), "x86_64");
+    let (findings, launchable) = judge(&section(), good(), &["x86_64".to_owned()]);
     assert!(findings.iter().all(|finding| finding.level == Level::Ok), "{findings:#?}");
     let found: Vec<&str> = findings.iter().map(|finding| finding.found.as_str()).collect();
     assert_eq!(
@@ -194,17 +194,19 @@ fn all_is_well_where_all_is_there() {
 
 #[test]
 fn an_image_of_another_architecture_than_the_agents_is_no_image() {
-    let arm = Seen {
+    let arm = || Seen {
         images: Some(Ok(vec![image("ami-1", "arm64", true)])),
         types: Some(Ok(vec![instance_type("m7i.large", "arm64")])),
         ..good()
     };
-    let (findings, _) = judge(&section(), arm, "x86_64");
+    let (findings, _) = judge(&section(), arm(), &["x86_64".to_owned()]);
     assert_eq!(
         (findings[0].level, findings[0].found.as_str()),
-        (Level::Fail, "ami-1 debian (arm64), and this drover is for x86_64")
+        (Level::Fail, "ami-1 debian (arm64), and the operator's agents are for x86_64")
     );
-    assert!(findings[0].remedy.as_deref().is_some_and(|it| it.starts_with("run the operator on arm64, or ")));
+    assert!(findings[0].remedy.as_deref().is_some_and(|it| it.starts_with("give the operator an agent for arm64 (")));
+    let both = ["x86_64".to_owned(), "arm64".to_owned()];
+    assert_eq!(judge(&section(), arm(), &both).0[0].level, Level::Ok);
 }
 
 #[test]
@@ -212,7 +214,7 @@ fn a_type_that_is_never_taken_is_named_and_the_others_serve() {
     let mut section = section();
     section.instance_types = Some(vec!["m9x.large".into(), "m7g.large".into(), "m7i.large".into()]);
     let types = vec![instance_type("m7i.large", "x86_64"), instance_type("m7g.large", "arm64")];
-    let (findings, launchable) = judge(&section, Seen { types: Some(Ok(types)), ..good() }, "x86_64");
+    let (findings, launchable) = judge(&section, Seen { types: Some(Ok(types)), ..good() }, &["x86_64".to_owned()]);
     assert_eq!(findings[1].level, Level::Warn);
     let remedy = "take m9x.large, m7g.large out of defaults.machine.instanceTypes in the configuration";
     assert_eq!(findings[1].remedy.as_deref(), Some(remedy));
@@ -222,7 +224,7 @@ fn a_type_that_is_never_taken_is_named_and_the_others_serve() {
 #[test]
 fn what_the_configuration_leaves_to_manifests_is_said_and_no_launch_is_tried() {
     let section = of_defaults(&Defaults::default());
-    let (findings, launchable) = judge(&section, Seen::default(), "x86_64");
+    let (findings, launchable) = judge(&section, Seen::default(), &["x86_64".to_owned()]);
     let names: Vec<&str> = findings.iter().map(|finding| finding.name.as_str()).collect();
     let parts = ["image", "instanceTypes", "subnets", "securityGroups", "instanceProfile"];
     assert_eq!(names, parts.map(|part| format!("{part} of defaults")));
