@@ -1,12 +1,15 @@
 //! The API server that `drover run --kubernetes` takes its manifests from.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use clap::Args;
 use drover_api::Namespace;
-use drover_control::kubernetes::{Cluster, election::Ballot};
-use kube::{Client, Config};
+use drover_control::{
+    kubernetes::{Cluster, client::client, election::Ballot},
+    metrics::Metrics,
+};
+use kube::Config;
 
 /// Which cluster, and this process's place in it.
 #[derive(Clone, Debug, Args)]
@@ -35,8 +38,8 @@ pub struct InCluster {
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
 impl InCluster {
-    /// Finds the API server. It need not be there yet.
-    pub async fn connect(self) -> anyhow::Result<Cluster> {
+    /// Finds the API server, whose answers are counted. It need not be there yet.
+    pub async fn connect(self, metrics: &Arc<Metrics>) -> anyhow::Result<Cluster> {
         for namespace in self.namespaces.iter().chain([&self.lease_namespace]) {
             Namespace::new(namespace.as_str())
                 .with_context(|| format!("--namespaces or --lease-namespace: {namespace:?}"))?;
@@ -45,7 +48,7 @@ impl InCluster {
             "no API server: run in a Pod with a service account, or name one with KUBECONFIG (--manifests DIR needs none)",
         )?;
         config.connect_timeout = Some(CONNECT_MAX);
-        let client = Client::try_from(config).context("the API server's configuration cannot be used")?;
+        let client = client(config, metrics).context("the API server's configuration cannot be used")?;
         let identity = self.identity.unwrap_or_else(own_name);
         Ok(Cluster {
             client,

@@ -2,6 +2,7 @@
 //! their intents from it ([`Cluster`]); a [`publisher`] writes finalizers, status, Services and events back. Of several replicas
 //! the one that wins the [`election`] acts. Losing all of it loses nothing: what exists is in tags and bucket.
 
+pub mod client;
 pub mod companions;
 pub mod desired;
 pub mod election;
