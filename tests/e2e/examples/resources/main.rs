@@ -20,7 +20,7 @@ use drover_control::{
     metrics::Metrics,
     run::{Intents, Running, Surroundings, run_in},
 };
-use drover_e2e::{Access, ControlPlane, within};
+use drover_e2e::{Access, AuditEntry, ControlPlane, within};
 use drover_sim::{Declared, Parts, Sim};
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::{
@@ -57,9 +57,11 @@ fn main() -> anyhow::Result<()> {
     let plane = ControlPlane::up(dir.path())?;
     let bench = Bench::begin(&plane, dir.path(), sets)?;
     bench.launch()?;
-    bench.rest(rest)?;
-    bench.change()?;
+    let rested = bench.rest(rest)?;
+    // Before anything of this process that would not be there but for the measuring: a list of everything, the audit log.
     bench.memory()?;
+    bench.change()?;
+    bench.audited(&rested)?;
     bench.peers()
 }
 
@@ -136,6 +138,9 @@ impl<'a> Bench<'a> {
             created.buffer_unordered(AT_ONCE).try_collect::<()>().await
         })?;
         let created = clock.elapsed();
+        within(CREATE_MAX, "the operator has every set ready", || {
+            Ok((self.operator_has_ready() == self.sets).then_some(()))
+        })?;
         within(CREATE_MAX, "every set is ready", || Ok((self.ready()? == self.sets).then_some(())))?;
         let ready = clock.elapsed();
         let after = self.used()?;
@@ -151,21 +156,26 @@ impl<'a> Bench<'a> {
     }
 
     /// What is used while nothing happens.
-    fn rest(&self, rest: Duration) -> anyhow::Result<()> {
+    fn rest(&self, rest: Duration) -> anyhow::Result<Rested> {
         self.settle()?;
-        let last = self.plane.audit()?.last().map(|entry| entry.received.clone()).unwrap_or_default();
-        let (before, clock) = (self.used()?, now());
+        let (from, before, clock) = (stamp(), self.used()?, now());
         within(rest * 2, "the time of rest is over", || Ok((clock.elapsed() >= rest).then_some(())))?;
-        let (after, minutes) = (self.used()?, secs(clock.elapsed()) / 60.0);
+        let (after, minutes, until) = (self.used()?, secs(clock.elapsed()) / 60.0, stamp());
         println!("at rest, {minutes:.1} min:");
         after.minus(&before).print(Some(minutes), self.sets);
+        Ok(Rested { from, until, minutes })
+    }
+
+    /// What the API server says of that time.
+    fn audited(&self, rested: &Rested) -> anyhow::Result<()> {
         let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-        for entry in self.plane.audit()?.into_iter().filter(|entry| entry.user == USER && entry.received > last) {
+        let is_then = |entry: &AuditEntry| entry.received > rested.from && entry.received < rested.until;
+        for entry in self.plane.audit()?.into_iter().filter(|entry| entry.user == USER && is_then(entry)) {
             *seen.entry(format!("{} {}", entry.verb, entry.resource)).or_default() += 1;
         }
-        println!("  by the API server's audit log, per minute, watches each minute anew included:");
+        println!("at rest by the API server's audit log, per minute:");
         for (what, count) in seen {
-            println!("    {what}: {:.1}", count as f64 / minutes);
+            println!("  {what}: {:.1}", count as f64 / rested.minutes);
         }
         Ok(())
     }
@@ -274,8 +284,18 @@ impl<'a> Bench<'a> {
         Ok(self.own.block_on(self.api.list(&ListParams::default()))?.items)
     }
 
+    /// By their statuses; read by another process, whose memory is not ours.
     fn ready(&self) -> anyhow::Result<usize> {
-        Ok(self.list()?.iter().filter(|object| condition(&object.data["status"], "Ready")).count())
+        let each = r#"jsonpath={range .items[*]}{.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}"#;
+        let told = self.plane.admin.kubectl(&["get", "mrs", "-o", each])?;
+        Ok(told.lines().filter(|line| *line == "True").count())
+    }
+
+    /// By its own metrics.
+    fn operator_has_ready(&self) -> usize {
+        let text = self.metrics.text();
+        let line = text.lines().find_map(|line| line.strip_prefix("drover_sets{state=\"ready\"} "));
+        line.and_then(|count| count.parse().ok()).unwrap_or_default()
     }
 
     fn cpu_of_api(&self) -> anyhow::Result<Duration> {
@@ -292,6 +312,13 @@ impl<'a> Bench<'a> {
             requests: requests(&self.metrics),
         })
     }
+}
+
+/// A time at rest, as the audit log writes times.
+struct Rested {
+    from: String,
+    until: String,
+    minutes: f64,
 }
 
 /// What was used so far.
@@ -388,6 +415,11 @@ fn secs(time: Duration) -> f64 {
 #[expect(clippy::disallowed_methods, reason = "real time is what is measured here")]
 fn now() -> Instant {
     Instant::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "compared with the API server's own, of the same host")]
+fn stamp() -> String {
+    format!("{:.6}", jiff::Timestamp::now())
 }
 
 #[expect(clippy::disallowed_methods, reason = "the pace of the simulated world")]
