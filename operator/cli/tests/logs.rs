@@ -1,5 +1,7 @@
 //! What `--log-format json` writes, read as whoever collects logs reads it: a line is an object, whoever in the process wrote it.
 
+#![allow(clippy::panic, reason = "a line that cannot be read fails the test, and is shown")]
+
 use std::{
     io::{BufRead, BufReader, Write},
     net::TcpListener,
@@ -36,6 +38,7 @@ fn empty_s3() -> String {
     url
 }
 
+#[expect(clippy::disallowed_methods, reason = "PATH, for `timeout`")]
 fn drover(dir: &Path, words: &[&str]) -> Command {
     let config = dir.join("drover.yaml");
     std::fs::write(&config, "realm: test\nbucket: drover\n").expect("written");
@@ -77,7 +80,6 @@ fn read(line: &str) -> Value {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "PATH, for `timeout`")]
 fn every_line_of_a_running_operator_is_an_object() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut child = drover(dir.path(), &["--kubernetes"]).stderr(Stdio::piped()).spawn().expect("it starts");

@@ -1,6 +1,8 @@
 //! The chart's alerts, dashboard and pages, held to what a scrape really shows: a name or a value that nobody writes is an alert that
 //! never rings.
 
+#![allow(clippy::panic, reason = "a file that cannot be read fails the test, and is named")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,

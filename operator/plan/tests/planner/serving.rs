@@ -99,7 +99,7 @@ fn a_primary_that_a_list_does_not_show_keeps_its_clients_until_it_is_sure_to_be_
     let id = world.machine(M0).id.clone();
     world.observed.fleet.machines.remove(&id);
     let mut absence = Absence { lists: 1, since: world.observed.now, not_found_by_id: false };
-    world.observed.fleet.absent.insert(id.clone(), absence.clone());
+    world.observed.fleet.absent.insert(id.clone(), absence);
     assert_eq!(world.plan().reports[&key()].endpoints, None);
     assert_eq!(condition(&world, ConditionType::Available), Some((true, "PrimaryOpen".into())));
     absence.lists = 100;
