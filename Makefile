@@ -64,7 +64,7 @@ image:
 	$(CARGO) build --release --locked -p drover-cli
 	operator/image/build.sh $(ARGS)
 
-bench: setup
+bench: setup kubernetes
 	tests/bench.sh
 
 crds:

@@ -3,10 +3,13 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-figures=$(mktemp)
-trap 'rm -f "$figures"' EXIT
-cargo build --locked --release -p drover-sim --example bench
-"${CARGO_TARGET_DIR:-target}/release/examples/bench" | tee "$figures"
+figures=$(mktemp) resources=$(mktemp)
+trap 'rm -f "$figures" "$resources"' EXIT
+cargo build --locked --release -p drover-sim -p drover-e2e --example bench --example resources
+examples=${CARGO_TARGET_DIR:-target}/release/examples
+"$examples/bench" | tee "$figures"
+# It needs what `make kubernetes` builds.
+"$examples/resources" | tee "$resources"
 
 {
   echo "# Figures"
@@ -21,9 +24,19 @@ cargo build --locked --release -p drover-sim --example bench
   cat "$figures"
   echo '```'
   echo
+  echo "## 2,000 resources on an API server"
+  echo
+  echo "The operator's real loop, with its watches, publisher and election, against etcd and a kube-apiserver in real time; behind it the"
+  echo "cloud in memory and the simulator's agents (\`tests/e2e/examples/resources\`). Left out: TLS and long polls to 2,000 agents, and calls"
+  echo "to EC2 over a network. The operator's CPU is that of its threads, in which the cloud in memory answers too."
+  echo
+  echo '```'
+  cat "$resources"
+  echo '```'
+  echo
   echo "## Measured with"
   echo
-  echo "- command: \`cargo run --locked --release -p drover-sim --example bench\`"
+  echo "- commands: \`cargo run --locked --release -p drover-sim --example bench\`, \`... -p drover-e2e --example resources\`"
   echo "- date: $(date -u +%Y-%m-%d), commit $(git rev-parse --short HEAD)"
   echo "- cores: $(nproc), $(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo | head -1)"
   echo "- memory: $(awk '/^MemTotal/ {printf "%.0f GiB", $2 / 1048576}' /proc/meminfo)"

@@ -1,11 +1,14 @@
 //! The API server that `drover run --kubernetes` takes its manifests from.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use clap::Args;
 use drover_api::Namespace;
-use drover_control::kubernetes::{Cluster, election::Ballot};
+use drover_control::{
+    kubernetes::{Cluster, client::client, election::Ballot},
+    metrics::Metrics,
+};
 use kube::{Client, Config};
 
 /// Which cluster, and this process's place in it.
@@ -33,15 +36,17 @@ pub struct InCluster {
 
 /// A request, a watch aside, that takes longer is not answered any more.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
+const UNUSABLE: &str = "the API server's configuration cannot be used";
 
 impl InCluster {
-    /// Finds the API server. It need not be there yet.
-    pub async fn connect(self) -> anyhow::Result<Cluster> {
+    /// Finds the API server, whose answers are counted. It need not be there yet.
+    pub async fn connect(self, metrics: &Arc<Metrics>) -> anyhow::Result<Cluster> {
         for namespace in self.namespaces.iter().chain([&self.lease_namespace]) {
             Namespace::new(namespace.as_str())
                 .with_context(|| format!("--namespaces or --lease-namespace: {namespace:?}"))?;
         }
-        let client = client().await.context("--manifests DIR needs none")?;
+        let config = config().await.context("--manifests DIR needs none")?;
+        let client = client(config, metrics).context(UNUSABLE)?;
         let identity = self.identity.unwrap_or_else(own_name);
         Ok(Cluster {
             client,
@@ -56,13 +61,18 @@ impl InCluster {
     }
 }
 
+/// A client for a command that looks once.
+pub async fn client_once() -> anyhow::Result<Client> {
+    Client::try_from(config().await?).context(UNUSABLE)
+}
+
 /// Of the Pod's own cluster, or of the kubeconfig's current context.
-pub async fn client() -> anyhow::Result<Client> {
-    let mut config = Config::infer()
-        .await
-        .context("no API server: run in a Pod with a service account, or name one with KUBECONFIG")?;
+async fn config() -> anyhow::Result<Config> {
+    let found = Config::infer().await;
+    let mut config =
+        found.context("no API server: run in a Pod with a service account, or name one with KUBECONFIG")?;
     config.connect_timeout = Some(CONNECT_MAX);
-    Client::try_from(config).context("the API server's configuration cannot be used")
+    Ok(config)
 }
 
 fn own_name() -> String {

@@ -76,18 +76,16 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let default = match cli.command {
-        Command::Run(_) | Command::Agent(_) => "info",
-        _ => "warn",
-    };
-    let filter = cli.log.unwrap_or_else(|| default.to_owned());
+    let is_service = matches!(cli.command, Command::Run(_) | Command::Agent(_));
+    let filter = cli.log.unwrap_or_else(|| if is_service { "info" } else { "warn" }.to_owned());
     let filter = match EnvFilter::try_new(&filter) {
         Ok(filter) => filter,
         Err(error) => return told(&anyhow::anyhow!("--log {filter:?} is not understood: {error}")),
     };
     let colours = std::io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match cli.log_format {
+    let format = cli.log_format;
+    match format {
         LogFormat::Text => log.with_ansi(colours).init(),
         LogFormat::Json => log.json().flatten_event(true).init(),
     }
@@ -99,7 +97,14 @@ fn main() -> ExitCode {
     };
     match runtime.block_on(dispatch(cli.command)) {
         Ok(code) => code,
-        Err(error) => told(&error),
+        Err(error) => match format {
+            // A line of the log like any other, for whoever collects them. Other commands are read by who called them.
+            LogFormat::Json if is_service => {
+                tracing::error!("{}", words::sentence(&error));
+                ExitCode::FAILURE
+            }
+            LogFormat::Json | LogFormat::Text => told(&error),
+        },
     }
 }
 

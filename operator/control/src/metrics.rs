@@ -33,6 +33,7 @@ pub struct Metrics {
     unclaimed: Gauge,
     calls: Family<Call, Counter>,
     call_seconds: Family<Service, Histogram, fn() -> Histogram>,
+    requests: Family<Request, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -61,12 +62,20 @@ struct State {
 struct Call {
     service: &'static str,
     operation: &'static str,
-    result: String,
+    result: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Service {
     service: &'static str,
+}
+
+/// As client-go labels them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Request {
+    code: String,
+    method: String,
+    host: String,
 }
 
 /// There is one controller: a pass is over the whole realm.
@@ -91,6 +100,7 @@ impl Default for Metrics {
             unclaimed: Gauge::default(),
             calls: Family::default(),
             call_seconds: Family::new_with_constructor(seconds),
+            requests: Family::default(),
         };
         metrics.register();
         metrics
@@ -118,6 +128,8 @@ impl Metrics {
         registry.register("drover_cloud_requests", help, self.calls.clone());
         let help = "How long calls to EC2 and S3 take, the wait for their rate lane included";
         registry.register("drover_cloud_request_seconds", help, self.call_seconds.clone());
+        let help = "Requests to the API server, by status, method and host";
+        registry.register("rest_client_requests", help, self.requests.clone());
     }
 
     /// A pass has ended.
@@ -174,9 +186,15 @@ impl Metrics {
 
     /// A call to the cloud has ended, with an error of that class or well.
     pub fn called(&self, service: &'static str, operation: &'static str, failed: Option<Class>, took: Duration) {
-        let result = failed.map_or_else(|| "ok".to_owned(), |class| class.to_string());
+        let result = failed.map_or("ok", word);
         self.calls.get_or_create(&Call { service, operation, result }).inc();
         self.call_seconds.get_or_create(&Service { service }).observe(took.as_secs_f64());
+    }
+
+    /// The API server at `host` has answered with that status; without one it has not answered.
+    pub fn requested(&self, host: &str, method: &str, status: Option<u16>) {
+        let code = status.map_or_else(|| "<error>".to_owned(), |status| status.to_string());
+        self.requests.get_or_create(&Request { code, method: method.to_owned(), host: host.to_owned() }).inc();
     }
 
     /// Everything in the text format of OpenMetrics.
@@ -184,5 +202,25 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("a string takes whatever is written to it");
         text
+    }
+}
+
+/// What alerts compare with: a change here is a change there.
+fn word(class: Class) -> &'static str {
+    match class {
+        Class::Throttled => "throttled",
+        Class::Transient => "transient",
+        Class::NotVisibleYet => "not_visible_yet",
+        Class::NotFound => "not_found",
+        Class::WrongState => "wrong_state",
+        Class::Capacity => "capacity",
+        Class::Quota => "quota",
+        Class::TokenMismatch => "token_mismatch",
+        Class::TokenSpent => "token_spent",
+        Class::Protected => "protected",
+        Class::Conflict => "conflict",
+        Class::Denied => "denied",
+        Class::Invalid => "invalid",
+        Class::Crashed => "crashed",
     }
 }

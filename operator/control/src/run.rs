@@ -78,12 +78,33 @@ const KEEPS_PER_LEASE: u32 = 6;
 /// Commands that wait for the loop; each is answered within a pass.
 const COMMANDS_MAX: usize = 16;
 
+/// What the loop has around it: the host's clock and randomness, and the agents as they are reached over the network; a
+/// simulation has its own.
+pub struct Surroundings<A> {
+    pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<dyn Entropy>,
+    /// The agents; a word from one of them that matters wakes the loop.
+    pub agents: Box<dyn FnOnce(Arc<Notify>) -> A + Send>,
+}
+
 /// Runs until a signal, or until another replica leads. The lock is given up at the end.
 pub async fn run<C>(cloud: Arc<C>, running: Running) -> Result<(), RunError>
 where
     C: Machines + Volumes + Objects + 'static,
 {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let (listens, deadline) = (Arc::clone(&clock), running.operator.deadline);
+    let agents = Box::new(move |wake| LiveAgents::new(listens, wake, deadline));
+    run_in(Surroundings { clock, entropy: Arc::new(SystemEntropy::default()), agents }, cloud, running).await
+}
+
+/// The same in other surroundings.
+pub async fn run_in<C, A>(surroundings: Surroundings<A>, cloud: Arc<C>, running: Running) -> Result<(), RunError>
+where
+    C: Machines + Volumes + Objects + 'static,
+    A: Agents,
+{
+    let clock = Arc::clone(&surroundings.clock);
     let mut stop = Stop::new()?;
     let Running { operator, intents, terms, state, listen, metrics } = running;
     let health = Arc::new(Health::new(Arc::clone(&clock), Arc::clone(&metrics)));
@@ -98,7 +119,7 @@ where
         Intents::Directory { manifests: path, secrets } => {
             let opened = Manifests::open(path.clone(), secrets, terms).await;
             let source = opened.map_err(|source| RunError::Manifests { path, source })?;
-            let work = Work { cloud, clock, config: operator, source, state, health, metrics };
+            let work = Work { cloud, surroundings, config: operator, source, state, health, metrics };
             work.until(stop.signalled(), |_| None).await
         }
         Intents::Kubernetes(cluster) => {
@@ -110,7 +131,7 @@ where
             }
             let source = part.source(terms);
             let lease = operator.lease;
-            let work = Work { cloud, clock: Arc::clone(&clock), config: operator, source, state, health, metrics };
+            let work = Work { cloud, surroundings, config: operator, source, state, health, metrics };
             // Renewed whatever a pass takes.
             let (lost, is_lost) = oneshot::channel();
             let election = Arc::clone(&part.election);
@@ -133,10 +154,16 @@ where
     }
 }
 
+impl<A> std::fmt::Debug for Surroundings<A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Surroundings")
+    }
+}
+
 /// What passes are made of.
-struct Work<C, S> {
+struct Work<C, A, S> {
     cloud: Arc<C>,
-    clock: Arc<dyn Clock>,
+    surroundings: Surroundings<A>,
     config: Config,
     source: S,
     state: PathBuf,
@@ -144,9 +171,10 @@ struct Work<C, S> {
     metrics: Arc<Metrics>,
 }
 
-impl<C, S> Work<C, S>
+impl<C, A, S> Work<C, A, S>
 where
     C: Machines + Volumes + Objects + 'static,
+    A: Agents,
     S: Source,
 {
     /// Pass after pass until `end`; what `publish` makes runs beside them. The lock is given up at the end.
@@ -155,12 +183,12 @@ where
         end: impl Future<Output = T>,
         publish: impl FnOnce(Passes) -> Option<Task>,
     ) -> Result<(), RunError> {
-        let Self { cloud, clock, config, mut source, state, health, metrics } = self;
-        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
+        let Self { cloud, surroundings, config, mut source, state, health, metrics } = self;
+        let Surroundings { clock, entropy, agents } = surroundings;
         let path = socket::path(&state);
         let listener = socket::bind(&path).await?;
         let wake = Arc::new(Notify::new());
-        let agents = Arc::new(LiveAgents::new(Arc::clone(&clock), Arc::clone(&wake), config.deadline));
+        let agents = Arc::new(agents(Arc::clone(&wake)));
         let pace = config.lease / KEEPS_PER_LEASE;
         let mut operator = Operator::new(Arc::clone(&cloud), agents, Arc::clone(&clock), Arc::clone(&entropy), config);
         health.works(operator.snapshots());

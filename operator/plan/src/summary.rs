@@ -21,7 +21,7 @@ use crate::{
     report::{FLEET_UNKNOWN, MemberReport, RECORDS_UNKNOWN, SetReport},
     set::Wish,
     spec::spec_hash,
-    view::{Out, View, differs},
+    view::{Out, Standing, View, differs},
     volumes,
 };
 
@@ -51,8 +51,13 @@ pub fn report(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &Out)
     let slots: Vec<Slot> = members.iter().map(|row| row.slot).collect();
     let is_known = state.unknown().is_none();
     let served = view.as_ref().zip(register).filter(|_| is_known);
-    let endpoints = served.map(|(view, register)| endpoints(view, register, &slots, lost.is_some()));
-    let is_open = endpoints.as_ref().is_some_and(|endpoints: &Endpoints| !endpoints.primary.is_empty());
+    // A list of EC2's that lags does not show whom clients are sent to: what was said of that stays.
+    let shown = served.filter(|(view, register)| !is_unshown(view, register.leader));
+    let endpoints = shown.map(|(view, register)| endpoints(view, register, &slots, lost.is_some()));
+    let is_open = match &endpoints {
+        Some(Endpoints { primary, .. }) => !primary.is_empty(),
+        None => register.is_some_and(|register| register.opened),
+    };
     let mut conditions = state.conditions(view.as_ref());
     conditions.extend(
         served.map(|(view, register)| health::conditions(view, register, &members, is_open)).into_iter().flatten(),
@@ -217,6 +222,12 @@ fn line(waiting: &Waiting) -> String {
         Some(slot) => format!("{slot}: {}", waiting.message),
         None => waiting.message.clone(),
     }
+}
+
+/// A slot's machine is on no list, and it is not sure that it is gone.
+fn is_unshown(view: &View<'_>, slot: Slot) -> bool {
+    let instance = view.record(slot).and_then(|record| record.instance.as_ref());
+    instance.is_some_and(|id| matches!(view.machine(id), Standing::Unknown | Standing::AskById))
 }
 
 /// A zone that alone takes a majority of the members along when it is lost: worth a word as long as it is so.

@@ -45,9 +45,9 @@ impl Declared {
         key(&self.name)
     }
 
-    pub fn intents(&self) -> BTreeMap<ResourceKey, Intent> {
-        let Self { name, members, readers, instance_type, zone_spread, settings, clients, generation } = self;
-        let text = format!(
+    pub fn manifest(&self) -> String {
+        let Self { name, members, readers, instance_type, zone_spread, settings, clients, generation: _ } = self;
+        format!(
             r#"
 apiVersion: drover.dev/v1alpha1
 kind: MySQLReplicaSet
@@ -65,12 +65,16 @@ spec:
     instanceProfile: machine
     zoneSpread: {zone_spread}
 "#
-        );
-        let (manifests, errors) = manifest::parse("sim.yaml", &text);
+        )
+    }
+
+    pub fn intents(&self) -> BTreeMap<ResourceKey, Intent> {
+        let generation = self.generation;
+        let (manifests, errors) = manifest::parse("sim.yaml", &self.manifest());
         assert_eq!(errors, []);
         let resolved = manifests.into_iter().map(|manifest| {
             let set = manifest.resolve(&Terms::default());
-            (manifest.key, Intent { set, generation: *generation, requests: vec![] })
+            (manifest.key, Intent { set, generation, requests: vec![] })
         });
         resolved.collect()
     }

@@ -17,5 +17,5 @@ pub mod world;
 
 pub use declared::Declared;
 pub use each::each;
-pub use process::Process;
+pub use process::{Parts, Process};
 pub use world::{Sim, World};

@@ -43,6 +43,17 @@ pub struct Process {
     stops: Stops,
 }
 
+/// What an operator is made of, for whoever runs it in another way than pass by pass.
+pub struct Parts {
+    pub cloud: Guarded,
+    pub agents: Reached,
+    pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<dyn Entropy>,
+    pub config: Config,
+    faults: Faults,
+    stops: Stops,
+}
+
 /// A moment in which a process may be stopped, as SIGSTOP does it, until it goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
@@ -75,11 +86,11 @@ struct VirtualClock(Fake);
 
 struct Seeded(Mutex<ChaCha8Rng>);
 
-// === impl Process ===
+// === impl Parts ===
 
-impl Process {
-    /// A new process with an empty memory. `build` stands for the agent's binary that it carries.
-    pub fn start(sim: &Sim, build: char) -> Self {
+impl Parts {
+    /// Of a new process. `build` stands for the agent's binary that it carries.
+    pub fn new(sim: &Sim, build: char) -> Self {
         let (number, fake, seed) = {
             let mut world = sim.lock();
             world.processes += 1;
@@ -88,7 +99,7 @@ impl Process {
         let holder = format!("process {number}");
         let faults = Faults::new(seed);
         let stops = Stops::default();
-        let cloud = Flaky::new(Guarded::new(sim.clone(), holder.clone(), stops.clone()), faults.clone());
+        let cloud = Guarded::new(sim.clone(), holder.clone(), stops.clone());
         let agents =
             Reached { sim: sim.clone(), faults: faults.clone(), heard: Mutex::default(), stops: stops.clone() };
         let binary = Binary {
@@ -100,7 +111,7 @@ impl Process {
         let config = Config {
             realm: realm(),
             prefix: String::new(),
-            holder: holder.clone(),
+            holder,
             lease: LEASE,
             deadline: DEADLINE,
             pace: Pace::default(),
@@ -111,6 +122,18 @@ impl Process {
         };
         let clock = Arc::new(VirtualClock(fake));
         let entropy = Arc::new(Seeded(Mutex::new(ChaCha8Rng::seed_from_u64(seed))));
+        Self { cloud, agents, clock, entropy, config, faults, stops }
+    }
+}
+
+// === impl Process ===
+
+impl Process {
+    /// A new process with an empty memory. `build` stands for the agent's binary that it carries.
+    pub fn start(sim: &Sim, build: char) -> Self {
+        let Parts { cloud, agents, clock, entropy, config, faults, stops } = Parts::new(sim, build);
+        let holder = config.holder.clone();
+        let cloud = Flaky::new(cloud, faults.clone());
         let operator = Operator::new(Arc::new(cloud), Arc::new(agents), clock, entropy, config);
         Self { operator, faults, holder, stops }
     }
@@ -251,6 +274,12 @@ impl Clock for VirtualClock {
 impl Entropy for Seeded {
     fn fill(&self, bytes: &mut [u8]) {
         locked(&self.0).fill_bytes(bytes);
+    }
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Parts of {}", self.config.holder)
     }
 }
 

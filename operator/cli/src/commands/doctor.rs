@@ -55,7 +55,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         None => vec![doctor::of_defaults(&settings.terms.defaults)],
     };
     if arguments.kubernetes {
-        match cluster::client().await {
+        match cluster::client_once().await {
             Ok(client) => doctor::cluster(&client).await.iter().for_each(|finding| told.tell(finding)),
             Err(error) => told.tell(&Finding::fail("API server", format!("{error:#}"), "name one with KUBECONFIG")),
         }

@@ -109,7 +109,7 @@ async fn ask(verb: &str, set: &Named, words: &[String], way: Way) -> anyhow::Res
 }
 
 async fn through_api_server(key: &ResourceKey, request: &Request, text: &str) -> anyhow::Result<String> {
-    let client = cluster::client().await?;
+    let client = cluster::client_once().await?;
     let sets = ApiResource::erase::<MySQLReplicaSet>(&());
     let api: Api<DynamicObject> = Api::namespaced_with(client, key.namespace.as_str(), &sets);
     let name = key.name.as_str();

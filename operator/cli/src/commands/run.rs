@@ -61,14 +61,14 @@ const OWN_FILE: &str = "/proc/self/exe";
 
 pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let settings = arguments.installation.settings()?;
+    let metrics = Arc::new(Metrics::default());
     let intents = match arguments.manifests {
         Some(manifests) => {
             must_be_directory(&manifests)?;
             Intents::Directory { manifests, secrets: arguments.secrets.directory()? }
         }
-        None => Intents::Kubernetes(Box::new(arguments.cluster.connect().await?)),
+        None => Intents::Kubernetes(Box::new(arguments.cluster.connect(&metrics).await?)),
     };
-    let metrics = Arc::new(Metrics::default());
     let (aws, cloud) = cloud::connect_observed(&settings, Some(observer(&metrics))).await?;
     let mut binaries = vec![Binary::of(OWN_FILE.into(), architecture())?];
     binaries.extend(arguments.agents.binaries()?);

@@ -64,8 +64,14 @@ impl Companions {
 
     /// It is there, belongs to the resource of that uid, and holds what was to be written.
     pub fn is_written(&self, name: &Named, owner: &str, object: &Value) -> bool {
+        applied(object).is_some_and(|digest| self.holds(name, owner, &digest))
+    }
+
+    /// The same of what has that digest.
+    pub fn holds(&self, name: &Named, owner: &str, digest: &str) -> bool {
         self.known.get(name).is_some_and(|known| {
-            !known.touched && known.owners.iter().any(|uid| uid == owner) && known.applied == applied(object)
+            let is_owned = known.owners.iter().any(|uid| uid == owner);
+            !known.touched && is_owned && known.applied.as_deref() == Some(digest)
         })
     }
 
@@ -93,7 +99,7 @@ impl Companions {
 }
 
 /// What its annotation says was written.
-fn applied(object: &Value) -> Option<String> {
+pub fn applied(object: &Value) -> Option<String> {
     object["metadata"]["annotations"][APPLIED].as_str().map(str::to_owned)
 }
 

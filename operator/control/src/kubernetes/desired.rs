@@ -31,6 +31,8 @@ pub enum Write {
 pub enum Word<'a> {
     /// How the set is.
     Report(&'a SetReport),
+    /// The same, of which the status says nothing yet: it is likely to be over in a moment. Clients are sent where it says.
+    Hiccup(&'a SetReport),
     /// Its deletion was asked for, and nothing of it is left.
     Ended,
     /// The realm is another operator's, and has been for long enough to say so.
@@ -39,8 +41,22 @@ pub enum Word<'a> {
     Nothing,
 }
 
+/// What is known of a resource's Services and slices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Services {
+    /// They hold what they should.
+    Written,
+    Unsure,
+}
+
 /// What is to be written now.
-pub fn writes(resource: &Resource, word: Word<'_>, connections: Option<&Connections>, now: Millis) -> Vec<Write> {
+pub fn writes(
+    resource: &Resource,
+    word: Word<'_>,
+    services: Services,
+    connections: Option<&Connections>,
+    now: Millis,
+) -> Vec<Write> {
     if resource.deleting {
         return of_deleted(resource, word, now);
     }
@@ -49,9 +65,13 @@ pub fn writes(resource: &Resource, word: Word<'_>, connections: Option<&Connecti
         writes.push(Write::Hold);
     }
     match word {
-        Word::Report(report) => {
-            writes.extend(changed(resource, status::of_report(resource, report, now)));
-            writes.extend(of_services(resource, report));
+        Word::Report(report) | Word::Hiccup(report) => {
+            if matches!(word, Word::Report(_)) {
+                writes.extend(changed(resource, status::of_report(resource, report, now)));
+            }
+            if services == Services::Unsure {
+                writes.extend(of_services(resource, report));
+            }
             let secrets = connections.map(|connections| secrets::connections(resource, connections));
             writes.extend(secrets.into_iter().flatten().map(Write::Secret));
         }
@@ -67,7 +87,7 @@ fn of_deleted(resource: &Resource, word: Word<'_>, now: Millis) -> Vec<Write> {
     match (resource.held, resource.policy, word) {
         (false, ..) => Vec::new(),
         (true, DeletionPolicy::Retain, _) | (true, DeletionPolicy::Delete, Word::Ended) => vec![Write::Release],
-        (true, DeletionPolicy::Delete, Word::Report(report)) => {
+        (true, DeletionPolicy::Delete, Word::Report(report) | Word::Hiccup(report)) => {
             changed(resource, status::of_report(resource, report, now)).into_iter().collect()
         }
         (true, DeletionPolicy::Delete, Word::HeldByOther { holder }) => {

@@ -2,12 +2,16 @@
 //! their intents from it ([`Cluster`]); a [`publisher`] writes finalizers, status, Services and events back. Of several replicas
 //! the one that wins the [`election`] acts. Losing all of it loses nothing: what exists is in tags and bucket.
 
+pub mod built;
+pub mod client;
 pub mod companions;
 pub mod desired;
 pub mod election;
 pub mod events;
 pub mod hands;
+pub mod perform;
 pub mod publisher;
+pub mod readers;
 pub mod resource;
 pub mod resources;
 pub mod secrets;
@@ -25,7 +29,8 @@ use tokio::sync::watch;
 use self::{
     election::{Ballot, Election},
     hands::Hands,
-    publisher::{Publisher, SERVICE, SLICE},
+    perform::{SERVICE, SLICE},
+    publisher::Publisher,
     store::{Scope, Store},
 };
 use crate::{
@@ -135,5 +140,7 @@ impl std::fmt::Debug for Cluster {
     }
 }
 
+#[cfg(test)]
+mod publishing;
 #[cfg(test)]
 mod tests;

@@ -1,30 +1,26 @@
 //! Publishes what the passes found: finalizers, status, Services, events. It runs beside them, so that a slow API server slows
 //! no decision; what it writes is decided by [`super::desired`] from the latest snapshot and the resources as they are now.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 
-use drover_api::{ResourceKey, status::MySQLReplicaSetStatus};
+use drover_api::ResourceKey;
 use drover_plan::SetReport;
 use futures::{StreamExt, stream};
-use k8s_openapi::api::{
-    core::v1::{Secret, Service},
-    discovery::v1::EndpointSlice,
-};
-use kube::{core::DynamicObject, runtime::watcher::Event};
-use serde_json::Value;
 
 use super::{
     Passes,
-    companions::Named,
-    desired::{self, Word, Write},
+    built::Built,
+    desired::{self, Services, Word, Write},
     events::{self, Fact, Told},
     hands::{Hands, WriteError},
+    perform::{Outcome, companion, name_of, perform},
+    readers::Readers,
     resource::Resource,
     secrets::SecretObject,
     status,
     store::Store,
 };
-use crate::{Clock, Snapshot, memory::Backoff};
+use crate::{Clock, Connections, Snapshot, memory::Backoff};
 
 /// One process's publisher.
 pub struct Publisher {
@@ -38,6 +34,10 @@ pub struct Publisher {
     told: Told,
     /// When a set was first reported to this process.
     reported: BTreeMap<ResourceKey, Duration>,
+    /// Since when a set that was ready is not, for what is mostly over soon.
+    hiccups: BTreeMap<ResourceKey, Duration>,
+    readers: Readers,
+    built: Built,
     /// When a status was written last.
     statuses: BTreeMap<ResourceKey, Duration>,
     /// What Secrets were written, and when: they are not watched.
@@ -51,14 +51,13 @@ const WRITES_MAX: usize = 8;
 const WORDS_EVERY: Duration = Duration::from_secs(10);
 /// An agent that can be reached is heard within a second or two of an operator's beginning.
 const SETTLING: Duration = Duration::from_secs(15);
+/// As long as that a machine that was ready may be silent, or connect anew, and its set's status says nothing of it: what the planner
+/// allows a follower before readers are sent elsewhere.
+const HICCUP: Duration = Duration::from_secs(10);
 /// What waits for its time, or failed, is looked at again this often.
 const AGAIN: Duration = Duration::from_secs(1);
 /// A Secret that somebody deleted is there again within this time.
 const SECRETS_EVERY: Duration = Duration::from_secs(300);
-
-/// The kinds of companions.
-pub const SERVICE: &str = "Service";
-pub const SLICE: &str = "EndpointSlice";
 
 // === impl Publisher ===
 
@@ -73,6 +72,9 @@ impl Publisher {
             held_by_other_since: None,
             told: Told::default(),
             reported: BTreeMap::new(),
+            hiccups: BTreeMap::new(),
+            readers: Readers::default(),
+            built: Built::default(),
             statuses: BTreeMap::new(),
             secrets: BTreeMap::new(),
             backoff: Backoff::default(),
@@ -93,14 +95,15 @@ impl Publisher {
     }
 
     /// Writes everything that is due. Answers whether nothing is left.
-    async fn publish(&mut self) -> bool {
+    pub(super) async fn publish(&mut self) -> bool {
         let snapshot = Arc::clone(&self.passes.snapshots.borrow_and_update());
         let connections = Arc::clone(&self.passes.connections.borrow_and_update());
         let resources: Vec<Arc<Resource>> = self.store.resources().all().values().cloned().collect();
         self.forget(&resources);
         let at = self.clock.monotonic();
         self.note_holder(&snapshot, at);
-        let reports: BTreeMap<&ResourceKey, &SetReport> = snapshot.sets.iter().map(|set| (&set.key, set)).collect();
+        let settled: Vec<Cow<'_, SetReport>> = snapshot.sets.iter().map(|set| self.readers.settled(set, at)).collect();
+        let reports: BTreeMap<&ResourceKey, &SetReport> = settled.iter().map(|set| (&set.key, set.as_ref())).collect();
         let mut later = false;
         let mut due = Vec::new();
         for resource in resources {
@@ -108,7 +111,7 @@ impl Publisher {
                 self.reported.entry(resource.key.clone()).or_insert(at);
             }
             let word = self.word(&resource, &snapshot, &reports, at);
-            let writes = desired::writes(&resource, word, connections.get(&resource.key), self.clock.now());
+            let writes = self.writes(&resource, word, connections.get(&resource.key));
             let (now, is_waiting) = self.due(&resource, writes, at);
             later |= is_waiting;
             if !now.is_empty() {
@@ -127,9 +130,24 @@ impl Publisher {
         !later
     }
 
+    /// What is to be written. Services that are known to hold what they should are not built again to find that out.
+    fn writes(&mut self, resource: &Resource, word: Word<'_>, connections: Option<&Connections>) -> Vec<Write> {
+        let now = self.clock.now();
+        let (Word::Report(report) | Word::Hiccup(report)) = word else {
+            return desired::writes(resource, word, Services::Unsure, connections, now);
+        };
+        let endpoints = report.endpoints.as_ref();
+        let services = self.built.of(resource, endpoints, &self.store.companions());
+        let writes = desired::writes(resource, word, services, connections, now);
+        if services == Services::Unsure && !resource.deleting {
+            self.built.note(resource, endpoints, &writes);
+        }
+        writes
+    }
+
     /// What the latest pass has to say about a resource.
     fn word<'a>(
-        &self,
+        &mut self,
         resource: &Resource,
         snapshot: &'a Snapshot,
         reports: &BTreeMap<&ResourceKey, &'a SetReport>,
@@ -149,7 +167,13 @@ impl Publisher {
         // Without a generation it is the report of a set that was not declared when the pass began.
         let report = reports.get(&resource.key).filter(|report| report.generation > 0 || resource.deleting);
         let report = report.filter(|report| !(is_settling && status::is_premature(resource, report)));
-        report.map_or(Word::Nothing, |report| Word::Report(report))
+        let Some(report) = report else { return Word::Nothing };
+        if !status::is_hiccup(resource, report) {
+            self.hiccups.remove(&resource.key);
+            return Word::Report(report);
+        }
+        let since = *self.hiccups.entry(resource.key.clone()).or_insert(at);
+        if at.saturating_sub(since) < HICCUP { Word::Hiccup(report) } else { Word::Report(report) }
     }
 
     fn note_holder(&mut self, snapshot: &Snapshot, at: Duration) {
@@ -232,6 +256,9 @@ impl Publisher {
     fn forget(&mut self, resources: &[Arc<Resource>]) {
         let is_there = |key: &ResourceKey| resources.binary_search_by(|resource| resource.key.cmp(key)).is_ok();
         self.reported.retain(|key, _| is_there(key));
+        self.hiccups.retain(|key, _| is_there(key));
+        self.readers.retain(is_there);
+        self.built.retain(is_there);
         self.statuses.retain(|key, _| is_there(key));
         self.secrets.retain(|(key, _), _| is_there(key));
         self.backoff.retain(is_there);
@@ -242,89 +269,6 @@ impl std::fmt::Debug for Publisher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Publisher")
     }
-}
-
-/// How the writes of one resource went.
-struct Outcome {
-    resource: Arc<Resource>,
-    /// The status that was written.
-    status: Option<MySQLReplicaSetStatus>,
-    /// The Secrets that were.
-    secrets: Vec<SecretObject>,
-    /// Why not everything was.
-    failed: Option<WriteError>,
-}
-
-/// Makes the writes of one resource, one after the other. Somebody else's object in the way keeps none of the others.
-async fn perform(hands: &Hands, store: &Store, resource: Arc<Resource>, writes: Vec<Write>) -> Outcome {
-    let mut outcome = Outcome { resource: Arc::clone(&resource), status: None, secrets: Vec::new(), failed: None };
-    let mut version = resource.resource_version.clone();
-    for write in writes {
-        match one(hands, store, &resource, &mut version, &write).await {
-            Ok(()) => match write {
-                Write::Status(status) => outcome.status = Some(*status),
-                Write::Secret(secret) => outcome.secrets.push(secret),
-                Write::Hold | Write::Release | Write::Service(_) | Write::Slice(_) => {}
-            },
-            Err(error @ WriteError::Foreign { .. }) => outcome.failed = Some(error),
-            Err(error) => {
-                outcome.failed = Some(error);
-                break;
-            }
-        }
-    }
-    outcome
-}
-
-/// One write. `version` is the resource's as we know it.
-async fn one(
-    hands: &Hands,
-    store: &Store,
-    resource: &Resource,
-    version: &mut String,
-    write: &Write,
-) -> Result<(), WriteError> {
-    match write {
-        Write::Hold => take(store, resource, version, hands.hold(resource).await?),
-        Write::Status(status) => take(store, resource, version, hands.status(resource, status).await?),
-        // The object may be gone with it: the watch says so, and nothing older is believed again.
-        Write::Release => hands.release(resource).await.map(drop)?,
-        Write::Secret(secret) => hands.put::<Secret>(resource, &secret.0, None).await.map(drop)?,
-        Write::Service(object) | Write::Slice(object) => {
-            let Some((name, _)) = companion(resource, write) else { return Ok(()) };
-            let is_ours = store.companions().is_owned_by(&name, &resource.uid);
-            let version = match write {
-                Write::Service(_) => hands.put::<Service>(resource, object, is_ours).await?,
-                _ => hands.put::<EndpointSlice>(resource, object, is_ours).await?,
-            };
-            store.companions().written(name, &resource.uid, object, version);
-        }
-    }
-    Ok(())
-}
-
-/// The answer to a write is the newest that is known as long as no watch has shown another version: with it nothing is written
-/// and told twice.
-fn take(store: &Store, resource: &Resource, version: &mut String, answer: DynamicObject) {
-    let known = store.resources().all().get(&resource.key).map(|known| known.resource_version.clone());
-    if known.as_ref() == Some(version) {
-        *version = answer.metadata.resource_version.clone().unwrap_or_default();
-        store.absorb(&None, Event::Apply(answer));
-    }
-}
-
-/// What a write makes besides the resource itself.
-fn companion<'a>(resource: &Resource, write: &'a Write) -> Option<(Named, &'a Value)> {
-    let (kind, object) = match write {
-        Write::Service(object) => (SERVICE, object),
-        Write::Slice(object) => (SLICE, object),
-        Write::Hold | Write::Release | Write::Status(_) | Write::Secret(_) => return None,
-    };
-    Some(((kind, resource.key.namespace.to_string(), name_of(object)), object))
-}
-
-fn name_of(object: &Value) -> String {
-    object["metadata"]["name"].as_str().unwrap_or_default().to_owned()
 }
 
 #[expect(clippy::disallowed_methods, reason = "the pace of trying again; what it waits for besides is a condition")]

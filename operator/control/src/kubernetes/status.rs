@@ -58,6 +58,41 @@ pub fn is_premature(resource: &Resource, report: &SetReport) -> bool {
     report.members.iter().any(|row| row.report_age_ms.is_none() && was_ready(&row.slot.to_string()))
 }
 
+/// Machines that were ready are not heard, or connect anew, or nobody could look, and nothing else is told: mostly it is over
+/// within seconds. An agent becomes another build, a connection breaks, a list of EC2's lags, a follower reconnects.
+pub fn is_hiccup(resource: &Resource, report: &SetReport) -> bool {
+    let before = resource.status.as_ref();
+    let told = |kind: ConditionType| {
+        let name = format!("{kind:?}");
+        before.conditions.iter().any(|known| known.type_ == name && known.status == "True")
+    };
+    let tells = |kind: ConditionType| report.condition(kind).is_some_and(|condition| condition.status);
+    let is_news = [ConditionType::Stalled, ConditionType::PrimaryLost, ConditionType::Suspended]
+        .into_iter()
+        .any(|kind| told(kind) != tells(kind));
+    let has_moved = report.primary.is_some_and(|slot| before.primary.as_ref() != Some(&slot.to_string()));
+    let is_answer = report.handled.iter().any(|(verb, handled)| before.handled.get(verb) != Some(handled));
+    if before.observed_generation != report.generation
+        || is_news
+        || has_moved
+        || is_answer
+        || !told(ConditionType::Ready)
+    {
+        return false;
+    }
+    if !report.is_known() {
+        return true;
+    }
+    let known: Vec<(String, Option<String>)> =
+        before.members.iter().map(|known| (known.slot.clone(), known.instance.clone())).collect();
+    let rows = report.members.iter();
+    let now: Vec<(String, Option<String>)> =
+        rows.map(|row| (row.slot.to_string(), row.instance.as_ref().map(ToString::to_string))).collect();
+    let is_back_soon = |row: &MemberReport| matches!(row.role, None | Some(Role::Joining));
+    let mut fallen = report.members.iter().filter(|row| !row.ready).peekable();
+    known == now && fallen.peek().is_some() && fallen.all(is_back_soon)
+}
+
 /// Something that a person or a program waits for is different. Words alone can wait, for they may change with every pass.
 pub fn is_urgent(before: &MySQLReplicaSetStatus, after: &MySQLReplicaSetStatus) -> bool {
     let without_words = |status: &MySQLReplicaSetStatus| {

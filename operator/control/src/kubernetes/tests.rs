@@ -13,13 +13,14 @@ use serde_json::{Value, json};
 
 use super::{
     companions::{APPLIED, Companions},
-    desired::{Word, Write, writes},
+    desired::{self, Services, Word, Write},
     events::{Fact, Telling, Told, facts},
     resource::{FINALIZER, Resource, key_of},
     resources::Resources,
     services::{self, For},
     status,
 };
+use crate::Connections;
 
 const NOW: Millis = Millis(1_700_000_000_500);
 
@@ -38,7 +39,7 @@ fn object(name: &str, change: impl FnOnce(&mut Value)) -> DynamicObject {
     serde_json::from_value(object).expect("an object")
 }
 
-fn shop() -> DynamicObject {
+pub(super) fn shop() -> DynamicObject {
     object("shop", |_| {})
 }
 
@@ -116,7 +117,7 @@ fn report(conditions: Vec<Condition>, members: Vec<MemberReport>) -> SetReport {
     }
 }
 
-fn ready() -> SetReport {
+pub(super) fn ready() -> SetReport {
     let all_ready = Condition::new(ConditionType::Ready, true, "Ready", "every machine serves in its role");
     let rows = vec![row(Slot::Member(0), Some(Role::Primary)), row(Slot::Reader(0), Some(Role::Reader))];
     report(vec![all_ready], rows)
@@ -133,6 +134,11 @@ fn written(report: &SetReport) -> Resource {
     let before = resource(&shop());
     let status = status::of_report(&before, report, NOW);
     Resource { status: status.into(), ..before }
+}
+
+/// What a process that knows nothing of its Services writes.
+fn writes(resource: &Resource, word: Word<'_>, connections: Option<&Connections>, now: Millis) -> Vec<Write> {
+    desired::writes(resource, word, Services::Unsure, connections, now)
 }
 
 fn kinds(writes: &[Write]) -> Vec<&'static str> {
@@ -291,6 +297,39 @@ fn a_process_that_has_just_begun_takes_nothing_back_and_a_silent_machine_keeps_i
     assert_eq!(after.members[1].role.as_deref(), Some("reader"));
     assert!(!told(&before.status, &after).contains(&"ReplicaJoined".to_owned()));
     assert!(!told(&after, &before.status).contains(&"ReplicaJoined".to_owned()));
+}
+
+#[test]
+fn a_moment_without_a_word_from_a_machine_is_no_news_and_everything_else_is() {
+    let check = |expected: bool, change: fn(&mut SetReport)| {
+        let mut changed = ready();
+        changed.conditions = launching().conditions;
+        (changed.members[1].role, changed.members[1].ready) = (None, false);
+        change(&mut changed);
+        assert_eq!(status::is_hiccup(&written(&ready()), &changed), expected, "{changed:?}");
+    };
+    check(true, |_| {});
+    check(true, |report| report.members[1].role = Some(Role::Joining));
+    check(true, |report| {
+        report.primary = None;
+        (report.members[0].role, report.members[0].ready) = (None, false);
+    });
+    check(true, |report| {
+        let unknown = Condition::new(ConditionType::Ready, false, "FleetUnknown", "EC2 does not answer");
+        (report.conditions, report.members) = (vec![unknown], vec![]);
+    });
+    check(false, |report| *report = ready());
+    check(false, |report| report.generation = 2);
+    check(false, |report| report.members[1].role = Some(Role::Fenced));
+    check(false, |report| report.members[1].instance = Some("i-new".parse().expect("an id")));
+    check(false, |report| report.members.truncate(1));
+    check(false, |report| report.primary = Some(Slot::Member(1)));
+    for kind in [ConditionType::Stalled, ConditionType::PrimaryLost, ConditionType::Suspended] {
+        let mut changed = launching();
+        changed.conditions.push(Condition::new(kind, true, "Reason", ""));
+        assert!(!status::is_hiccup(&written(&ready()), &changed), "{kind:?}");
+    }
+    assert!(!status::is_hiccup(&written(&launching()), &launching()), "it was never ready");
 }
 
 #[test]

@@ -92,6 +92,23 @@ fn missing_acknowledgers_are_a_condition_and_a_set_of_one_asks_nobody() {
 }
 
 #[test]
+fn a_primary_that_a_list_does_not_show_keeps_its_clients_until_it_is_sure_to_be_gone() {
+    let mut world = ready(3, 0);
+    let id = world.machine(M0).id.clone();
+    world.observed.fleet.machines.remove(&id);
+    let mut absence = Absence { lists: 1, since: world.observed.now, not_found_by_id: false };
+    world.observed.fleet.absent.insert(id.clone(), absence);
+    assert_eq!(world.plan().reports[&key()].endpoints, None);
+    assert_eq!(condition(&world, ConditionType::Available), Some((true, "PrimaryOpen".into())));
+    absence.lists = 100;
+    absence.not_found_by_id = true;
+    world.observed.fleet.absent.insert(id, absence);
+    later(&mut world, 3600);
+    assert_eq!(served(&world).0, Vec::<String>::new());
+    assert_eq!(condition(&world, ConditionType::Available), Some((false, "PrimaryClosed".into())));
+}
+
+#[test]
 fn what_is_not_known_says_nothing_of_where_clients_connect() {
     let mut world = ready(3, 0);
     world.observed.records.insert(key(), Seen::Unknown { why: "the bucket does not answer".into() });

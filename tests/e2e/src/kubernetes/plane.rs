@@ -101,6 +101,12 @@ impl ControlPlane {
         [&mut self.etcd, &mut self.api, &mut self.controllers].into_iter().flatten().try_for_each(Running::must_run)
     }
 
+    /// Its programs, and their processes.
+    pub fn processes(&self) -> Vec<(&'static str, u32)> {
+        let all = [("etcd", &self.etcd), ("kube-apiserver", &self.api), ("kube-controller-manager", &self.controllers)];
+        all.into_iter().filter_map(|(name, running)| Some((name, running.as_ref()?.id()))).collect()
+    }
+
     /// Every request so far, in the order of their arrival.
     pub fn audit(&self) -> anyhow::Result<Vec<AuditEntry>> {
         audit::read(&self.audit_log())

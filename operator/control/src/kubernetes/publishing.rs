@@ -1,0 +1,187 @@
+//! A publisher against an API server of a few lines: how much is written when nothing has changed, and what is mended.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{Json, Router, extract::State, http::StatusCode};
+use drover_api::{
+    Millis, Realm,
+    conditions::{Condition, ConditionType},
+    tags::Role,
+};
+use drover_plan::SetReport;
+use kube::{Config, core::DynamicObject, runtime::watcher::Event};
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, sync::watch};
+
+use super::{
+    Passes,
+    client::client,
+    hands::Hands,
+    perform::SERVICE,
+    publisher::Publisher,
+    store::Store,
+    tests::{ready, shop},
+};
+use crate::{Clock, Snapshot, metrics::Metrics, task::Task};
+
+/// Seconds.
+struct At(AtomicU64);
+
+impl Clock for At {
+    fn now(&self) -> Millis {
+        Millis(1_700_000_000_000 + 1000 * self.0.load(Ordering::SeqCst))
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_secs(self.0.load(Ordering::SeqCst))
+    }
+}
+
+type Seen = Arc<Mutex<Vec<String>>>;
+
+/// Keeps no objects: a write is answered with what was written, a look with 404.
+async fn answer(State(seen): State<Seen>, request: axum::extract::Request) -> (StatusCode, Json<Value>) {
+    let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
+    let body = axum::body::to_bytes(request.into_body(), 1 << 20).await.expect("a body");
+    let version = {
+        let mut seen = seen.lock().expect("not poisoned");
+        seen.push(format!("{method} {}", path.split("namespaces/default/").last().unwrap_or_default()));
+        seen.len()
+    };
+    if method == "GET" {
+        let status =
+            json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404 });
+        return (StatusCode::NOT_FOUND, Json(status));
+    }
+    let mut object: Value = serde_json::from_slice(&body).expect("JSON");
+    object["metadata"]["resourceVersion"] = json!(format!("w{version}"));
+    if path.ends_with("/status") {
+        let mut whole = serde_json::to_value(shop()).expect("JSON");
+        (whole["status"], whole["metadata"]["resourceVersion"]) =
+            (object["status"].clone(), object["metadata"]["resourceVersion"].clone());
+        object = whole;
+    }
+    (StatusCode::OK, Json(object))
+}
+
+struct Bench {
+    publisher: Publisher,
+    store: Arc<Store>,
+    clock: Arc<At>,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    _connections: watch::Sender<Arc<std::collections::BTreeMap<drover_api::ResourceKey, crate::Connections>>>,
+    seen: Seen,
+    _server: Task,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let seen = Seen::default();
+        let app = Router::new().fallback(answer).with_state(Arc::clone(&seen));
+        let server = Task(tokio::spawn(async move { axum::serve(listener, app).await.expect("it serves") }));
+        let client = client(Config::new(url.parse().expect("a URL")), &Arc::new(Metrics::default())).expect("a client");
+        let store = Arc::new(Store::new(&[None]));
+        for event in [Event::Init, Event::InitApply(shop()), Event::InitDone] {
+            store.absorb(&None, event);
+        }
+        let (snapshots, receiver) = watch::channel(Arc::new(Snapshot::empty(Realm::new("test").expect("a realm"))));
+        let connections = watch::Sender::default();
+        let passes = Passes { snapshots: receiver, connections: connections.subscribe() };
+        let clock = Arc::new(At(AtomicU64::new(0)));
+        let (hands, at) = (Hands::new(client, "test".into()), Arc::clone(&clock));
+        let publisher = Publisher::new(hands, Arc::clone(&store), passes, at, Duration::from_secs(15));
+        Self { publisher, store, clock, snapshots, _connections: connections, seen, _server: server }
+    }
+
+    /// A pass says this, a second after the last. What was written, as method and what of the namespace, events aside.
+    async fn pass(&mut self, report: SetReport) -> Vec<String> {
+        self.clock.0.fetch_add(1, Ordering::SeqCst);
+        let mut snapshot = Snapshot::empty(Realm::new("test").expect("a realm"));
+        snapshot.sets = vec![report];
+        self.snapshots.send_replace(Arc::new(snapshot));
+        assert!(self.publisher.publish().await, "something is left to be written");
+        let seen = std::mem::take(&mut *self.seen.lock().expect("not poisoned"));
+        seen.into_iter().filter(|line| line.starts_with("PATCH") && !line.contains(" events/")).collect()
+    }
+
+    async fn is_ready(&mut self) {
+        assert_eq!(self.pass(ready()).await.len(), 5, "the status, two Services and two slices");
+        for _ in 0..20 {
+            assert_eq!(self.pass(ready()).await, Vec::<String>::new());
+        }
+    }
+}
+
+fn silent() -> SetReport {
+    let mut report = ready();
+    (report.members[1].role, report.members[1].ready) = (None, false);
+    report.conditions = vec![Condition::new(ConditionType::Ready, false, "AgentAwaited", "r0: no answer")];
+    report
+}
+
+const STATUS: &str = "PATCH mysqlreplicasets/shop/status";
+
+#[tokio::test]
+async fn reports_that_vary_and_machines_that_are_silent_for_a_moment_write_nothing() {
+    let mut bench = Bench::new().await;
+    bench.is_ready().await;
+    for n in 0..30 {
+        let mut moved = ready();
+        for row in &mut moved.members {
+            (row.position, row.lag_ms, row.report_age_ms) = (Some(format!("uuid:1-{n}")), Some(n * 70), Some(n * 300));
+        }
+        moved.verdict = format!("verdict {n}");
+        moved.awaiting = vec![format!("{n}")];
+        assert_eq!(bench.pass(moved).await, Vec::<String>::new());
+    }
+    for _ in 0..3 {
+        for _ in 0..9 {
+            assert_eq!(bench.pass(silent()).await, Vec::<String>::new());
+        }
+        assert_eq!(bench.pass(ready()).await, Vec::<String>::new());
+    }
+    let mut reconnecting = silent();
+    reconnecting.members[1].role = Some(Role::Joining);
+    assert_eq!(bench.pass(reconnecting).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_machine_that_stays_silent_is_told_of_once_and_so_is_its_return() {
+    let mut bench = Bench::new().await;
+    bench.is_ready().await;
+    let mut written = Vec::new();
+    for _ in 0..30 {
+        written.extend(bench.pass(silent()).await);
+    }
+    assert_eq!(written, [STATUS]);
+    assert_eq!(bench.pass(ready()).await, [STATUS]);
+}
+
+#[tokio::test]
+async fn clients_are_sent_elsewhere_also_while_the_status_says_nothing_yet() {
+    let mut bench = Bench::new().await;
+    bench.is_ready().await;
+    let mut moved = silent();
+    moved.endpoints.as_mut().expect("known").primary.clear();
+    assert_eq!(bench.pass(moved).await, ["PATCH endpointslices/shop-primary"]);
+}
+
+#[tokio::test]
+async fn what_somebody_takes_away_is_written_again_although_nothing_else_has_changed() {
+    let mut bench = Bench::new().await;
+    bench.is_ready().await;
+    let mut taken = serde_json::to_value(shop()).expect("JSON");
+    taken["metadata"]["name"] = json!("shop-primary");
+    let taken: DynamicObject = serde_json::from_value(taken).expect("an object");
+    assert!(bench.store.companions().absorb(SERVICE, &None, Event::Delete(taken)));
+    assert_eq!(bench.pass(ready()).await, ["PATCH services/shop-primary"]);
+    assert_eq!(bench.pass(ready()).await, Vec::<String>::new());
+}
