@@ -20,7 +20,7 @@ fitting() {
 side_by_side=${DROVER_SIDE_BY_SIDE:-$(fitting)}
 
 # The longest first, so that none of them begins when the others are done. What is not named here comes after them.
-longest=(kubernetes_sets kubernetes_pod lost fleet faults seeding volumes demo users mistakes hang crash)
+longest=(kubernetes_sets kubernetes_pod lost fleet faults seeding volumes demo users mistakes kubernetes_asked hang crash)
 
 scenarios() {
   local name

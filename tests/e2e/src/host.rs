@@ -4,13 +4,15 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::Context;
 
-use crate::programs::{finish, run};
+use crate::{
+    pace::within,
+    programs::{finish, run},
+};
 
 /// Lines by kind: what was found on the host of a cloud and its servers.
 pub type Traces = BTreeMap<&'static str, BTreeSet<String>>;
@@ -73,17 +75,12 @@ pub(crate) fn text(path: &str) -> String {
 /// It has ended; one that is about to is given its time. A process that is killed gives back its memory, then its files and its
 /// cgroup, which may be gone before the process is.
 fn ends(stat: impl Fn() -> String) -> bool {
-    let begun = Instant::now();
-    loop {
+    let settled = within(COMMAND, "a process that ends is gone", || {
         let stat = stat();
-        if has_ended(&stat) {
-            return true;
-        }
-        if !is_without_memory(&stat) || begun.elapsed() > COMMAND {
-            return false;
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
+        let is_over = has_ended(&stat);
+        Ok((is_over || !is_without_memory(&stat)).then_some(is_over))
+    });
+    settled.unwrap_or(false)
 }
 
 /// It runs nothing and holds nothing any more; only its parent, which may be a slow init, has not asked for its end yet
