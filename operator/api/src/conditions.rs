@@ -1,9 +1,8 @@
 //! Conditions: what a person and a GitOps tool read first. `Ready` is always there; `Reconciling` and `Stalled` only while true.
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum ConditionType {
     Ready,
     Reconciling,
@@ -22,13 +21,12 @@ pub enum ConditionType {
 }
 
 /// One fact about a set. A reason is CamelCase and stable; a Stalled message begins with what to do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Condition {
     #[serde(rename = "type")]
     pub kind: ConditionType,
     /// "True" or "False", as every condition in Kubernetes says it.
     #[serde(with = "word")]
-    #[schemars(with = "word::Word")]
     pub status: bool,
     pub reason: String,
     pub message: String,
@@ -42,11 +40,10 @@ impl Condition {
 
 /// A truth value in the words of Kubernetes.
 mod word {
-    use schemars::JsonSchema;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    #[derive(Serialize, Deserialize, JsonSchema)]
-    pub enum Word {
+    #[derive(Serialize, Deserialize)]
+    enum Word {
         True,
         False,
     }

@@ -2,8 +2,6 @@
 //! words what is pending, for whoever looks at a Pod that does not become ready.
 
 use std::{
-    io,
-    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -129,14 +127,6 @@ fn realm(snapshot: Option<&Snapshot>) -> Option<String> {
     Some(lock.error.clone().or(waiting).unwrap_or_else(|| "the realm's lock is being taken".to_owned()))
 }
 
-/// Opens the door. Nothing but GET is answered.
-///
-/// # Errors
-/// Where the address cannot be had.
-pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address).await
-}
-
 /// Asks an operator's door whether it is ready: its own words, and whether they say so.
 ///
 /// # Errors
@@ -149,7 +139,7 @@ pub async fn ask(host: &str, port: u16) -> Result<(bool, String), String> {
     Ok((is_ready, answer.text().await.map_err(|error| error.to_string())?))
 }
 
-/// Answers until dropped.
+/// Answers until dropped. Nothing but GET is answered.
 pub async fn serve(listener: TcpListener, health: Arc<Health>) {
     let routes = Router::new()
         .route("/live", get(live))

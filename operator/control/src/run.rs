@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use drover_api::defaults::Terms;
 use drover_cloud::{Machines, Objects, Volumes};
 use tokio::{
-    net::UnixListener,
+    net::{TcpListener, UnixListener},
     signal::unix::{Signal, SignalKind, signal},
     sync::{Notify, mpsc, oneshot, watch},
 };
@@ -111,7 +111,7 @@ where
     let _door = match listen {
         None => None,
         Some(address) => {
-            let listener = health::bind(address).await.map_err(|source| RunError::Listen { address, source })?;
+            let listener = TcpListener::bind(address).await.map_err(|source| RunError::Listen { address, source })?;
             Some(Task(tokio::spawn(health::serve(listener, Arc::clone(&health)))))
         }
     };
