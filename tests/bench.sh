@@ -3,13 +3,16 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-figures=$(mktemp) resources=$(mktemp)
-trap 'rm -f "$figures" "$resources"' EXIT
+# What the benchmarks write goes with them, however they end.
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT; trap 'exit 143' TERM
+figures=$work/figures resources=$work/resources
 cargo build --locked --release -p drover-sim -p drover-e2e --example bench --example resources
 examples=${CARGO_TARGET_DIR:-target}/release/examples
 "$examples/bench" | tee "$figures"
 # It needs what `make kubernetes` builds.
-"$examples/resources" | tee "$resources"
+TMPDIR=$work "$examples/resources" | tee "$resources"
 
 {
   echo "# Figures"

@@ -3,6 +3,7 @@
 #
 #   down.sh [kubernetes]
 set -euo pipefail
+case "$*" in "" | kubernetes) ;; *) echo "demo: down.sh [kubernetes]" >&2; exit 1 ;; esac
 . "$(dirname "$0")/common.sh" "$@"
 demo_down
 echo "The demo is gone."

@@ -26,14 +26,17 @@ see() {
   printf '%s%s%s\n' "$bold" "$line" "$plain"
   "$@"
 }
-show() { kubectl get drover,pods -A; }
+# Of this demo's cluster, and of no other.
+show() { [ ! -e "$home/env" ] || kubectl --kubeconfig "$kubeconfig" --request-timeout=10s get drover,pods -A; }
 
 # Asked before anything is installed: whether the first run is a long one, and can be.
 first_time() {
   [ -z "$(are_built)" ] || return 0
   echo "Kubernetes' programs are built first, once, from Go modules: about 15 minutes on 2 cores; they are kept in $kubernetes_cache."
-  [ -n "${KUBEBUILDER_ASSETS:-}" ] || command -v go >/dev/null ||
-    die "there is no go on the PATH of $(id -un): install Go 1.26 or newer from https://go.dev/dl and put it on the PATH"
+  local minor
+  minor=$(go env GOVERSION 2>/dev/null | sed -n 's/^go1\.\([0-9]*\).*/\1/p')
+  [ "${minor:-0}" -ge 26 ] ||
+    die "there is no Go 1.26 or newer on the PATH of $(id -un): install it from https://go.dev/dl and put it on the PATH"
 }
 # Something, or nothing. What else may be missing is a Debian package.
 are_built() { tools --find 2>&1 | grep -q 'not built yet' || echo yes; }
@@ -55,6 +58,7 @@ image() {
 
 start_cluster() {
   heading "drover-local, and a Kubernetes of one node"
+  ln -sf ../drover-local.log "$log/cloud.log"
   start kubernetes env DROVER_BIN="$bin" "$bin/demo-kubernetes" up "$home" "$home/drover.tar"
   await 300 "cloud and cluster are up" test -e "$home/ready"
   # For people: one line that points every tool at this demo.
@@ -97,8 +101,13 @@ use() {
   see kubectl apply -f tests/demo/kubernetes/app.yaml
   see kubectl wait --for=condition=Ready --timeout=60s pod/app
   see kubectl exec app -c primary -- /mysql -e "CREATE TABLE orders (what TEXT); INSERT INTO orders VALUES ('the first'); SELECT *, @@hostname FROM orders"
+  # Another replica may answer each time: the one that is behind has no table yet.
   await 60 "a replica has the row" has_row
-  see kubectl exec app -c replicas -- /mysql -e "SELECT *, @@hostname FROM orders"
+  for _ in $(seq 10); do
+    see kubectl exec app -c replicas -- /mysql -e "SELECT *, @@hostname FROM orders" && return
+    sleep 1
+  done
+  die "the replicas do not have the row"
 }
 has_row() { [ "$(kubectl exec app -c replicas -- /mysql -Ne 'SELECT COUNT(*) FROM orders')" -ge 1 ]; }
 
@@ -114,7 +123,7 @@ kubeconfig: $kubeconfig
   kubectl exec -it app -c primary -- /mysql          a MySQL prompt through shop-primary; -c replicas for shop-replicas
   kubectl get secret shop-app -o yaml                how an application connects
   kubectl exec -n drover deploy/drover -- /drover ready      what the operator waits for; helm test asks it too
-  helm uninstall drover -n drover                    machines and sets run on; helm install adopts them
+  helm uninstall drover -n drover                    machines and sets run on; the same helm install adopts them
   drover-local fault kill i-...                      break something; drover-local machines lists them, fault --help has more
   logs: $log and $home/kubernetes
 TEXT

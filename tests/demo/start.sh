@@ -69,6 +69,7 @@ build() {
 
 # From here on all goes when the script ends.
 begin() {
+  rm -rf "$home.failed"
   mkdir -p "$log"
   : >"$mark"
   trap take_away EXIT
@@ -88,6 +89,13 @@ start() { # name, command...
   trap 'held=129' HUP; trap 'held=130' INT; trap 'held=143' TERM
   setsid "$@" >>"$log/$name.log" 2>&1 </dev/null &
   echo $! >"$home/$name.pid"
+  # Until it is the program, nobody could end it by its name.
+  for _ in $(seq 100); do
+    case "$(cat "/proc/$!/comm" 2>/dev/null)" in
+      bash | setsid | env | "$(basename "$0" | cut -c1-15)") sleep 0.05 ;;
+      *) break ;;
+    esac
+  done
   disown # It may be killed on purpose, and the shell need not announce that.
   heed_signals
   [ -z "$held" ] || exit "$held"
@@ -125,10 +133,19 @@ take_away() {
   trap '' HUP INT TERM
   trap - EXIT
   if [ -z "${left_running:-}" ]; then
+    # A signal is no failure.
+    [ "$code" = 0 ] || [ "$code" -gt 128 ] || keep_logs
     echo "Taking everything away: processes, machines, namespaces, mounts, loop devices, $home ..."
     demo_down || { echo "demo: something is left; make $target_down tries again" >&2; code=1; }
   fi
   exit "$code"
+}
+
+# What a person looks at, or sends, when it did not work.
+keep_logs() {
+  mkdir -p "$home.failed"
+  cp -r "$log" "$home"/*.log "$home"/kubernetes/*.log "$home.failed" 2>/dev/null || true
+  echo "Its logs are kept in $home.failed" >&2
 }
 
 # The last word: left running, or until Ctrl-C.

@@ -112,6 +112,8 @@ pub struct ClientsReport {
     pub users: BTreeMap<String, Mark>,
     /// Databases that an agent of ours made and that are there: declared or not any more.
     pub databases: BTreeSet<String>,
+    /// They were looked for since the present order was taken.
+    pub databases_known: bool,
     /// Why a user or a database is not as ordered, by its name. Each waits alone.
     pub user_problems: BTreeMap<String, Problem>,
     pub database_problems: BTreeMap<String, Problem>,
@@ -186,6 +188,11 @@ impl fmt::Debug for SecretRef {
 impl Clients {
     pub fn is_empty(&self) -> bool {
         *self == Clients::default()
+    }
+
+    /// Something is to be dropped.
+    pub fn drops(&self) -> bool {
+        !self.drop_users.is_empty() || !self.drop_databases.is_empty()
     }
 }
 

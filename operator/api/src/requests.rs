@@ -59,12 +59,17 @@ impl Request {
             let slots = words
                 .clone()
                 .map(|word| word.parse::<Slot>().map_err(|_| format!("{word} is no slot, such as m1 or r0")));
-            slots.take(SLOTS_MAX).collect()
+            let slots: Vec<Slot> = slots.take(SLOTS_MAX + 1).collect::<Result<_, _>>()?;
+            at_most(slots, SLOTS_MAX)
         };
         let some_slots = || slots().and_then(|slots| some(slots, "name the slots, such as m1"));
         let names = |most: usize| {
-            let names = words.clone().take(most).map(|word| word.chars().take(NAME_CHARS_MAX).collect());
-            some(names.collect(), "name what is to be dropped")
+            let names: Vec<String> = words.clone().take(most + 1).map(str::to_owned).collect();
+            if let Some(long) = names.iter().find(|name| name.chars().count() > NAME_CHARS_MAX) {
+                let shown: String = long.chars().take(NAME_CHARS_MAX).collect();
+                return Err(format!("{shown}... is longer than a name can be"));
+            }
+            some(at_most(names, most)?, "name what is to be dropped")
         };
         let asks = match verb {
             "hold" => some_slots().map(Asks::Hold),
@@ -84,6 +89,11 @@ impl Request {
     pub fn answered(&self, outcome: impl Into<String>) -> (String, Handled) {
         (self.verb.clone(), Handled { token: self.token.clone(), outcome: outcome.into() })
     }
+}
+
+/// Nothing is left out without a word.
+fn at_most<T>(all: Vec<T>, most: usize) -> Result<Vec<T>, String> {
+    if all.len() > most { Err(format!("name {most} at most in one request")) } else { Ok(all) }
 }
 
 fn some<T>(all: Vec<T>, missing: &str) -> Result<Vec<T>, String> {
@@ -109,6 +119,8 @@ mod tests {
             ("hold", "t", "name the slots"),
             ("restart", "t all", "all is no slot"),
             ("drop-user", "t", "name what is to be dropped"),
+            ("drop-user", &format!("t {}", "u ".repeat(USERS_MAX + 1)), "name 50 at most"),
+            ("drop-database", &format!("t {}", "x".repeat(65)), "longer than a name can be"),
             ("hold", "t x9", "x9 is no slot"),
             ("explode", "t m1", "explode is not known; hold, release, restart, drop-user, drop-database are"),
         ] {

@@ -189,7 +189,7 @@ pub struct MysqlSpec {
     #[serde(default)]
     pub durability: Durability,
 
-    /// Databases by name: each is made where it is not there, and never dropped.
+    /// Databases by name: each is made where it is not there, and dropped only when somebody asks for it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub databases: BTreeMap<String, DatabaseSpec>,
 

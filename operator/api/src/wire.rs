@@ -28,6 +28,8 @@ pub const HEALTH_PORT: u16 = 7071;
 pub const MYSQL_PORT: u16 = 3306;
 /// A long poll is answered within this time even when nothing changed.
 pub const POLL_MAX: Duration = Duration::from_secs(20);
+/// How long an order may be done that asks for something once; whoever still wants it by then sends it again.
+pub const ASKED_FOR: Duration = Duration::from_secs(30);
 /// The host name in an agent's leaf: `<slot>.<incarnation>.drover.internal`. It names a slot, not an address.
 pub fn leaf_name(slot: Slot, incarnation: &Incarnation) -> String {
     format!("{slot}.{incarnation}.drover.internal")
@@ -257,6 +259,12 @@ pub struct MysqlReport {
     /// The token of the restart after which mysqld has begun, or is to begin.
     #[serde(default)]
     pub restarted: Option<String>,
+    /// The token of a restart that was given up, for mysqld could not be closed: what waits then must not be told to end.
+    #[serde(default)]
+    pub restart_failed: Option<String>,
+    /// What the accepted order asks for once may still be done: it is within its time, or under way.
+    #[serde(default)]
+    pub asked: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -352,6 +360,13 @@ pub enum ThreadReport {
 // === impl Wanted, Orders ===
 
 impl Wanted {
+    /// It asks for something that is done once: a restart, or that something is dropped. Such an order is good for
+    /// [`ASKED_FOR`] after it was taken, so that nothing of it is done when nobody wants it any more and nobody can say so.
+    pub fn asks(&self) -> bool {
+        let drops = matches!(&self.role, RoleOrder::Leader(leader) if leader.clients.drops());
+        self.restart.is_some() || drops
+    }
+
     /// SHA-256 of the canonical JSON, hex: field order is the declaration's, maps are sorted.
     pub fn digest(&self) -> String {
         let json = serde_json::to_vec(self).expect("orders have string keys only, so they always serialise");

@@ -72,6 +72,8 @@ fn report(seq: u64, boot: u64) -> Report {
             server: ServerReport::Stopped,
             installed: None,
             restarted: None,
+            restart_failed: None,
+            asked: false,
         },
         ordered_build: None,
         problems: vec![],

@@ -37,7 +37,8 @@ pub fn give(view: &View<'_>, out: &mut Out) {
             Ok(wanted) => {
                 let accepted = report.accepted.as_ref();
                 let same = accepted.is_some_and(|accepted| accepted.digest == wanted.digest());
-                if !same {
+                // What is asked for once is given again as long as it is wanted and not done.
+                if !same || (wanted.asks() && !report.mysql.asked) {
                     let action = Action::Order {
                         slot,
                         instance: machine.id.clone(),

@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use nix::{
+    errno::Errno,
     sys::signal::{Signal, kill, killpg},
     unistd::Pid,
 };
@@ -130,8 +131,13 @@ impl Demo {
             killpg(self.group(), Signal::SIGKILL)?;
             self.script.wait()?;
         }
-        for server in self.kind.servers() {
-            kill(self.pid(server)?, Signal::SIGKILL)?;
+        // One may die of another's end.
+        let servers = self.kind.servers().iter().map(|server| self.pid(server)).collect::<anyhow::Result<Vec<_>>>()?;
+        for server in servers {
+            match kill(server, Signal::SIGKILL) {
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(())
     }

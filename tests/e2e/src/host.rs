@@ -42,7 +42,7 @@ pub(crate) fn belonging(home: &Path, mark: &str, link: &str) -> anyhow::Result<T
             [&arguments, &text("environ")].iter().any(|text| text.contains(&path)) || text("cgroup").contains(mark);
         let mounts = text("mountinfo");
         // Looked at last: what was read of one that ended in between is half of it.
-        if ends(|| text("stat")) {
+        if has_or_will_have_ended(|| text("stat")) {
             continue;
         }
         if is_ours {
@@ -74,7 +74,7 @@ pub(crate) fn text(path: &str) -> String {
 
 /// It has ended; one that is about to is given its time. A process that is killed gives back its memory, then its files and its
 /// cgroup, which may be gone before the process is.
-fn ends(stat: impl Fn() -> String) -> bool {
+pub fn has_or_will_have_ended(stat: impl Fn() -> String) -> bool {
     let settled = within(COMMAND, "a process that ends is gone", || {
         let stat = stat();
         let is_over = has_ended(&stat);
@@ -134,25 +134,4 @@ pub(crate) fn cgroup_roots() -> Vec<String> {
 fn names(dir: impl AsRef<Path>) -> Vec<String> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// /proc/PID/stat of a process in that state, with those flags and that many bytes of memory.
-    fn stat(state: char, flags: u64, bytes: u64) -> String {
-        format!("7 (a name) with) {state} 1 7 7 0 -1 {flags} 0 0 0 0 0 0 0 0 20 0 1 0 5 {bytes} 0")
-    }
-
-    #[test]
-    fn a_killed_process_is_given_its_time_and_one_that_runs_or_is_of_the_kernel_is_not() {
-        assert!(!ends(|| stat('S', 0x0040_0000, 4096)));
-        assert!(!ends(|| stat('S', 0x0020_0040, 0)));
-        let mut looks = ["R", "D", "Z"].into_iter().collect::<std::collections::VecDeque<_>>();
-        let looks = std::cell::RefCell::new(&mut looks);
-        let next = || stat(looks.borrow_mut().pop_front().unwrap_or("X").chars().next().unwrap_or('X'), 0x0040_0004, 0);
-        assert!(ends(next));
-        assert!(looks.borrow().is_empty());
-    }
 }

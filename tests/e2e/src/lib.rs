@@ -26,7 +26,7 @@ pub use demo::Demo;
 pub use disks::device;
 pub use ec2::{Role, Xml};
 pub use fleet::{Facts, Machine};
-pub use host::{Traces, traces};
+pub use host::{Traces, has_or_will_have_ended, traces};
 pub use kubernetes::{
     Access, AuditEntry, Cluster, ControlPlane, History, image_of_mysql, image_of_program, reference,
     traces as kubernetes_traces,

@@ -44,8 +44,8 @@ pub struct Asked {
     pub error: String,
 }
 
-/// `drover delete` waits until everything has ended.
-const COMMAND: Duration = Duration::from_secs(120);
+/// `drover delete` waits until everything has ended, `drover restart` for every machine in turn.
+const COMMAND: Duration = Duration::from_secs(300);
 const STATUS: Duration = Duration::from_secs(15);
 /// A lease as short as the operator takes it, so that a takeover is soon.
 pub const CONFIG: &str = "\

@@ -44,7 +44,7 @@ pub fn run(command: &[&str], limit: Duration) -> anyhow::Result<String> {
 
 /// Runs a command to its end; one that takes longer than `limit` is killed, with all that it started.
 pub fn finish(command: &[&str], limit: Duration, input: &str) -> anyhow::Result<Output> {
-    finish_in(&mut Command::new("timeout"), command, limit, input)
+    finish_in(&mut Command::new("setpriv"), command, limit, input)
 }
 
 /// The same with nothing in its environment but the way to programs and what is given, so that no secret goes through arguments
@@ -55,19 +55,20 @@ pub fn finish_alone(
     limit: Duration,
     input: &str,
 ) -> anyhow::Result<Output> {
-    finish_in(Command::new("timeout").env_clear().env("PATH", PATH).envs(environment), command, limit, input)
+    finish_in(Command::new("setpriv").env_clear().env("PATH", PATH).envs(environment), command, limit, input)
 }
 
-fn finish_in(timeout: &mut Command, command: &[&str], limit: Duration, input: &str) -> anyhow::Result<Output> {
+/// It dies with us: timeout(1) hands the signal on.
+fn finish_in(setpriv: &mut Command, command: &[&str], limit: Duration, input: &str) -> anyhow::Result<Output> {
     let seconds = limit.as_secs().max(1).to_string();
-    let mut child = timeout
-        .args(["--kill-after=1", &seconds])
+    let mut child = setpriv
+        .args(["--pdeathsig", "TERM", "timeout", "--kill-after=1", &seconds])
         .args(command)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .context("timeout(1) cannot be run")?;
+        .context("setpriv(1) cannot be run")?;
     child.stdin.take().context("there is a pipe")?.write_all(input.as_bytes())?;
     let output = child.wait_with_output()?;
     ensure!(output.status.code() != Some(124), "{} took longer than {limit:?}", command.join(" "));

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -63,6 +64,7 @@ fn every_mysqld_of_a_set_begins_anew_one_at_a_time_and_the_primary_opens_in_the_
 #[test]
 fn wherever_operator_and_agents_die_a_restart_is_done_and_what_was_acknowledged_is_there() {
     let seeds: Vec<u64> = (0..12).collect();
+    let (operators, agents) = (AtomicU32::new(0), AtomicU32::new(0));
     each(
         &seeds,
         |seed| format!("seed {seed}"),
@@ -79,6 +81,7 @@ fn wherever_operator_and_agents_die_a_restart_is_done_and_what_was_acknowledged_
                 sim.advance(Duration::from_millis(400));
                 step += 1;
                 if step == 2 + seed * 4 {
+                    operators.fetch_add(1, Ordering::Relaxed);
                     drop(operator);
                     operator = Process::start(&sim, 'a');
                     ask(&mut operator, &shop, "restart", "t1");
@@ -86,6 +89,7 @@ fn wherever_operator_and_agents_die_a_restart_is_done_and_what_was_acknowledged_
                 if step % 20 == seed {
                     let machines: Vec<InstanceId> = sim.lock().machines.keys().cloned().collect();
                     let victim = &machines[usize::try_from(step / 20 + seed).expect("small") % machines.len()];
+                    agents.fetch_add(1, Ordering::Relaxed);
                     sim.lock().kill_agent(victim);
                 }
                 assert!(step < 2_000, "it is never answered");
@@ -95,6 +99,8 @@ fn wherever_operator_and_agents_die_a_restart_is_done_and_what_was_acknowledged_
             assert!(before.iter().all(|(id, start)| after[id] != *start), "{before:?} {after:?}");
         },
     );
+    let (operators, agents) = (operators.into_inner(), agents.into_inner());
+    assert!(operators >= 8 && agents >= 12, "{operators} operators and {agents} agents died before the answer");
 }
 
 #[test]

@@ -15,7 +15,10 @@ use drover_api::{
 };
 use serde_json::{Value, json};
 
-use super::sql::{FOR_EVER, Session, SqlError, quote};
+use super::{
+    SOCKET,
+    sql::{FOR_EVER, Logged, Session, SqlError, quote},
+};
 use crate::{
     edge,
     state::{Outcome, UserStep},
@@ -33,8 +36,12 @@ const NOTES: &str =
 const NO_SUCH_TABLE: u16 = 1146;
 /// For those who work in a database that is to be dropped.
 const DROP_WAITS: Duration = Duration::from_secs(5);
-/// Files of large tables take their time. What is not answered within this goes on in mysqld, and is seen by the next look.
-const DROP: Duration = Duration::from_secs(60);
+/// Files of large tables take their time; what is not done by then is given up, and begun again. Nothing else changes this machine
+/// meanwhile, and the host may be about to go down.
+const DROP: Duration = Duration::from_secs(20);
+/// For connections of an account that is locked.
+const GONE: Duration = Duration::from_secs(5);
+const GONE_LOOK: Duration = Duration::from_millis(50);
 
 /// Makes those that are not there, and notes each before, so that it is known as ours when nobody declares it any more. One
 /// that cannot be made holds up no other.
@@ -73,8 +80,17 @@ pub async fn drop_database(session: &mut Session, name: &str) -> Result<(), Prob
     let failed = |error: SqlError| Problem { reason: Reason::DatabaseFailed, message: error.to_string() };
     acknowledged(session).await.map_err(failed)?;
     session.run(&format!("SET SESSION lock_wait_timeout = {}", DROP_WAITS.as_secs())).await.map_err(failed)?;
-    let statement = format!("DROP DATABASE IF EXISTS {}", identifier(name));
-    session.run_within(&statement, DROP).await.map_err(failed)?;
+    let own: Vec<u64> = session.rows("SELECT CONNECTION_ID()").await.map_err(failed)?;
+    let dropped = session.run_within(&format!("DROP DATABASE IF EXISTS {}", identifier(name)), DROP).await;
+    if let Err(error @ SqlError::Deadline { .. }) = dropped {
+        // Left to itself it would hold up whoever closes this server.
+        let other = &mut Session::open(SOCKET, Logged::Yes).await.map_err(failed)?;
+        for id in own {
+            other.kill(id).await.map_err(failed)?;
+        }
+        return Err(failed(error));
+    }
+    dropped.map_err(failed)?;
     session.run(&format!("DELETE FROM drover.made_databases WHERE name = {}", quote(name))).await.map_err(failed)
 }
 
@@ -94,20 +110,42 @@ pub async fn step(session: &mut Session, step: &UserStep) -> Result<(), Problem>
         UserStep::Rotate(order) => session.run(&rotation(order, edge::wall().0)).await,
         UserStep::Grant(order) => grant(session, order).await,
         UserStep::Discard { name } => session.run(&format!("ALTER USER {} DISCARD OLD PASSWORD", account(name))).await,
-        UserStep::Drop { name } => drop_user(session, name).await,
+        UserStep::Drop { name } => return drop_user(session, name).await,
     }
     .map_err(failed)
 }
 
-/// MySQL lets a connection of a dropped account go on (MySQL manual, DROP USER).
-async fn drop_user(session: &mut Session, name: &str) -> Result<(), SqlError> {
-    session.run(&format!("DROP USER IF EXISTS {}", account(name))).await?;
+/// The account last, so that it is known until nothing of it is left: MySQL lets a connection of a dropped account go on (MySQL
+/// manual, DROP USER).
+async fn drop_user(session: &mut Session, name: &str) -> Result<(), Problem> {
+    let failed = |error: SqlError| Problem { reason: Reason::UserFailed, message: error.to_string() };
+    let look = format!("SELECT host FROM mysql.user WHERE user = {} AND host <> '%'", quote(name));
+    let others: Vec<String> = session.rows(&look).await.map_err(failed)?;
+    if let Some(host) = others.first() {
+        let message =
+            format!("drop {name}@{host} first, which somebody else made: whose connections are whose is not told");
+        return Err(Problem { reason: Reason::ForeignUser, message });
+    }
+    // Whoever declares it again meanwhile has its password set, and with that the lock taken off.
+    let locked = format!("ALTER USER {} ACCOUNT LOCK ATTRIBUTE {}", account(name), mark(json!({ "version": "" })));
+    session.run(&locked).await.map_err(failed)?;
     let look =
         format!("SELECT processlist_id FROM performance_schema.threads WHERE processlist_user = {}", quote(name));
-    for id in session.rows::<u64>(&look).await? {
-        session.kill(id).await?;
-    }
-    Ok(())
+    let gone = async {
+        loop {
+            let left: Vec<u64> = session.rows(&look).await?;
+            if left.is_empty() {
+                return Ok(());
+            }
+            for id in left {
+                session.kill(id).await?;
+            }
+            edge::pause(GONE_LOOK).await;
+        }
+    };
+    let deadline = SqlError::Deadline { what: format!("ending the connections of {name}"), deadline: GONE };
+    tokio::time::timeout(GONE, gone).await.map_err(|_| deadline).and_then(|gone| gone).map_err(failed)?;
+    session.run(&format!("DROP USER IF EXISTS {}", account(name))).await.map_err(failed)
 }
 
 /// Somebody else's: its password and rights are theirs to change.

@@ -98,7 +98,7 @@ impl State {
         let looked = self.clients.databases.as_ref().filter(|(of, _)| *of == ordered.databases).map(|(_, at)| *at);
         // Where there are none of ours, and none are ordered, nobody looks.
         let known = &self.clients.made_databases;
-        let any = !ordered.databases.is_empty() || !known.is_empty() || !seen.users.is_empty();
+        let any = !ordered.is_empty() || !known.is_empty() || !seen.users.is_empty();
         if any && !self.recently(looked, DATABASES_AGAIN) {
             return Some(Task::Databases(ordered.databases.clone()));
         }
@@ -108,6 +108,9 @@ impl State {
 
     /// Of databases that are to be dropped; after the users, so that nobody who is dropped makes anything in it again.
     fn next_drop(&self, ordered: &Clients) -> Option<Task> {
+        if !self.is_asked() {
+            return None;
+        }
         let has_failed = |name: &String| self.recently(self.clients.kept.get(name).map(|(_, at)| *at), AGAIN);
         let mut due = self.clients.made_databases.intersection(&ordered.drop_databases);
         due.find(|name| !has_failed(name)).cloned().map(Task::DropDatabase)
@@ -116,7 +119,7 @@ impl State {
     /// What is to be done about users, in order.
     fn due(&self, ordered: &Clients, seen: &Observation) -> Vec<UserStep> {
         let next = ordered.users.iter().filter_map(|order| next_step(order, seen));
-        let drops = seen.users.keys().filter(|name| ordered.drop_users.contains(*name));
+        let drops = seen.users.keys().filter(|name| self.is_asked() && ordered.drop_users.contains(*name));
         let drops = drops.map(|name| UserStep::Drop { name: name.clone() });
         next.chain(drops).chain(self.discards(seen)).collect()
     }
@@ -147,6 +150,7 @@ impl State {
             users: seen.users.iter().map(|(name, user)| (name.clone(), user.mark.clone())).collect(),
             user_problems: failed.map(|(name, failed)| (name.clone(), failed.problem.clone())).collect(),
             databases: made_databases.clone(),
+            databases_known: self.clients.databases.is_some(),
             database_problems: kept
                 .iter()
                 .filter(|(name, _)| ordered.drop_databases.contains(*name))

@@ -63,6 +63,10 @@ pub struct State {
     pause: Pause,
     /// Ends of mysqld in a row, each soon after its start.
     restarts: u32,
+    /// When an order was last taken that asks for something once. A new process does nothing of it until it is sent again.
+    asked: Option<Millis>,
+    /// The token of a restart for which mysqld could not be closed.
+    restart_failed: Option<String>,
     /// The start of the mysqld that was told to end so that it begins anew.
     terminated: Option<String>,
     /// The start of the mysqld that ran when this agent first looked.
@@ -184,6 +188,8 @@ impl State {
             closing: Closing::No,
             pause: Pause::default(),
             restarts: 0,
+            asked: None,
+            restart_failed: None,
             terminated: None,
             adopted: None,
             waits: None,
@@ -269,7 +275,8 @@ impl State {
 
     /// The mysqld that runs, where it is the one on the record: the next build has to find it.
     pub fn recorded_start(&self) -> Option<&str> {
-        let recorded = self.durable.as_ref()?.start.as_deref();
+        // One that was told to end is nobody's to find.
+        let recorded = self.durable.as_ref().filter(|_| self.terminated.is_none())?.start.as_deref();
         self.start().filter(|start| recorded == Some(start))
     }
 
@@ -290,6 +297,7 @@ impl State {
             Event::Orders { to, orders } => {
                 let reply = self.accept(*orders);
                 if reply == OrdersReply::Accepted {
+                    self.asked = self.highest().filter(|orders| orders.wanted.asks()).map(|_| now);
                     self.pause = Pause::default();
                     self.failed = None;
                     self.clients.try_again();

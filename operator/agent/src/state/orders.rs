@@ -4,11 +4,11 @@
 use drover_api::{
     Epoch, VolumeId,
     digest::sha256_hex,
-    wire::{LeaderOrder, Orders, OrdersReply, Promise, RoleOrder},
+    wire::{ASKED_FOR, LeaderOrder, Orders, OrdersReply, Promise, RoleOrder},
 };
 use serde::Serialize;
 
-use super::{Server, State, Volume, VolumeContent};
+use super::{Server, State, Task, UserStep, Volume, VolumeContent};
 use crate::durable::Origin;
 
 /// SHA-256 of anything that is ordered, hex: what the record keeps instead of a secret.
@@ -45,6 +45,18 @@ impl State {
             }
         }
         OrdersReply::Accepted
+    }
+
+    /// What the order asks for once may be begun.
+    pub(super) fn is_asked(&self) -> bool {
+        self.asked.is_some_and(|at| self.now.since(at) < ASKED_FOR)
+    }
+
+    /// The same for who waits until nothing of it can be done any more.
+    pub(super) fn may_still_be_done(&self) -> bool {
+        let under_way =
+            |task: &Task| matches!(task, Task::Terminate | Task::DropDatabase(_) | Task::User(UserStep::Drop { .. }));
+        self.is_asked() || self.terminated.is_some() || self.task.as_ref().is_some_and(|(task, _)| under_way(task))
     }
 
     /// An operator that lost the lock may wake between its look at the lease and its order. Who took over may have nothing to

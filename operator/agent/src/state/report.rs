@@ -134,6 +134,8 @@ impl State {
                 server: self.server_report(),
                 installed: self.me.installed.clone(),
                 restarted: self.restarted(),
+                restart_failed: self.restart_failed.clone(),
+                asked: self.may_still_be_done(),
             },
             ordered_build: self.update.as_ref().map(|(report, _)| report.clone()),
             problems: self.problems(),

@@ -101,6 +101,9 @@ impl State {
             // A commit waits. SIGTERM would tell its client OK; systemd's SIGKILL tells it nothing.
             effects.push(Effect::Exit);
         } else {
+            // Clients are kept out while it is tried: a restart is not worth that for as long as somebody's statement takes.
+            let token = self.highest().and_then(|orders| orders.wanted.restart.clone()).filter(|_| self.is_asked());
+            self.restart_failed = token.or(self.restart_failed.take());
             let message = "super_read_only did not return: a commit waits for its acknowledgements".into();
             self.pause_after(now, Failure { reason: Reason::CloseHangs, message });
         }
@@ -110,7 +113,9 @@ impl State {
         if self.closing != Closing::No {
             return;
         }
-        self.closing = Closing::Asked;
+        // One that is restarted was closed, and told to end, already.
+        let is_ending = matches!(&self.server, Server::Up { up, .. } if self.terminated.as_ref() == Some(&up.start));
+        self.closing = if is_ending { Closing::Terminated } else { Closing::Asked };
         self.pause.until = None;
         // Making a file system or data takes long, nothing runs meanwhile, and it is redone.
         let begun = |task: &Task| task.is_making() || matches!(task, Task::Start(_));
@@ -139,7 +144,11 @@ impl State {
     /// acknowledgement then would be told OK by a mysqld that ends. One that ended by itself meanwhile has begun anew as well.
     pub(super) fn next_restart(&mut self, orders: &Orders) -> Option<Next> {
         let serves = matches!(orders.wanted.role, RoleOrder::Leader(_) | RoleOrder::Replica(_)) && self.data;
-        let token = orders.wanted.restart.as_ref().filter(|_| serves);
+        let token = orders
+            .wanted
+            .restart
+            .as_ref()
+            .filter(|token| serves && self.is_asked() && self.restart_failed.as_ref() != Some(token));
         let durable = self.durable.as_mut()?;
         match &self.server {
             Server::Up { up, .. } if self.terminated.as_ref() == Some(&up.start) => {

@@ -13,6 +13,8 @@ const FRESH_FOR: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub struct Readers {
     known: BTreeMap<ResourceKey, BTreeMap<Slot, Reads>>,
+    /// When each set's primary was last seen closed: then every replica lags, and none is to blame.
+    closed: BTreeMap<ResourceKey, Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +31,10 @@ impl Readers {
         let is_primary = |slot: Slot| endpoints.primary.iter().any(|endpoint| endpoint.slot == slot);
         let is_fresh =
             |slot: Slot| !is_primary(slot) && endpoints.replicas.iter().any(|endpoint| endpoint.slot == slot);
+        if endpoints.primary.is_empty() {
+            self.closed.insert(report.key.clone(), at);
+        }
+        let is_just_open = self.closed.get(&report.key).is_some_and(|closed| at.saturating_sub(*closed) < FRESH_FOR);
         let known = self.known.entry(report.key.clone()).or_default();
         known.retain(|slot, _| !is_primary(*slot) && report.members.iter().any(|row| row.slot == *slot));
         for endpoint in endpoints.replicas.iter().filter(|endpoint| is_fresh(endpoint.slot)) {
@@ -36,6 +42,7 @@ impl Readers {
         }
         for (slot, reads) in known.iter_mut() {
             *reads = match (is_fresh(*slot), *reads) {
+                (false, Reads::Takes) if is_just_open => Reads::Takes,
                 (false, _) => Reads::LeftOut,
                 (true, Reads::LeftOut) => Reads::FreshAgain { since: at },
                 (true, Reads::FreshAgain { since }) if at.saturating_sub(since) >= FRESH_FOR => Reads::Takes,
@@ -58,6 +65,7 @@ impl Readers {
 
     pub fn retain(&mut self, keep: impl Fn(&ResourceKey) -> bool) {
         self.known.retain(|key, _| keep(key));
+        self.closed.retain(|key, _| keep(key));
     }
 }
 
@@ -88,6 +96,22 @@ mod tests {
     #[test]
     fn who_lags_is_left_out_at_once_and_back_when_it_was_fresh_for_a_while() {
         check(&[(0, true, R0), (5, false, M0), (10, true, M0), (19, true, M0), (20, true, R0), (25, true, R0)]);
+    }
+
+    #[test]
+    fn who_lags_because_the_primary_was_closed_is_back_as_soon_as_it_is_fresh() {
+        let mut readers = Readers::default();
+        let endpoint = |slot| Endpoint { slot, address: [10, 0, 0, 1].into(), zone: None };
+        let seen = [(vec![M0], vec![R0]), (vec![], vec![]), (vec![M0], vec![M0]), (vec![M0], vec![R0])];
+        let mut takes: Vec<Vec<Slot>> = Vec::new();
+        for (second, (primary, replicas)) in (0..).step_by(3).zip(seen) {
+            let mut report = ready();
+            let all = |slots: Vec<Slot>| slots.into_iter().map(endpoint).collect();
+            report.endpoints = Some(Endpoints { primary: all(primary), replicas: all(replicas) });
+            let settled = readers.settled(&report, Duration::from_secs(second)).into_owned();
+            takes.push(settled.endpoints.expect("known").replicas.iter().map(|endpoint| endpoint.slot).collect());
+        }
+        assert_eq!(takes, [vec![R0], vec![], vec![M0], vec![R0]]);
     }
 
     #[test]

@@ -176,6 +176,8 @@ fn report(endpoint: &Endpoint, played: &Played) -> Report {
             server: orders.map_or(ServerReport::Stopped, |orders| server(endpoint, orders)),
             installed: Some("9.7.4".into()),
             restarted: None,
+            restart_failed: None,
+            asked: false,
         },
         ordered_build: None,
         problems: vec![],

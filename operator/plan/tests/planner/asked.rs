@@ -1,6 +1,6 @@
 //! What people ask for once.
 
-use drover_api::{requests::Request, wire::Running};
+use drover_api::{Millis, requests::Request, wire::Running};
 
 use super::*;
 
@@ -108,6 +108,60 @@ fn the_next_one_waits_until_a_restarted_one_serves_again() {
     let (told, awaiting) = restarts(&mut world, "t1");
     assert_eq!(told, []);
     assert!(awaiting.iter().any(|line| line.contains("is to serve before the next one")), "{awaiting:#?}");
+}
+
+#[test]
+fn what_cannot_be_closed_is_told_and_not_tried_again_and_what_has_begun_anew_is_told_too() {
+    let mut world = ready(3, 0);
+    world.report(M1).mysql.restarted = Some("t1".into());
+    world.report(M0).mysql.restart_failed = Some("t1".into());
+    let said = ask(&mut world, "restart", "t1");
+    assert!(said.starts_with("failed: m0 cannot be closed") && said.ends_with("; m1 have begun anew"), "{said}");
+    assert_eq!(restarts(&mut world, "t1").0, []);
+}
+
+#[test]
+fn a_donor_is_not_restarted_while_a_copy_is_made_from_it() {
+    let mut world = ready(3, 1);
+    world.report(R0).mysql.data = DataReport::Seeding { donor: M1, started: Millis(1) };
+    world.observed.intents.get_mut(&key()).expect("declared").requests = vec![Request::read("restart", "t1 m1")];
+    let plan = world.plan();
+    let restarts = |action: &Action| matches!(action, Action::Order { wanted, .. } if wanted.restart.is_some());
+    assert!(!plan.actions.values().flatten().any(|planned| restarts(&planned.action)), "{:#?}", plan.actions);
+    let awaiting = &plan.reports[&key()].awaiting;
+    assert!(awaiting.iter().any(|line| line.contains("r0 has copied its data")), "{awaiting:#?}");
+}
+
+#[test]
+fn no_is_said_when_nothing_can_happen_any_more_and_yes_when_it_is_known() {
+    let mut world = super::users::with_users();
+    let awaited = |world: &mut World, verb: &str, text: &str| {
+        world.observed.intents.get_mut(&key()).expect("declared").requests = vec![Request::read(verb, text)];
+        let report = world.plan().reports[&key()].clone();
+        report.handled.get(verb).map(|handled| handled.outcome.clone()).ok_or(report.awaiting)
+    };
+    world.report(M0).mysql.asked = true;
+    let told = awaited(&mut world, "drop-database", "t1 shop").expect_err("it may still be dropped");
+    assert!(told.iter().any(|line| line.contains("is taken back")), "{told:?}");
+    world.report(M0).mysql.asked = false;
+    assert!(awaited(&mut world, "drop-database", "t1 shop").is_ok_and(|said| said.starts_with("refused: ")));
+    world.set(|set| set.paused = true);
+    let quiet = world.plan();
+    assert!(quiet.actions.values().all(Vec::is_empty), "a paused set is told to drop something");
+    world.set(|set| {
+        set.paused = false;
+        set.users.clear();
+        set.databases.clear();
+    });
+    super::users::clients(&mut world).databases_known = false;
+    let told = awaited(&mut world, "drop-database", "t2 nothing").expect_err("nobody has looked");
+    assert!(told.iter().any(|line| line.contains("open and heard")), "{told:?}");
+    super::users::clients(&mut world).databases_known = true;
+    assert!(awaited(&mut world, "drop-database", "t2 nothing").is_ok_and(|said| said.starts_with("done: ")));
+    let id = world.machine(M0).id.clone();
+    world.observed.fleet.machines.get_mut(&id).expect("listed").held = true;
+    let held = awaited(&mut world, "drop-database", "t3 shop");
+    assert!(held.as_ref().is_ok_and(|said| said.contains("carries drover:hold")), "{held:?}");
 }
 
 #[test]

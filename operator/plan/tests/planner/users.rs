@@ -45,7 +45,7 @@ fn told(world: &World) -> Vec<String> {
     world.plan().reports[&key()].awaiting.clone()
 }
 
-fn clients(world: &mut World) -> &mut ClientsReport {
+pub fn clients(world: &mut World) -> &mut ClientsReport {
     match &mut world.report(M0).mysql.server {
         ServerReport::Running(running) => match &mut running.role {
             RunningRole::Leader { clients, .. } => clients,

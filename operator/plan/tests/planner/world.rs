@@ -352,6 +352,8 @@ impl World {
                 server: ServerReport::Stopped,
                 installed: Some("9.7.4".into()),
                 restarted: None,
+                restart_failed: None,
+                asked: false,
             },
             ordered_build: None,
             problems: Vec::new(),
@@ -501,6 +503,7 @@ fn made(report: &Report, leader: &LeaderOrder) -> ClientsReport {
     let databases = leader.clients.databases.iter().filter(|_| leader.open);
     made.databases.extend(databases.map(|order| order.name.clone()));
     made.users.retain(|name, _| !leader.clients.drop_users.contains(name));
+    made.databases_known = true;
     made.databases.retain(|name| !leader.clients.drop_databases.contains(name));
     made
 }

@@ -172,15 +172,54 @@ fn a_restart_closes_a_leader_first_and_it_opens_again_in_the_same_epoch() {
 }
 
 #[test]
-fn a_leader_whose_commit_waits_is_not_told_to_end_and_opens_when_nobody_asks_any_more() {
+fn a_leader_whose_commit_waits_is_not_told_to_end_and_lets_clients_in_again() {
     let mut world = opened();
     world.close_returns = false;
     world.order(restarting(2, "t1", RoleOrder::Leader(leader(1, true)))).wait(20);
-    let done = world.take_done();
-    assert!(!done.is_empty() && done.iter().all(|done| done == "Close"), "{done:?}");
-    assert!(world.problems().contains(&Reason::CloseHangs), "{:?}", world.problems());
-    world.order(orders(1, 3, RoleOrder::Leader(leader(1, true)))).wait(3);
-    assert_eq!((world.phase(), world.starts), (Some(LeaderPhase::Open), 1), "{:?}", world.done);
+    assert_eq!(world.take_done(), ["Close", "ReadRegister", "Admit"]);
+    assert_eq!((world.phase(), world.starts), (Some(LeaderPhase::Open), 1));
+    let mysql = &world.report().mysql;
+    assert_eq!((mysql.restart_failed.as_deref(), mysql.restarted.as_deref()), (Some("t1"), None));
+    // Whoever asks anew is heard.
+    world.close_returns = true;
+    world.order(restarting(3, "t2", RoleOrder::Leader(leader(1, true)))).wait(5);
+    assert_eq!((world.phase(), world.starts), (Some(LeaderPhase::Open), 2), "{:?}", world.done);
+}
+
+#[test]
+fn what_is_asked_for_once_is_good_for_half_a_minute_and_for_the_process_that_took_it() {
+    let asked = |world: &World| world.report().mysql.asked;
+    let mut world = opened();
+    world.close_returns = false;
+    world.order(restarting(2, "t1", RoleOrder::Leader(leader(1, true)))).wait(29);
+    assert!(asked(&world));
+    world.wait(2);
+    assert!(!asked(&world));
+    let mut world = opened();
+    // Taken, and the agent dies before it did anything.
+    let orders = restarting(2, "t1", RoleOrder::Leader(leader(1, true)));
+    world.persisted.as_mut().expect("it leads").orders = Some(orders.clone());
+    world.restart_agent("boot-1").wait(30);
+    assert_eq!(world.take_done(), ["LookAround"]);
+    assert!(!asked(&world));
+    world.order(Orders { seq: 3, ..orders }).wait(5);
+    assert_eq!(world.starts, 2, "{:?}", world.done);
+}
+
+#[test]
+fn a_host_that_goes_down_while_mysqld_ends_for_a_restart_is_left_clean() {
+    let mut world = opened();
+    let end = world.up.clone().expect("it runs").start;
+    world.ends_at_once = false;
+    world.order(restarting(2, "t1", RoleOrder::Leader(leader(1, true)))).wait(2);
+    assert_eq!(world.take_done(), ["Close", "Terminate"]);
+    assert_eq!(world.problems(), [Reason::MysqldRestarts]);
+    assert!(world.state.recorded_start().is_none(), "a build that comes now need not find it");
+    world.tell(Event::HostShutdown);
+    world.up = None;
+    world.tell(Event::Ended { start: end, how: "exited".into() });
+    assert_eq!(world.take_done(), ["Flush"]);
+    assert!(world.exited && world.persisted.as_ref().is_some_and(|record| record.clean && record.died.is_none()));
 }
 
 #[test]
