@@ -84,15 +84,18 @@ machine_image() {
 # Starts a server in a session of its own: a terminal's Ctrl-C reaches this script, which ends it in order. A signal that comes
 # before the pid is written down is heeded after that.
 start() { # name, command...
-  local name=$1 held=''
+  local name=$1 held='' self=${0##*/} pid comm
   shift
   trap 'held=129' HUP; trap 'held=130' INT; trap 'held=143' TERM
   setsid "$@" >>"$log/$name.log" 2>&1 </dev/null &
-  echo $! >"$home/$name.pid"
-  # Until it is the program, nobody could end it by its name.
-  for _ in $(seq 100); do
-    case "$(cat "/proc/$!/comm" 2>/dev/null)" in
-      bash | setsid | env | "$(basename "$0" | cut -c1-15)") sleep 0.05 ;;
+  pid=$!
+  echo "$pid" >"$home/$name.pid"
+  # Until it is the program, nobody could end it by its name. (Without substitutions of commands: bash 5.2 reads them wrongly where a
+  # trap's signal comes in between.)
+  for _ in {1..100}; do
+    { read -r comm <"/proc/$pid/comm"; } 2>/dev/null || break
+    case $comm in
+      bash | setsid | env | "${self:0:15}") sleep 0.05 ;;
       *) break ;;
     esac
   done
