@@ -11,13 +11,13 @@ mkdir -p "$home"/{lib,log}
 { findmnt --raw --noheadings --types nsfs --output TARGET || true; } | xargs --no-run-if-empty umount
 
 # What kubelet, containerd and the network plugins keep under /var/lib, /var/log and /run is the node's own. The two directories stay
-# where they are, even below one of those.
+# where they are, even below one of those: from here on they are found in /mnt alone.
 mount -t tmpfs tmpfs /mnt
 mkdir /mnt/dir /mnt/programs
 mount --rbind "$dir" /mnt/dir
 mount --rbind "$programs" /mnt/programs
-mount --bind "$home/lib" /var/lib
-mount --bind "$home/log" /var/log
+mount --bind /mnt/dir/node/lib /var/lib
+mount --bind /mnt/dir/node/log /var/log
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p "$dir" "$programs" /run/netns
 mount --rbind /mnt/dir "$dir"

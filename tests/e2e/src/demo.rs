@@ -41,9 +41,9 @@ enum Kind {
     Kubernetes,
 }
 
-/// A scenario's name makes it whole. One for all runs of a scenario, as on a person's machine: each begins where the last one
+/// A scenario's name makes it whole. One for all runs of a scenario, and where a person's is: each begins where the last one
 /// ended, or broke off.
-const HOME: &str = "/var/tmp/drover-e2e-demo";
+const HOME: &str = "/var/lib/drover-e2e-demo";
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/demo");
 /// All machines are killed and unmade.
 const DOWN: Duration = Duration::from_secs(120);

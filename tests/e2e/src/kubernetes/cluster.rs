@@ -76,9 +76,14 @@ impl Cluster {
 
     /// Takes the images of an OCI archive to the node. Pods use them with `imagePullPolicy: Never`.
     pub fn import(&self, archive: &Path) -> anyhow::Result<()> {
-        let (ctr, archive) = (self.plane.place.tools.join("ctr").display().to_string(), archive.display().to_string());
-        let import = [ctr.as_str(), "--address", SOCKET, "--namespace", "k8s.io", "images", "import", &archive];
-        within(COMMAND, "containerd takes the image", || self.node()?.inside(&import).map(Some)).map(drop)
+        // The node sees no other directory of the host's /var/lib than its own.
+        let copy = self.dir.join("import.tar");
+        fs::copy(archive, &copy).with_context(|| format!("cannot copy {}", archive.display()))?;
+        let (ctr, file) = (self.plane.place.tools.join("ctr").display().to_string(), copy.display().to_string());
+        let import = [ctr.as_str(), "--address", SOCKET, "--namespace", "k8s.io", "images", "import", &file];
+        let taken = within(COMMAND, "containerd takes the image", || self.node()?.inside(&import).map(Some));
+        fs::remove_file(copy)?;
+        taken.map(drop)
     }
 
     /// Compiles `tests/kubernetes/images/<name>.c`, and takes it to the node. Answers the image's name.
