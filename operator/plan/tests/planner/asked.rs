@@ -194,3 +194,25 @@ fn users_and_databases_are_dropped_when_it_is_asked_for_and_nobody_declares_them
     let report = world.plan().reports[&key()].clone();
     assert_eq!((report.kept_users, report.kept_databases), (vec!["app".to_owned()], vec![]));
 }
+
+#[test]
+fn what_is_wanted_and_not_done_is_asked_for_again_once_its_time_is_over() {
+    let mut world = ready(1, 0);
+    world.observed.intents.get_mut(&key()).expect("declared").requests = vec![Request::read("restart", "t1")];
+    let order = |world: &World| {
+        let plan = world.plan();
+        plan.actions.into_values().flatten().find_map(|planned| match planned.action {
+            Action::Order { wanted, .. } => Some(wanted),
+            _ => None,
+        })
+    };
+    let wanted = order(&world).expect("it is told to restart");
+    assert_eq!(wanted.restart.as_deref(), Some("t1"));
+    // Taken, and not begun yet.
+    let report = world.report(M0);
+    report.accepted.as_mut().expect("it has orders").digest = wanted.digest();
+    report.mysql.asked = true;
+    assert!(order(&world).is_none());
+    world.report(M0).mysql.asked = false;
+    assert_eq!(order(&world).map(|again| again.digest()), Some(wanted.digest()));
+}

@@ -256,3 +256,10 @@ fn machines_that_no_agent_is_published_for_are_not_launched_and_the_set_says_wha
     world.observed.operator.builds.insert("arm64".into(), build);
     assert!(world.converge().reports[&key()].ready);
 }
+
+#[test]
+fn before_any_operator_has_published_an_agent_nothing_is_refused_for_the_want_of_one() {
+    let mut world = World::new(resolved(1, 0));
+    world.observed.operator.builds.clear();
+    assert!(world.converge().reports[&key()].ready);
+}
