@@ -187,6 +187,18 @@ fn a_leader_whose_commit_waits_is_not_told_to_end_and_lets_clients_in_again() {
 }
 
 #[test]
+fn a_leader_that_only_reads_as_closed_is_closed_before_it_is_told_to_end() {
+    let mut world = opened();
+    // As an agent leaves it that is killed while its close waits.
+    (world.seen.offline, world.seen.super_read_only, world.seen.read_only) = (true, true, true);
+    world.register = None;
+    world.restart_agent("boot-1");
+    assert_eq!(world.take_done(), ["LookAround", "ReadRegister"]);
+    world.order(restarting(2, "t1", RoleOrder::Leader(leader(1, true))));
+    assert_eq!(world.take_done()[..2], ["Close", "Terminate"]);
+}
+
+#[test]
 fn what_is_asked_for_once_is_good_for_half_a_minute_and_for_the_process_that_took_it() {
     let asked = |world: &World| world.report().mysql.asked;
     let mut world = opened();
@@ -214,6 +226,7 @@ fn a_host_that_goes_down_while_mysqld_ends_for_a_restart_is_left_clean() {
     world.order(restarting(2, "t1", RoleOrder::Leader(leader(1, true)))).wait(2);
     assert_eq!(world.take_done(), ["Close", "Terminate"]);
     assert_eq!(world.problems(), [Reason::MysqldRestarts]);
+    assert_eq!(world.report().mysql.restarted, None, "it is not told before it has ended");
     assert!(world.state.recorded_start().is_none(), "a build that comes now need not find it");
     world.tell(Event::HostShutdown);
     world.up = None;
