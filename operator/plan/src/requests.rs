@@ -41,8 +41,8 @@ fn one(view: &View<'_>, request: &Request, out: &mut Out) -> Option<String> {
         Asks::DropDatabases(names) => dropped(view, &DATABASES, names, out),
     }?;
     // "No" is said when nothing of it can happen any more.
-    let standing = view.serving_slots().into_iter().find(|slot| view.report(*slot).is_some_and(|it| it.mysql.asked));
-    if let Some(slot) = standing.filter(|_| is_for_agents && answer.starts_with("refused")) {
+    let obliged = view.serving_slots().into_iter().find(|slot| view.report(*slot).is_some_and(|it| it.mysql.asked));
+    if let Some(slot) = obliged.filter(|_| is_for_agents && answer.starts_with("refused")) {
         out.wait(slot, "Withdrawing", "what was asked for is taken back, which is within half a minute");
         return None;
     }

@@ -114,8 +114,7 @@ impl State {
             return;
         }
         // One that is restarted was closed, and told to end, already.
-        let is_ending = matches!(&self.server, Server::Up { up, .. } if self.terminated.as_ref() == Some(&up.start));
-        self.closing = if is_ending { Closing::Terminated } else { Closing::Asked };
+        self.closing = if self.is_ending() { Closing::Terminated } else { Closing::Asked };
         self.pause.until = None;
         // Making a file system or data takes long, nothing runs meanwhile, and it is redone.
         let begun = |task: &Task| task.is_making() || matches!(task, Task::Start(_));
@@ -149,11 +148,12 @@ impl State {
             .restart
             .as_ref()
             .filter(|token| serves && self.is_asked() && self.restart_failed.as_ref() != Some(token));
+        if self.is_ending() {
+            let message = "mysqld was told to end, and begins anew then".into();
+            return Some(Err(Wait::For(Reason::MysqldRestarts, message)));
+        }
         let durable = self.durable.as_mut()?;
         match &self.server {
-            Server::Up { up, .. } if self.terminated.as_ref() == Some(&up.start) => {
-                Some(Err(Wait::For(Reason::MysqldRestarts, "mysqld was told to end, and begins anew then".into())))
-            }
             _ if token.is_none() || durable.restarted.as_ref() == token => None,
             Server::Down => {
                 durable.restarted = token.cloned();
@@ -166,6 +166,11 @@ impl State {
             }
             Server::Up { .. } => None,
         }
+    }
+
+    /// It runs, and was told to end so that it begins anew.
+    fn is_ending(&self) -> bool {
+        matches!(&self.server, Server::Up { up, .. } if self.terminated.as_ref() == Some(&up.start))
     }
 
     /// mysqld was told to end. From now on its restart is none that is left to do, whatever is ordered before it has ended.
