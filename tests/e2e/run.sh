@@ -77,5 +77,9 @@ cd "$here"
 # Whoever ends this script ends them all.
 setpriv --pdeathsig TERM xargs -P "$side_by_side" -L 1 setpriv --pdeathsig TERM bash -euc 'scenario "$@"' scenario <<<"$listed" 9>&-
 failed=$(sort "$logs/failed" | tr '\n' ' ')
-[ -z "$failed" ] || { echo "e2e: failed: $failed($logs/NAME.log)"; exit 1; }
+if [ -n "$failed" ]; then
+  (cd "$logs" && grep --no-filename '^failed: ' *.log) || true
+  echo "e2e: failed: $failed($logs/NAME.log)"
+  exit 1
+fi
 echo "e2e: $# scenarios passed in $((SECONDS - begun)) s, $side_by_side at a time"

@@ -157,6 +157,7 @@ fn stopped_copy(cloud: &Cloud, operator: &mut Operator, name: &str) -> anyhow::R
     let volume = cloud.volume_of(&leader)?;
     cloud.ec2("StopInstances", &[("InstanceId.1", &leader)])?;
     cloud.await_state(&leader, "stopped")?;
+    operator.await_set(name, SOON, "has missed it", |set| !set.ready)?;
     let copy = cloud.copy_volume(&volume, "earlier")?;
     cloud.ec2("StartInstances", &[("InstanceId.1", &leader)])?;
     operator.await_set(name, LAUNCH, "is ready again", |set| set.ready)?;
@@ -178,17 +179,25 @@ fn stays_closed(cloud: &Cloud, operator: &mut Operator, name: &str) -> anyhow::R
     operator.await_passes(3)?;
     let set = operator.set(name)?;
     ensure!(!set.ready && set.primary.is_none(), "{}", set.verdict);
-    for (slot, instance) in cloud.fleet_of(name)? {
-        // A machine that still boots answers nothing yet.
-        let ask = "curl -s -o /dev/null -w '%{http_code}' -m 3 http://127.0.0.1:7071/primary || true";
-        let code = cloud.inside(&instance, &["sh", "-c", ask])?;
-        ensure!(code != "200", "{slot} of {name} says that it is primary");
-        let runs = cloud.inside(&instance, &["sh", "-c", "systemctl is-active drover-mysqld || true"])?;
-        if runs.trim() == "active" {
-            ensure!(cloud.sql(&instance, "SELECT @@super_read_only")? == "1", "{slot} of {name} is open");
-        }
-    }
+    // Machines come and go, and mysqld with them, while they are asked.
+    let open = within(SOON, "every machine says whether it is open", || Ok(Some(open_in(cloud, name)?)))?;
+    ensure!(open.is_empty(), "open in {name}: {open:?}");
     let leader = set.members.iter().find(|row| row.slot == Slot::Member(0)).context("a slot has a row")?;
     ensure!(!leader.ready, "{leader:?}");
     Ok(())
+}
+
+/// The slots that say that they are primary, or take writes.
+fn open_in(cloud: &Cloud, name: &str) -> anyhow::Result<Vec<String>> {
+    let mut open = Vec::new();
+    for (slot, instance) in cloud.fleet_of(name)? {
+        // A machine that still boots answers nothing yet.
+        let ask = "curl -s -o /dev/null -w '%{http_code}' -m 3 http://127.0.0.1:7071/primary || true";
+        let is_primary = cloud.inside(&instance, &["sh", "-c", ask])? == "200";
+        let runs = cloud.inside(&instance, &["sh", "-c", "systemctl is-active drover-mysqld || true"])?;
+        if is_primary || runs.trim() == "active" && cloud.sql(&instance, "SELECT @@super_read_only")? != "1" {
+            open.push(slot);
+        }
+    }
+    Ok(open)
 }

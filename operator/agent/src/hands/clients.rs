@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::{
     SOCKET,
-    sql::{FOR_EVER, Logged, Session, SqlError, quote},
+    sql::{FOR_EVER, Logged, Session, SqlError, end_connections, quote},
 };
 use crate::{
     edge,
@@ -41,7 +41,6 @@ const DROP_WAITS: Duration = Duration::from_secs(5);
 const DROP: Duration = Duration::from_secs(20);
 /// For connections of an account that is locked.
 const GONE: Duration = Duration::from_secs(5);
-const GONE_LOOK: Duration = Duration::from_millis(50);
 
 /// Makes those that are not there, and notes each before, so that it is known as ours when nobody declares it any more. One
 /// that cannot be made holds up no other.
@@ -129,22 +128,8 @@ async fn drop_user(session: &mut Session, name: &str) -> Result<(), Problem> {
     // Whoever declares it again meanwhile has its password set, and with that the lock taken off.
     let locked = format!("ALTER USER {} ACCOUNT LOCK ATTRIBUTE {}", account(name), mark(json!({ "version": "" })));
     session.run(&locked).await.map_err(failed)?;
-    let look =
-        format!("SELECT processlist_id FROM performance_schema.threads WHERE processlist_user = {}", quote(name));
-    let gone = async {
-        loop {
-            let left: Vec<u64> = session.rows(&look).await?;
-            if left.is_empty() {
-                return Ok(());
-            }
-            for id in left {
-                session.kill(id).await?;
-            }
-            edge::pause(GONE_LOOK).await;
-        }
-    };
-    let deadline = SqlError::Deadline { what: format!("ending the connections of {name}"), deadline: GONE };
-    tokio::time::timeout(GONE, gone).await.map_err(|_| deadline).and_then(|gone| gone).map_err(failed)?;
+    let whose = format!("processlist_user = {}", quote(name));
+    end_connections(session, &whose, &format!("ending the connections of {name}"), GONE).await.map_err(failed)?;
     session.run(&format!("DROP USER IF EXISTS {}", account(name))).await.map_err(failed)
 }
 

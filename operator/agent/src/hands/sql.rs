@@ -153,7 +153,9 @@ pub async fn accounts(
     for step in account_steps(found, accounts, clone) {
         made = match step {
             AccountStep::Drop(user) => session.run(&format!("DROP USER {}@'%'", quote(&user))).await,
-            AccountStep::AwaitGone => await_gone(session, accounts).await,
+            AccountStep::AwaitGone => {
+                end_connections(session, &shut_out(accounts), "shutting a replica out", GONE).await
+            }
             AccountStep::Make(credential, grants) => make_user(session, credential, grants).await,
         };
         if made.is_err() {
@@ -193,32 +195,36 @@ fn has_account(accounts: &[Account], user: &str) -> bool {
     accounts.iter().any(|account| account.credential.user == user)
 }
 
-async fn await_gone(session: &mut Session, accounts: &[Account]) -> Result<(), SqlError> {
-    let gone = async {
-        while !shut_out(session, accounts).await? {
-            edge::pause(GONE_LOOK).await;
-        }
-        Ok(())
-    };
-    let deadline = SqlError::Deadline { what: "shutting a replica out".into(), deadline: GONE };
-    tokio::time::timeout(GONE, gone).await.map_err(|_| deadline)?
+/// Connections of replicas whose accounts are no more, as a condition on `performance_schema.threads`.
+fn shut_out(accounts: &[Account]) -> String {
+    let ours = OURS.replace("user", "processlist_user");
+    let stay = accounts.iter().map(|account| format!(" AND processlist_user <> {}", quote(&account.credential.user)));
+    format!("({ours}){}", stay.collect::<String>())
 }
 
-/// Kills the connections of accounts that are no more. Whether none was left: KILL returns before its thread has ended, and
-/// until then what its peer acknowledges counts.
-async fn shut_out(session: &mut Session, accounts: &[Account]) -> Result<bool, SqlError> {
-    let connected: Vec<(u64, String)> = session
-        .rows(&format!(
-            "SELECT processlist_id, processlist_user FROM performance_schema.threads WHERE {}",
-            OURS.replace("user", "processlist_user")
-        ))
-        .await?;
-    let left: Vec<u64> =
-        connected.into_iter().filter(|(_, user)| !has_account(accounts, user)).map(|(id, _)| id).collect();
-    for id in &left {
-        session.kill(*id).await?;
-    }
-    Ok(left.is_empty())
+/// Kills the connections that a condition on `performance_schema.threads` names until none is seen: KILL returns before its
+/// thread has ended, and until then what its peer acknowledges counts, or what its client began is done.
+pub(super) async fn end_connections(
+    session: &mut Session,
+    whose: &str,
+    what: &str,
+    limit: Duration,
+) -> Result<(), SqlError> {
+    let look = format!("SELECT processlist_id FROM performance_schema.threads WHERE {whose}");
+    let gone = async {
+        loop {
+            let left: Vec<u64> = session.rows(&look).await?;
+            if left.is_empty() {
+                return Ok(());
+            }
+            for id in left {
+                session.kill(id).await?;
+            }
+            edge::pause(GONE_LOOK).await;
+        }
+    };
+    let deadline = SqlError::Deadline { what: what.into(), deadline: limit };
+    tokio::time::timeout(limit, gone).await.map_err(|_| deadline)?
 }
 
 /// Whatever a user's settings demand of passwords: ours are long and random, never typed, and made again with the same one.
@@ -430,6 +436,15 @@ mod tests {
         assert_eq!(steps[2], AccountStep::AwaitGone);
         let made = |step: &AccountStep<'_>| matches!(step, AccountStep::Make(..));
         assert!(steps.len() == 6 && steps[3..].iter().all(made), "{steps:?}");
+    }
+
+    #[test]
+    fn connections_are_shut_out_whose_account_is_no_more() {
+        let credential = Credential { user: "drover_voter_m1".into(), password: "secret".into() };
+        let stays = Account { slot: drover_api::Slot::Member(1), credential };
+        let ours = r"(processlist_user LIKE 'drover\\_voter\\_%' OR processlist_user LIKE 'drover\\_learner\\_%')";
+        assert_eq!(shut_out(&[]), ours);
+        assert_eq!(shut_out(&[stays]), format!("{ours} AND processlist_user <> 'drover_voter_m1'"));
     }
 
     #[test]

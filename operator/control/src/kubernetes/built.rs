@@ -21,7 +21,6 @@ pub struct Built {
 
 #[derive(Debug)]
 struct Known {
-    uid: String,
     endpoints: Option<Endpoints>,
     digests: Vec<(Named, String)>,
 }
@@ -30,7 +29,7 @@ impl Built {
     /// Whether what these endpoints make of a resource is what the API server shows.
     pub fn of(&self, resource: &Resource, endpoints: Option<&Endpoints>, companions: &Companions) -> Services {
         let same = self.known.get(&resource.key);
-        let same = same.filter(|known| known.uid == resource.uid && known.endpoints.as_ref() == endpoints);
+        let same = same.filter(|known| known.endpoints.as_ref() == endpoints);
         let holds =
             |known: &Known| known.digests.iter().all(|(name, digest)| companions.holds(name, &resource.uid, digest));
         if same.is_some_and(holds) { Services::Written } else { Services::Unsure }
@@ -40,7 +39,7 @@ impl Built {
     pub fn note(&mut self, resource: &Resource, endpoints: Option<&Endpoints>, writes: &[Write]) {
         let objects = writes.iter().filter_map(|write| companion(resource, write));
         let digests = objects.filter_map(|(name, object)| Some((name, companions::applied(object)?))).collect();
-        let known = Known { uid: resource.uid.clone(), endpoints: endpoints.cloned(), digests };
+        let known = Known { endpoints: endpoints.cloned(), digests };
         self.known.insert(resource.key.clone(), known);
     }
 
