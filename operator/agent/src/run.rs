@@ -69,6 +69,7 @@ const TICK: Duration = Duration::from_secs(1);
 const PERSIST: Duration = Duration::from_secs(10);
 const PERSIST_AGAIN: Duration = Duration::from_secs(1);
 const SYSTEMCTL: Duration = Duration::from_secs(3);
+const SYSTEMCTL_TRIES: u32 = 5;
 /// One task, two observations, a marker, three heartbeats, one end of mysqld, and room for what was late.
 const EVENTS_MAX: usize = 64;
 /// Orders and builds under way; one operator sends one at a time.
@@ -421,12 +422,15 @@ fn tell(state: &State) -> Told {
 }
 
 /// systemd says so while it shuts the host down (systemctl(1), "is-system-running"); a stop of the unit alone leaves mysqld.
+///
+/// A host that goes down is busy, and what is taken for a stop of the unit leaves mysqld to SIGKILL: it is asked more than once.
 async fn host_goes_down() -> bool {
-    match finish("systemctl", &["is-system-running"], SYSTEMCTL).await {
-        Ok(said) => said.stdout.trim() == "stopping",
-        Err(error) => {
-            tracing::warn!(%error, "systemd does not say why this unit stops; mysqld is left as it is");
-            false
+    for _ in 0..SYSTEMCTL_TRIES {
+        match finish("systemctl", &["is-system-running"], SYSTEMCTL).await {
+            Ok(said) => return said.stdout.trim() == "stopping",
+            Err(error) => tracing::warn!(%error, "systemd does not say why this unit stops"),
         }
     }
+    tracing::warn!("mysqld is left as it is");
+    false
 }

@@ -162,6 +162,9 @@ enum Wait {
 /// Between two attempts of a task that fails: doubled each time, up to the second.
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// A close that fails is tried again while the host goes down: with its deadlines that is well within what systemd gives this unit
+/// (TimeoutStopSec=90).
+const CLOSES_MAX: u32 = 3;
 /// A device or register that is not there yet is looked for this often.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Why nothing is told and no order taken.
@@ -412,12 +415,18 @@ impl State {
     }
 
     fn task_failed(&mut self, now: Millis, failure: Failure) {
-        if self.task.take().is_some() && self.closing != Closing::No {
-            // A server that cannot even be asked is not proven closed, and a volume that cannot be flushed is not clean.
-            self.closing = Closing::Uncertain;
-        }
+        let task = self.task.take().map(|(task, _)| task);
         self.register = None;
         self.pause_after(now, failure);
+        match (task, self.closing) {
+            (None, _) | (_, Closing::No) => {}
+            // What was under way when the host began to go down, or a look that did not get through: clients are still there, and
+            // a leader that ends unclosed is one that a person has to judge.
+            (Some(Task::Close), Closing::Asked) if self.pause.failures < CLOSES_MAX => {}
+            (Some(task), Closing::Asked) if !matches!(task, Task::Close | Task::Flush) => self.pause = Pause::default(),
+            // A server that cannot even be asked is not proven closed, and a volume that cannot be flushed is not clean.
+            _ => self.closing = Closing::Uncertain,
+        }
         self.observe_again();
     }
 

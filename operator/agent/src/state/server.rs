@@ -8,7 +8,9 @@ use drover_api::{
     wire::{MysqlOrder, Orders, RoleOrder},
 };
 
-use super::{Closing, Effect, Failure, Marker, Next, Observation, Server, State, Task, Up, Wait, clients::Progress};
+use super::{
+    Closing, Effect, Failure, Marker, Next, Observation, Pause, Server, State, Task, Up, Wait, clients::Progress,
+};
 use crate::durable::Died;
 
 /// mysqld is observed this often when nothing else asks for it, and not more often while an observation hangs.
@@ -115,7 +117,7 @@ impl State {
         }
         // One that is restarted was closed, and told to end, already.
         self.closing = if self.is_ending() { Closing::Terminated } else { Closing::Asked };
-        self.pause.until = None;
+        self.pause = Pause::default();
         // Making a file system or data takes long, nothing runs meanwhile, and it is redone.
         let begun = |task: &Task| task.is_making() || matches!(task, Task::Start(_));
         if self.task.as_ref().is_some_and(|(task, _)| begun(task)) {

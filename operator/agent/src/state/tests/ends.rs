@@ -90,6 +90,41 @@ fn a_host_shutdown_closes_before_it_ends_mysqld_and_the_leader_resumes_with_a_ne
 }
 
 #[test]
+fn a_close_that_does_not_get_through_is_tried_again_while_the_host_goes_down() {
+    let mut world = opened();
+    world.failing_closes = 2;
+    world.tell(Event::HostShutdown).wait(3);
+    assert_eq!(world.take_done(), ["Close", "Close", "Close", "Terminate", "Flush"]);
+    let record = world.persisted.clone().expect("persisted");
+    assert!(world.exited && record.clean && record.dirty.is_none());
+}
+
+#[test]
+fn one_that_never_gets_through_ends_nothing_and_proves_nothing() {
+    let mut world = opened();
+    world.failing_closes = u32::MAX;
+    world.tell(Event::HostShutdown).wait(10);
+    assert_eq!(world.take_done(), ["Close"; 3]);
+    let record = world.persisted.clone().expect("persisted");
+    assert!(world.exited && !record.clean && record.dirty == Some(Epoch(1)));
+}
+
+#[test]
+fn what_fails_when_the_host_begins_to_go_down_keeps_nobody_from_closing() {
+    let mut world = opened();
+    let changed = LeaderOrder { admin: credential("another"), ..leader(1, true) };
+    let changed = orders(1, 9, RoleOrder::Leader(changed));
+    let effects = world.state.step(world.now, Event::Orders { to: 0, orders: Box::new(changed) });
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Do(_))), "{effects:?}");
+    world.take_done();
+    world.tell(Event::HostShutdown);
+    assert!(world.take_done().is_empty());
+    world.tell(Event::Failed(no_answer()));
+    assert_eq!(world.take_done(), ["Close", "Terminate", "Flush"]);
+    assert!(world.exited && world.persisted.clone().expect("persisted").clean);
+}
+
+#[test]
 fn a_shutdown_with_a_waiting_commit_ends_nothing_by_sigterm() {
     let mut world = opened();
     world.close_returns = false;

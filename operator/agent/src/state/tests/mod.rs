@@ -129,6 +129,8 @@ struct World {
     /// Commits wait while false.
     acknowledged: bool,
     close_returns: bool,
+    /// So many closes do not get through to mysqld.
+    failing_closes: u32,
     /// mysqld ends as soon as it is told to.
     ends_at_once: bool,
     done: Vec<String>,
@@ -179,6 +181,7 @@ impl World {
             register: Some(register(1, me().slot)),
             acknowledged: true,
             close_returns: true,
+            failing_closes: 0,
             ends_at_once: true,
             done: vec![],
             persisted: None,
@@ -295,6 +298,10 @@ impl World {
                 self.up = Some(up.clone());
                 Outcome::Started(up)
             }
+            Task::Close if self.failing_closes > 0 => {
+                self.failing_closes -= 1;
+                return vec![Event::Failed(no_answer())];
+            }
             Task::Close => {
                 self.seen.offline = true;
                 (self.seen.super_read_only, self.seen.read_only) = (self.close_returns, self.close_returns);
@@ -408,6 +415,10 @@ impl World {
     fn problems(&self) -> Vec<Reason> {
         self.report().problems.iter().map(|problem| problem.reason.clone()).collect()
     }
+}
+
+fn no_answer() -> Failure {
+    Failure { reason: Reason::MysqldSilent, message: "no answer".into() }
 }
 
 fn word(step: &UserStep) -> &'static str {
