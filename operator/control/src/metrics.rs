@@ -24,8 +24,8 @@ pub struct Metrics {
     registry: Registry,
     reconciles: Family<Reconcile, Counter>,
     errors: Family<Controller, Counter>,
-    seconds: Histogram,
-    leader: Gauge,
+    seconds: Family<Controller, Histogram, fn() -> Histogram>,
+    leader: Family<Lease, Gauge>,
     lock: Gauge,
     actions: Family<Action, Counter>,
     sets: Family<State, Gauge>,
@@ -70,6 +70,12 @@ struct Service {
     service: &'static str,
 }
 
+/// As client-go labels it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Lease {
+    name: String,
+}
+
 /// As client-go labels them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Request {
@@ -91,8 +97,8 @@ impl Default for Metrics {
             registry: Registry::default(),
             reconciles: Family::default(),
             errors: Family::default(),
-            seconds: seconds(),
-            leader: Gauge::default(),
+            seconds: Family::new_with_constructor(seconds),
+            leader: Family::default(),
             lock: Gauge::default(),
             actions: Family::default(),
             sets: Family::default(),
@@ -143,7 +149,7 @@ impl Metrics {
         if result == "error" {
             self.errors.get_or_create(&Controller { controller: CONTROLLER }).inc();
         }
-        self.seconds.observe(took.as_secs_f64());
+        self.seconds.get_or_create(&Controller { controller: CONTROLLER }).observe(took.as_secs_f64());
         for (kind, count) in &outcome.done {
             let count = u64::try_from(*count).unwrap_or(u64::MAX);
             self.actions.get_or_create(&Action { action: (*kind).to_owned(), result: "done" }).inc_by(count);
@@ -180,8 +186,9 @@ impl Metrics {
         }
     }
 
-    pub fn leads(&self, leads: bool) {
-        self.leader.set(i64::from(leads));
+    /// Whether this process leads by the Lease of that name.
+    pub fn leads(&self, lease: &str, leads: bool) {
+        self.leader.get_or_create(&Lease { name: lease.to_owned() }).set(i64::from(leads));
     }
 
     /// A call to the cloud has ended, with an error of that class or well.

@@ -125,9 +125,11 @@ where
         Intents::Kubernetes(cluster) => {
             let part = Part::begin(*cluster, Arc::clone(&clock));
             health.watches(Arc::clone(&part.store), Arc::clone(&part.election));
+            let lease = part.election.name();
+            metrics.leads(lease, false);
             tokio::select! {
                 () = stop.signalled() => return Ok(()),
-                () = part.election.win() => metrics.leads(true),
+                () = part.election.win() => metrics.leads(lease, true),
             }
             let source = part.source(terms);
             let lease = operator.lease;

@@ -57,7 +57,7 @@ fn used() -> Metrics {
         let done = BTreeMap::from([("Launch", 1)]);
         metrics.passed(&PassOutcome { holding: Holding::Unknown, plan, done, failed }, second);
     }
-    metrics.leads(true);
+    metrics.leads("drover", true);
     for service in ["ec2", "s3"] {
         metrics.called(service, "Call", None, second);
         CLASSES.iter().for_each(|class| metrics.called(service, "Call", Some(*class), second));

@@ -67,6 +67,11 @@ impl Election {
         Self { ballot, api, clock, leader }
     }
 
+    /// The Lease's.
+    pub fn name(&self) -> &str {
+        &self.ballot.name
+    }
+
     pub fn leader(&self) -> Leader {
         self.leader.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

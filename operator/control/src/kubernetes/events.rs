@@ -33,6 +33,12 @@ pub fn facts(before: &MySQLReplicaSetStatus, after: &MySQLReplicaSetStatus) -> V
         let known = before.members.iter().find(|known| known.slot == row.slot);
         about_member(known, row, is_first, &mut facts);
     }
+    // Of a set that could not be looked at no slot is told.
+    for gone in before.members.iter().filter(|_| !after.members.is_empty()) {
+        if let (Some(instance), false) = (&gone.instance, after.members.iter().any(|row| row.slot == gone.slot)) {
+            facts.push(fact("MachineRemoved", format!("{}: {instance} has ended, and the slot is no more", gone.slot)));
+        }
+    }
     for condition in &after.conditions {
         let known = before.conditions.iter().find(|known| known.type_ == condition.type_);
         facts.extend(about_condition(known, condition));

@@ -42,7 +42,8 @@ pub struct Publisher {
     statuses: BTreeMap<ResourceKey, Duration>,
     /// What Secrets were written, and when: they are not watched.
     secrets: BTreeMap<(ResourceKey, String), (SecretObject, Duration)>,
-    backoff: Backoff<ResourceKey>,
+    /// A deletion is another matter than what failed before it: a resource that is let go waits for nothing.
+    backoff: Backoff<(ResourceKey, bool)>,
 }
 
 /// Resources that are written at the same time.
@@ -191,7 +192,7 @@ impl Publisher {
             companion(resource, write).is_some_and(|(name, object)| companions.is_written(&name, &resource.uid, object))
         };
         let wanted: Vec<Write> = writes.into_iter().filter(|write| !is_written(write)).collect();
-        if !self.backoff.is_due(&resource.key, at) {
+        if !self.backoff.is_due(&matter(resource), at) {
             return (Vec::new(), !wanted.is_empty());
         }
         let count = wanted.len();
@@ -224,8 +225,9 @@ impl Publisher {
                 self.tell(&resource, &fact).await;
             }
         }
-        let Some(error) = failed else { return self.backoff.succeeded(&resource.key) };
-        self.backoff.failed(&resource.key, at);
+        let matter = matter(&resource);
+        let Some(error) = failed else { return self.backoff.succeeded(&matter) };
+        self.backoff.failed(&matter, at);
         if let WriteError::Foreign { .. } = &error {
             let fact = Fact { reason: "NameTaken".to_owned(), message: error.to_string(), warning: true };
             self.tell(&resource, &fact).await;
@@ -238,7 +240,7 @@ impl Publisher {
         if error.is_over() || error.is_terminating() {
             tracing::debug!(set = %resource.key, %error, "not written: it has changed, or it ends");
         } else {
-            let again_ms = self.backoff.wait(&resource.key, at).as_millis();
+            let again_ms = self.backoff.wait(&matter, at).as_millis();
             tracing::warn!(set = %resource.key, %error, again_ms, "not written to the API server");
         }
     }
@@ -261,8 +263,12 @@ impl Publisher {
         self.built.retain(is_there);
         self.statuses.retain(|key, _| is_there(key));
         self.secrets.retain(|(key, _), _| is_there(key));
-        self.backoff.retain(is_there);
+        self.backoff.retain(|(key, _)| is_there(key));
     }
+}
+
+fn matter(resource: &Resource) -> (ResourceKey, bool) {
+    (resource.key.clone(), resource.deleting)
 }
 
 impl std::fmt::Debug for Publisher {

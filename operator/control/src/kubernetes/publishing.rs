@@ -43,23 +43,38 @@ impl Clock for At {
     }
 }
 
-type Seen = Arc<Mutex<Vec<String>>>;
+#[derive(Clone, Default)]
+struct Seen {
+    calls: Arc<Mutex<Vec<String>>>,
+    /// The reasons of the events.
+    told: Arc<Mutex<Vec<String>>>,
+    /// Somebody else has an object of this name.
+    taken: Arc<Mutex<Option<&'static str>>>,
+}
 
-/// Keeps no objects: a write is answered with what was written, a look with 404.
+/// Keeps no objects: a write is answered with what was written, a look with 404 unless the name is taken.
 async fn answer(State(seen): State<Seen>, request: axum::extract::Request) -> (StatusCode, Json<Value>) {
     let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
     let body = axum::body::to_bytes(request.into_body(), 1 << 20).await.expect("a body");
     let version = {
-        let mut seen = seen.lock().expect("not poisoned");
-        seen.push(format!("{method} {}", path.split("namespaces/default/").last().unwrap_or_default()));
-        seen.len()
+        let mut calls = seen.calls.lock().expect("not poisoned");
+        calls.push(format!("{method} {}", path.split("namespaces/default/").last().unwrap_or_default()));
+        calls.len()
     };
     if method == "GET" {
+        let taken = *seen.taken.lock().expect("not poisoned");
+        if let Some(name) = taken.filter(|name| path.ends_with(&format!("/services/{name}"))) {
+            let theirs = json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": { "name": name } });
+            return (StatusCode::OK, Json(theirs));
+        }
         let status =
             json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404 });
         return (StatusCode::NOT_FOUND, Json(status));
     }
     let mut object: Value = serde_json::from_slice(&body).expect("JSON");
+    if let Some(reason) = object["reason"].as_str() {
+        seen.told.lock().expect("not poisoned").push(reason.to_owned());
+    }
     object["metadata"]["resourceVersion"] = json!(format!("w{version}"));
     if path.ends_with("/status") {
         let mut whole = serde_json::to_value(shop()).expect("JSON");
@@ -85,7 +100,7 @@ impl Bench {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let seen = Seen::default();
-        let app = Router::new().fallback(answer).with_state(Arc::clone(&seen));
+        let app = Router::new().fallback(answer).with_state(seen.clone());
         let server = Task(tokio::spawn(async move { axum::serve(listener, app).await.expect("it serves") }));
         let client = client(Config::new(url.parse().expect("a URL")), &Arc::new(Metrics::default())).expect("a client");
         let store = Arc::new(Store::new(&[None]));
@@ -108,8 +123,12 @@ impl Bench {
         snapshot.sets = vec![report];
         self.snapshots.send_replace(Arc::new(snapshot));
         assert!(self.publisher.publish().await, "something is left to be written");
-        let seen = std::mem::take(&mut *self.seen.lock().expect("not poisoned"));
-        seen.into_iter().filter(|line| line.starts_with("PATCH") && !line.contains(" events/")).collect()
+        self.written()
+    }
+
+    fn written(&self) -> Vec<String> {
+        let calls = std::mem::take(&mut *self.seen.calls.lock().expect("not poisoned"));
+        calls.into_iter().filter(|line| line.starts_with("PATCH") && !line.contains(" events/")).collect()
     }
 
     async fn is_ready(&mut self) {
@@ -184,4 +203,29 @@ async fn what_somebody_takes_away_is_written_again_although_nothing_else_has_cha
     assert!(bench.store.companions().absorb(SERVICE, &None, Event::Delete(taken)));
     assert_eq!(bench.pass(ready()).await, ["PATCH services/shop-primary"]);
     assert_eq!(bench.pass(ready()).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_name_that_somebody_else_has_is_left_alone_and_told_and_keeps_no_resource_from_being_let_go() {
+    let mut bench = Bench::new().await;
+    *bench.seen.taken.lock().expect("not poisoned") = Some("shop-primary");
+    let mut snapshot = Snapshot::empty(Realm::new("test").expect("a realm"));
+    snapshot.sets = vec![ready()];
+    bench.snapshots.send_replace(Arc::new(snapshot));
+    for _ in 0..60 {
+        bench.clock.0.fetch_add(1, Ordering::SeqCst);
+        assert!(!bench.publisher.publish().await, "the Service is not written");
+    }
+    let written = bench.written();
+    assert!(written.contains(&STATUS.to_owned()) && !written.contains(&"PATCH services/shop-primary".to_owned()));
+    assert!(bench.seen.told.lock().expect("not poisoned").contains(&"NameTaken".to_owned()));
+
+    let mut deleted = shop();
+    deleted.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+        k8s_openapi::jiff::Timestamp::from_second(1_700_000_000).expect("a time"),
+    ));
+    deleted.metadata.resource_version = Some("later".to_owned());
+    bench.store.absorb(&None, Event::Apply(deleted));
+    bench.publisher.publish().await;
+    assert_eq!(bench.written(), ["PATCH mysqlreplicasets/shop"]);
 }

@@ -396,6 +396,11 @@ fn events_tell_the_story_once() {
     replaced.members[1].instance = Some("i-new".parse().expect("an id"));
     let replaced = status::of_report(&Resource { status: served.clone().into(), ..new }, &replaced, NOW);
     assert_eq!(told(&served, &replaced), ["MachineReplaced"]);
+    let (mut fewer, mut unknown) = (served.clone(), served.clone());
+    fewer.members.pop();
+    assert_eq!(told(&served, &fewer), ["MachineRemoved"]);
+    unknown.members.clear();
+    assert_eq!(told(&served, &unknown), Vec::<String>::new());
 }
 
 #[test]
