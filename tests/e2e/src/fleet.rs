@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Context;
+use anyhow::ensure;
 
 use crate::Cloud;
 
@@ -19,7 +19,7 @@ pub struct Machine {
 /// Everything that an adoption leaves as it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// By slot.
+    /// By set and slot, as `shop/m0`.
     pub machines: BTreeMap<String, Machine>,
     pub volumes: Vec<String>,
     pub tags: BTreeMap<(String, String), String>,
@@ -45,14 +45,18 @@ impl Cloud {
 
     /// Asks EC2 and every machine.
     pub fn facts(&self) -> anyhow::Result<Facts> {
-        let volumes: BTreeMap<String, Option<String>> =
-            self.machines()?.into_iter().map(|machine| (machine.id, machine.volumes.into_iter().next())).collect();
+        let tags = self.tags()?;
+        let tag = |id: &str, key: &str| tags.get(&(id.to_owned(), key.to_owned())).cloned();
         let mut machines = BTreeMap::new();
-        for (slot, instance) in self.fleet()? {
-            let boot_id = self.inside(&instance, &["cat", "/proc/sys/kernel/random/boot_id"])?;
-            let mysqld = self.mysqld(&instance)?;
-            let volume = volumes.get(&instance).context("EC2 shows the machine")?.clone();
-            machines.insert(slot, Machine { instance, volume, boot_id, mysqld });
+        for found in self.machines()?.into_iter().filter(|machine| machine.state == "running") {
+            let (Some(set), Some(slot)) = (tag(&found.id, "drover:name"), tag(&found.id, "drover:slot")) else {
+                continue;
+            };
+            let boot_id = self.inside(&found.id, &["cat", "/proc/sys/kernel/random/boot_id"])?;
+            let mysqld = self.mysqld(&found.id)?;
+            let machine = Machine { instance: found.id, volume: found.volumes.into_iter().next(), boot_id, mysqld };
+            let twin = machines.insert(format!("{set}/{slot}"), machine);
+            ensure!(twin.is_none(), "two machines fill {slot} of {set}: {twin:?}");
         }
         Ok(Facts { machines, volumes: self.data_volumes()?, tags: self.tags()? })
     }

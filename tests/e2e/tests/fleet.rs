@@ -61,7 +61,10 @@ fn launch(cloud: &Cloud, operator: &mut Operator) -> anyhow::Result<()> {
     heading("a set of 3 + 1 becomes ready from the quickstart's manifest");
     let set = operator.await_ready(SET, 4, LAUNCH)?;
     let facts = cloud.facts()?;
-    assert_eq!(facts.machines.keys().collect::<Vec<_>>(), ["m0", "m1", "m2", "r0"]);
+    assert_eq!(
+        facts.machines.keys().collect::<Vec<_>>(),
+        ["quickstart/m0", "quickstart/m1", "quickstart/m2", "quickstart/r0"]
+    );
     assert_eq!((cloud.machines()?.len(), facts.volumes.len()), (4, 4), "{facts:?}");
 
     heading("its tags say who is what");
@@ -131,7 +134,7 @@ fn launch(cloud: &Cloud, operator: &mut Operator) -> anyhow::Result<()> {
         let answer = |path: &str| -> anyhow::Result<String> {
             let url = format!("http://{address}:7071{path}");
             cloud.inside(
-                &facts.machines["r0"].instance,
+                &facts.machines["quickstart/r0"].instance,
                 &["curl", "-s", "-m", "5", "-o", "/dev/null", "-w", "%{http_code}", &url],
             )
         };
@@ -233,7 +236,7 @@ fn update(cloud: &Cloud, facts: &Facts, mut newer: Operator) -> anyhow::Result<O
 fn replacement(cloud: &Cloud, operator: &mut Operator) -> anyhow::Result<()> {
     heading("a replica's machine that ends is replaced, with its volume, and has every acknowledged row");
     let before = cloud.facts()?;
-    let (primary, lost) = (&before.machines["m0"], &before.machines["m1"]);
+    let (primary, lost) = (&before.machines["quickstart/m0"], &before.machines["quickstart/m1"]);
     cloud.sql(&primary.instance, "INSERT INTO shop.t VALUES (2), (3), (4)")?;
     cloud.end_machine(&lost.instance)?;
     cloud.sql(&primary.instance, "INSERT INTO shop.t VALUES (5)")?;
@@ -242,9 +245,9 @@ fn replacement(cloud: &Cloud, operator: &mut Operator) -> anyhow::Result<()> {
         set.ready && m1.and_then(|row| row.instance.as_ref()).is_some_and(|id| id.as_str() != lost.instance)
     })?;
     let after = cloud.facts()?;
-    let found = &after.machines["m1"];
+    let found = &after.machines["quickstart/m1"];
     assert_eq!((&found.volume, after.volumes.len()), (&lost.volume, 4));
-    for slot in ["m0", "m2", "r0"] {
+    for slot in ["quickstart/m0", "quickstart/m2", "quickstart/r0"] {
         assert_eq!(after.machines[slot], before.machines[slot], "{slot} was touched");
     }
     within(SOON, "the new m1 has every row", || {
@@ -259,7 +262,10 @@ fn replacement(cloud: &Cloud, operator: &mut Operator) -> anyhow::Result<()> {
     operator.declare(FILE, &manifest(SET, 3, 1))?;
     operator.await_ready(SET, 4, LAUNCH)?;
     let facts = cloud.facts()?;
-    assert_eq!(facts.machines.keys().collect::<Vec<_>>(), ["m0", "m1", "m2", "r0"]);
+    assert_eq!(
+        facts.machines.keys().collect::<Vec<_>>(),
+        ["quickstart/m0", "quickstart/m1", "quickstart/m2", "quickstart/r0"]
+    );
     assert_eq!(facts.volumes.len(), 4);
     Ok(())
 }

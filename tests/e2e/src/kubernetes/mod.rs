@@ -10,6 +10,7 @@ mod history;
 mod image;
 mod network;
 mod node;
+mod permissions;
 mod plane;
 mod running;
 mod tools;

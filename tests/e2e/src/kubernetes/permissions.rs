@@ -1,0 +1,73 @@
+//! What a service account is granted beside what it asked for.
+
+use std::collections::BTreeSet;
+
+use anyhow::ensure;
+use serde_json::Value;
+
+use super::ControlPlane;
+
+/// API group, resource with its subresource, verb.
+type Permission = (String, String, String);
+
+impl ControlPlane {
+    /// Of a service account every permission that its roles grant was used, and it asked for nothing else.
+    pub fn must_use_what_is_granted(&self, namespace: &str, account: &str) -> anyhow::Result<()> {
+        let user = format!("system:serviceaccount:{namespace}:{account}");
+        let (used, granted) = (self.used(&user)?, self.granted(namespace, account)?);
+        ensure!(!granted.is_empty(), "nothing is granted to {user}");
+        let unused: Vec<_> = granted.difference(&used).filter(|grant| !is_by_the_way(grant)).collect();
+        let refused: Vec<_> = used.difference(&granted).collect();
+        ensure!(
+            unused.is_empty() && refused.is_empty(),
+            "granted and not used: {unused:?}; used and not granted: {refused:?}"
+        );
+        Ok(())
+    }
+
+    fn used(&self, user: &str) -> anyhow::Result<BTreeSet<Permission>> {
+        let entries = self.audit()?.into_iter().filter(|entry| entry.user == user && !entry.resource.is_empty());
+        let permission = |entry: super::AuditEntry| {
+            let resource = match entry.subresource.as_str() {
+                "" => entry.resource,
+                sub => format!("{}/{sub}", entry.resource),
+            };
+            (entry.api_group, resource, entry.verb)
+        };
+        Ok(entries.map(permission).collect())
+    }
+
+    fn granted(&self, namespace: &str, account: &str) -> anyhow::Result<BTreeSet<Permission>> {
+        let mut granted = BTreeSet::new();
+        for kind in ["clusterrole", "role"] {
+            let bindings = self.admin.get_json(&[&format!("{kind}binding"), "-A"])?;
+            let is_ours = |subject: &Value| subject["name"] == account && subject["namespace"] == namespace;
+            for binding in items(&bindings["items"]).filter(|binding| items(&binding["subjects"]).any(is_ours)) {
+                let (name, place) = (&binding["roleRef"]["name"], &binding["metadata"]["namespace"]);
+                let (name, place) = (name.as_str().unwrap_or_default(), place.as_str().unwrap_or("default"));
+                let role = self.admin.get_json(&[kind, name, "--namespace", place])?;
+                for rule in items(&role["rules"]) {
+                    for group in texts(&rule["apiGroups"]) {
+                        for resource in texts(&rule["resources"]) {
+                            granted.extend(texts(&rule["verbs"]).map(|verb| (group.clone(), resource.clone(), verb)));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(granted)
+    }
+}
+
+/// Server-side apply makes what is not there: the API server asks for `create` then too, and writes `patch` in its log.
+fn is_by_the_way((_, resource, verb): &Permission) -> bool {
+    verb == "create" && ["services", "endpointslices", "secrets"].contains(&resource.as_str())
+}
+
+fn items(list: &Value) -> impl Iterator<Item = &Value> {
+    list.as_array().into_iter().flatten()
+}
+
+fn texts(list: &Value) -> impl Iterator<Item = String> {
+    items(list).filter_map(Value::as_str).map(str::to_owned)
+}
