@@ -6,7 +6,7 @@ export DROVER_KUBERNETES_CACHE ?= /var/cache/drover-kubernetes
 
 # The steps of a test share this machine, its kernel and the build: never two at once.
 .NOTPARALLEL:
-.PHONY: help demo demo-down demo-kubernetes demo-kubernetes-down test test-unit test-contract test-e2e bench build image machine-image kubernetes setup crds lint
+.PHONY: help demo demo-down demo-kubernetes demo-kubernetes-down test test-unit test-contract test-kubernetes-tools test-e2e bench build image machine-image kubernetes setup crds lint
 
 help:
 	@echo 'make demo        a MySQL replica set on machines of this box, from nothing, to look at and to break'
@@ -45,11 +45,20 @@ demo-kubernetes:
 demo-kubernetes-down:
 	@tests/demo/down.sh kubernetes
 
-test: build machine-image kubernetes test-unit test-contract test-e2e
+# One stage after the other, each with its time. What one needs of an earlier one is there by then.
+test:
+	@set -e; for stage in build machine-image kubernetes test-kubernetes-tools test-unit test-contract test-e2e; do \
+	  begun=$$(date +%s); echo "=== make $$stage"; $(MAKE) --no-print-directory $$stage; \
+	  echo "=== make $$stage took $$(($$(date +%s) - begun)) s"; \
+	done
 
 # Everything that needs no machines beyond what a test makes for itself.
 test-unit: setup machine-image
 	$(CARGO) test --workspace --locked --exclude drover-e2e
+
+# What KUBEBUILDER_ASSETS does to where the programs come from.
+test-kubernetes-tools: kubernetes
+	@tests/kubernetes/assets.sh $(DROVER_KUBERNETES_CACHE)
 
 # boto3 and the AWS command line against drover-local's endpoint, and against moto.
 test-contract: build

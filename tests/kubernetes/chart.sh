@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Holds the chart to what Helm and an API server's description of its kinds say: helm lint, helm template with each of values/*.yaml, every
-# object of it checked strictly by kubeconform, and each of values/bad/*.yaml refused with the words that its first line says.
+# object of it checked strictly by kubeconform, exactly the objects that values/expected/*.txt lists, each as promises.py wants it; and each
+# of values/bad/*.yaml refused with the words that its first line says.
 #
 #   tests/kubernetes/chart.sh BIN_DIR [OPENAPI]
 #
@@ -18,7 +19,7 @@ trap 'rm -rf "$work"' EXIT
 say() { echo "chart: $*"; }
 fail() { echo "chart: $*" >&2; exit 1; }
 
-for program in helm kubeconform; do
+for program in helm kubeconform kubectl; do
   [ -x "$bin/$program" ] || fail "$bin has no $program"
 done
 openapi=${2:-}
@@ -27,11 +28,17 @@ if [ -z "$openapi" ]; then
   "$bin/kubectl" get --raw /openapi/v2 >"$openapi" || fail "no description of the API: set KUBECONFIG, or give a file with it"
 fi
 python3 "$here/schemas.py" "$openapi" "$work/schemas"
+mkdir "$work/rendered"
 
-# kubeconform is told nothing of the Prometheus operator's kinds, whose definitions are not Kubernetes' own.
-conforms() {
-  "$bin/kubeconform" -strict -summary -skip ServiceMonitor,PrometheusRule \
-    -schema-location "$work/schemas/{{.ResourceKind}}{{.KindSuffix}}.json" "$1"
+# The Prometheus operator's kinds are not an API server's own: what the chart uses of them is described here.
+conforms() { # file
+  local name={{.ResourceKind}}{{.KindSuffix}}.json
+  "$bin/kubeconform" -strict -summary -schema-location "$work/schemas/$name" -schema-location "$here/schemas/$name" "$1"
+}
+
+# As JSON, untouched: a local patch that changes nothing asks no API server.
+as_json() { # file
+  KUBECONFIG=/dev/null "$bin/kubectl" patch --local --type=json --patch='[]' --output=json --filename="$1"
 }
 
 # A schema that lets everything through would let every chart through.
@@ -52,7 +59,25 @@ for values in "$here"/values/*.yaml; do
   "$bin/helm" template drover "$chart" --namespace drover-system --kube-version "$oldest" --values "$values" | cmp -s - "$work/$name.yaml" \
     || fail "$name: the same values make other objects the second time"
   summary=$(conforms "$work/$name.yaml" 2>&1) || fail "$name: $summary"
+  as_json "$work/$name.yaml" >"$work/rendered/$name.json"
+  "$bin/helm" install drover "$chart" --namespace drover-system --dry-run=client --values "$values" >"$work/said" || fail "$name: helm install fails"
+  sed '1,/^NOTES:$/d' "$work/said" >"$work/rendered/$name.notes"
+  python3 -B "$here/rendered.py" "$work/rendered/$name.json" >"$work/names"
+  diff --unified --label "values/expected/$name.txt" --label "what the chart makes" "$here/values/expected/$name.txt" "$work/names" >&2 ||
+    fail "$name: other objects than expected: correct the chart, or the list where the change is meant"
   say "$name: $summary"
+done
+for list in "$here"/values/expected/*.txt; do
+  [ -f "$work/rendered/$(basename "$list" .txt).json" ] || fail "$list belongs to no file of values"
+done
+python3 -B "$here/promises.py" "$work/rendered" || fail "the chart breaks its promises"
+# A misspelt field of those kinds is as wrong as any other.
+"$bin/helm" template drover "$chart" --values "$here/values/everything.yaml" --show-only 'templates/prometheusrule.yaml' \
+  --show-only 'templates/servicemonitor.yaml' >"$work/monitoring.yaml"
+for misspelt in scrapeTimeout namespaceSelector for annotations; do
+  sed "s/^\( *\)$misspelt:/\1${misspelt}s:/" "$work/monitoring.yaml" >"$work/wrong.yaml"
+  if conforms "$work/wrong.yaml" >"$work/said" 2>&1; then fail "the schemas do not refuse ${misspelt}s for $misspelt"; fi
+  grep -q "'${misspelt}s' not allowed" "$work/said" || fail "${misspelt}s is refused for another reason: $(cat "$work/said")"
 done
 if "$bin/helm" template drover "$chart" --kube-version 1.30.9 --values "$here/values/minimal.yaml" >/dev/null 2>"$work/said"; then
   fail "Kubernetes 1.30 is not refused"

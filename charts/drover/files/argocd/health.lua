@@ -1,6 +1,6 @@
 -- The health of Drover's resources, for Argo CD, which does not look at kstatus' conditions by itself. Every kind of the group says
 -- Ready, Reconciling, Stalled and Suspended in the same sense. `obj` is the resource. Only Stalled is Degraded: Argo CD gives up a sync
--- over a Degraded resource, and whatever mends itself must not end one.
+-- over a Degraded resource, and whatever mends itself must not end one. A lost primary does not mend itself: such a set is Stalled.
 --
 -- Argo CD runs this with Lua's base and table functions only, for a second at most. A script that fails makes the application's health
 -- unknown, so whatever is missing or misshapen is read as not being there.
@@ -67,11 +67,8 @@ if is_true("Suspended") then
   return health("Suspended", message("Suspended", "nothing is changed"))
 end
 
--- A failover is work like any other.
-for _, kind in ipairs({ "Reconciling", "PrimaryLost" }) do
-  if is_true(kind) then
-    return health("Progressing", message(kind, "work goes on"))
-  end
+if is_true("Reconciling") then
+  return health("Progressing", message("Reconciling", "work goes on"))
 end
 
 if is_true("Ready") then
