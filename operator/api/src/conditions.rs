@@ -18,6 +18,8 @@ pub enum ConditionType {
     QuorumHeld,
     /// Every follower is known to replicate.
     ReplicationHealthy,
+    /// Every declared database and user is in MySQL as declared.
+    ClientsReady,
 }
 
 /// One fact about a set. A reason is CamelCase and stable; a Stalled message begins with what to do.

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use drover_api::{
     ResourceKey,
     clients::{Clients, ClientsReport, DatabaseOrder, Grants, Password, SecretRef, UserOrder},
+    conditions::{Condition, ConditionType},
     secrets::SetSecret,
     set::{Access, UserSpec},
     wire::{LeaderPhase, RunningRole},
@@ -68,24 +69,58 @@ pub fn ordered(view: &View<'_>, secret: &SetSecret) -> Clients {
     Clients { databases: databases.collect(), users: users.collect(), drop_users, drop_databases }
 }
 
-/// Says what is awaited, and what stays although nobody declares it.
+/// Says what is awaited.
 pub fn tell(view: &View<'_>, out: &mut Out) {
-    let (Some(set), Some(secret)) = (view.set, view.records.secret.as_ref()) else { return };
-    for (name, spec) in &set.users {
-        if let Err(why) = password(view, secret, name, spec) {
-            out.wait(None, "PasswordAwaited", format!("the password of user {name}: {why}"));
-        }
+    for (reason, message) in awaited(view) {
+        out.wait(None, &reason, message);
     }
-    let Some(made) = made(view) else { return };
+}
+
+/// Whether applications find what is declared for them; `None` where nothing is, or nothing is known of it.
+pub fn condition(view: &View<'_>) -> Option<Condition> {
+    let set = view.set?;
+    if set.users.is_empty() && set.databases.is_empty() {
+        return None;
+    }
+    let awaited = awaited(view);
+    if let Some((reason, first)) = awaited.first() {
+        let more = match awaited.len() - 1 {
+            0 => String::new(),
+            more => format!("; and {more} more"),
+        };
+        return Some(Condition::new(ConditionType::ClientsReady, false, reason, format!("{first}{more}")));
+    }
+    let is_known = view.records.secret.is_some() && made(view).is_some();
+    let message = "every declared database and user is in MySQL";
+    is_known.then(|| Condition::new(ConditionType::ClientsReady, true, "ClientsMade", message))
+}
+
+/// What keeps declared databases and users from being as declared, as reason and message.
+fn awaited(view: &View<'_>) -> Vec<(String, String)> {
+    let (Some(set), Some(secret)) = (view.set, view.records.secret.as_ref()) else { return Vec::new() };
+    let passwords = set.users.iter().filter_map(|(name, spec)| {
+        let why = password(view, secret, name, spec).err()?;
+        Some(("PasswordAwaited".to_owned(), format!("the password of user {name}: {why}")))
+    });
+    let mut awaited: Vec<(String, String)> = passwords.collect();
+    let Some(made) = made(view) else { return awaited };
     let users = made.user_problems.iter().map(|(name, problem)| ("user", name, problem));
     let databases = made.database_problems.iter().map(|(name, problem)| ("database", name, problem));
-    for (what, name, problem) in users.chain(databases) {
-        out.wait(None, &problem.reason.to_string(), format!("{what} {name}: {}", problem.message));
-    }
+    let problems = users.chain(databases);
+    awaited.extend(
+        problems
+            .map(|(what, name, problem)| (problem.reason.to_string(), format!("{what} {name}: {}", problem.message))),
+    );
     let is_awaited = |order: &&UserOrder| !order.is_made(&made.users) && !made.user_problems.contains_key(&order.name);
-    for order in ordered(view, secret).users.iter().filter(is_awaited) {
-        out.wait(None, "UserAwaited", format!("user {} is being made or changed in MySQL", order.name));
-    }
+    let ordered = ordered(view, secret);
+    awaited.extend(
+        ordered
+            .users
+            .iter()
+            .filter(is_awaited)
+            .map(|order| ("UserAwaited".to_owned(), format!("user {} is being made or changed in MySQL", order.name))),
+    );
+    awaited
 }
 
 /// Declared users and how far each is; and users and databases in MySQL that an agent of ours made and nobody declares any more.

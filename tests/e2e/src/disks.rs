@@ -11,9 +11,9 @@ use anyhow::{Context, ensure};
 use crate::{Cloud, Operator, pace::within, programs::run};
 
 /// A machine ends, and lets its volume go.
-const END: Duration = Duration::from_secs(60);
+const END: Duration = Duration::from_secs(240);
 /// A few hundred MB.
-const COPY: Duration = Duration::from_secs(60);
+const COPY: Duration = Duration::from_secs(180);
 
 impl Cloud {
     /// Ends a machine and changes what is on its volume before the machine that replaces it can see any of it.

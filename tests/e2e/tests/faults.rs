@@ -45,8 +45,7 @@ fn what_stands_still_or_is_out_of_reach_is_not_replaced() -> anyhow::Result<()> 
         let freeze = format!("freeze {}", fleet["m0"]);
         cloud.fault(&freeze)?;
         within(SOON, "the operator misses the primary", || Ok(is_missed(&operator.status()?, 0).then_some(())))?;
-        let verdict = operator.set(SET)?.verdict;
-        ensure!(verdict.contains("not heard"), "{verdict}");
+        operator.await_set(SET, SOON, "says that it is not heard", |set| set.verdict.contains("not heard"))?;
         operator.await_passes(3)?;
         for slot in ["m1", "m2"] {
             ensure!(cloud.sql(&fleet[slot], "SELECT @@super_read_only")? == "1", "{slot} is open");

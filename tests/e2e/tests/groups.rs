@@ -28,7 +28,8 @@ fn a_group_without_rules_lets_nothing_in() -> anyhow::Result<()> {
         })?;
 
         heading("members of one group that lets its own in reach each other, and nobody else");
-        ensure!(reaches(cloud, &a, &b) && reaches(cloud, &b, &a));
+        // A machine that runs may have no address for a moment.
+        within(SOON, "they do", || Ok((reaches(cloud, &a, &b) && reaches(cloud, &b, &a)).then_some(())))?;
         ensure!(!reaches(cloud, &a, &c) && !reaches(cloud, &c, &a));
 
         heading("groups that are replaced are in force without a reboot");

@@ -45,7 +45,10 @@ const BROKEN: &str = "apiVersion: drover.dev/v1alpha1\nkind: MySQLReplicaSet\nme
     spec: {members: three, version: 7, more: {of: it}}\n";
 const CRACKED: &str = "apiVersion: drover.dev/v1alpha1\nkind: MySQLReplicaSet\nmetadata: {name: cracked}\n\
     spec: {members: 1, version: \"9.7\", readReplicas: 5000}\n";
-const USERS: &str = "  mysql: {databases: {shop: {}}, users: {app: {database: shop, access: ReadWrite}}}\n";
+const USERS: &str = "  mysql:\n    databases: {shop: {}}\n    users:\n      app: {database: shop, access: ReadWrite}\n      \
+    report: {database: shop, access: ReadOnly, passwordSecretRef: {name: report, key: password}}\n";
+/// Of user `report`, one after the other.
+const CHOSEN: [&str; 2] = ["correct horse battery", "staple of another kind"];
 
 /// The installation, and a person before it.
 struct Place<'a> {
@@ -63,12 +66,14 @@ fn what_people_ask_for_is_done_and_answered_and_argo_cd_sees_how_it_is() -> anyh
         place.is_given_a_malformed_object()?;
         let config = place.install()?;
         let seen = History::begin(&plane.admin, &cloud.dir.join("seen.json"))?;
+        place.admin.kubectl(&["create", "secret", "generic", "shop-app", "--from-literal=theirs=kept"])?;
         place.admin.apply(&(manifest("shop", 3, 0) + USERS))?;
         place.judged("shop", "Progressing", "the operator has not looked at it yet")?;
         let operator =
             Operator::start_configured(cloud, "operator", &plane.service_account("drover", "drover")?, &config)?;
         place.refuses()?;
         place.makes()?;
+        place.connects()?;
         place.keeps_to_the_limit()?;
         place.holds()?;
         place.pauses()?;
@@ -77,6 +82,9 @@ fn what_people_ask_for_is_done_and_answered_and_argo_cd_sees_how_it_is() -> anyh
         place.goes_on_beside_the_malformed(&plane)?;
         place.loses_its_primary()?;
         place.every_object_was_judged(seen)?;
+        place.nothing_leaked(&operator)?;
+        heading("what the chart's roles do not grant was never asked for");
+        plane.must_not_be_refused("drover", "drover")?;
         operator.stop()
     })
 }
@@ -160,6 +168,61 @@ impl Place<'_> {
         let limit = format!("--timeout={}s", LAUNCH.as_secs());
         self.admin.kubectl(&["wait", "--for=condition=Ready", &limit, SHOP])?;
         self.judged("shop", "Healthy", "every machine serves in its role")
+    }
+
+    fn connects(&self) -> anyhow::Result<()> {
+        heading("a name that somebody else has is left alone, and told");
+        within(SOON, "an event says whose it is", || {
+            Ok(self.admin.kubectl(&["describe", SHOP])?.contains("NameTaken").then_some(()))
+        })?;
+        assert_eq!(self.secret("shop-app")?, BTreeMap::from([("theirs".into(), "kept".into())]));
+        self.admin.kubectl(&["delete", "secret", "shop-app"])?;
+        let app = within(SOON, "the name is free, and taken", || Ok(self.secret("shop-app").ok()))?;
+
+        heading("a user's Secret says how to connect, and one whose password is chosen waits for it and says so");
+        let text = |key: &str| app.get(key).map(String::as_str).unwrap_or_default();
+        let keys = ["ca.crt", "dbname", "host", "password", "port", "reader-host", "reader-uri", "uri", "username"];
+        assert_eq!(app.keys().collect::<Vec<_>>(), keys);
+        let (writes, reads) = ("shop-primary.default.svc", "shop-replicas.default.svc");
+        assert_eq!(
+            ["host", "port", "dbname", "username", "reader-host"].map(text),
+            [writes, "3306", "shop", "app", reads]
+        );
+        for (key, host) in [("uri", writes), ("reader-uri", reads)] {
+            assert_eq!(text(key), format!("mysql://app:{}@{host}:3306/shop", text("password")), "{key}");
+        }
+        ensure!(text("ca.crt").starts_with("-----BEGIN CERTIFICATE-----"), "{}", text("ca.crt"));
+        let told = self.condition(&[SHOP], "ClientsReady", "PasswordAwaited")?;
+        ensure!(told.contains("Secret default/report: make it, with the password in its key password"), "{told}");
+        self.admin.kubectl(&["create", "secret", "generic", "report", "--from-literal=word=a good password"])?;
+        within(SOON, "the key is named", || {
+            let told = self.condition(&[SHOP], "ClientsReady", "PasswordAwaited")?;
+            Ok(told.contains("Secret default/report: put the password into its key password").then_some(()))
+        })?;
+        let host = format!("--host={}", self.address("m0")?);
+        let from = self.machine("m1")?;
+        let connect = |password: &str| {
+            let password = format!("MYSQL_PWD={password}");
+            let ask = "SELECT CURRENT_USER()";
+            self.cloud
+                .inside(&from, &["env", &password, "mysql", &host, "--user=report", "--ssl-mode=REQUIRED", "-Ne", ask])
+        };
+        for (n, chosen) in CHOSEN.into_iter().enumerate() {
+            let data = serde_json::json!({ "stringData": { "password": chosen } });
+            self.admin.kubectl(&["patch", "secret", "report", "-p", &data.to_string()])?;
+            within(SOON, "the Secret of the user has it", || {
+                let said = self.secret("shop-report").unwrap_or_default();
+                Ok((said.get("password").map(String::as_str) == Some(chosen)).then_some(()))
+            })?;
+            // Who still has the one before goes on by it.
+            for password in &CHOSEN[..=n] {
+                assert_eq!(connect(password)?.trim(), "report@%");
+            }
+        }
+        self.condition(&[SHOP], "ClientsReady", "ClientsMade")?;
+        let users = self.admin.get_json(&["secret", "report", "-o", "json"])?["metadata"]["ownerReferences"].clone();
+        ensure!(users.is_null(), "a person's Secret is theirs: {users}");
+        Ok(())
     }
 
     fn keeps_to_the_limit(&self) -> anyhow::Result<()> {
@@ -290,10 +353,20 @@ impl Place<'_> {
 
     fn loses_its_primary(&self) -> anyhow::Result<()> {
         heading("a set that lost its primary is degraded");
+        let served = |name: &str| -> anyhow::Result<usize> {
+            let slice = self.admin.get_json(&["endpointslice", name])?;
+            Ok(slice["endpoints"].as_array().map_or(0, Vec::len))
+        };
+        within(SOON, "all of it serves", || {
+            Ok(((served("shop-primary")?, served("shop-replicas")?) == (1, 2)).then_some(()))
+        })?;
         self.cloud.end_machine(&self.machine("m0")?)?;
         within(SOON, "it is told", || {
             let (health, told) = self.argo.judge(&self.admin.get_json(&[SHOP])?);
             Ok((health == "Degraded" && told.contains("restore")).then_some(()))
+        })?;
+        within(SOON, "nobody is sent to it, and reads go on", || {
+            Ok(((served("shop-primary")?, served("shop-replicas")?) == (0, 2)).then_some(()))
         })?;
         self.admin.kubectl(&["delete", "--wait=false", SHOP])?;
         // It is retained: gone at once, with nothing ended.
@@ -306,6 +379,7 @@ impl Place<'_> {
         for object in seen.end()? {
             let (health, message) = self.argo.judge(&object);
             ensure!(!message.is_empty(), "no word: {object}");
+            is_as_kstatus_wants(&object)?;
             let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
             let history = histories.entry(name).or_default();
             if history.last() != Some(&health) {
@@ -325,6 +399,43 @@ impl Place<'_> {
         ensure!(is_ever("greedy", "Degraded"), "{histories:?}");
         ensure!(!is_ever("broken", "Healthy") && !is_ever("cracked", "Healthy"), "{histories:?}");
         Ok(())
+    }
+
+    /// Neither objects, events nor the log have a password, or anything else that is secret.
+    fn nothing_leaked(&self, operator: &Operator) -> anyhow::Result<()> {
+        heading("no password is in an object, an event or the log");
+        let mut secrets: Vec<String> = CHOSEN.map(str::to_owned).to_vec();
+        secrets.extend(self.secret("shop-app")?.remove("password"));
+        secrets.extend(drover_e2e::secrets(self.cloud)?.into_iter().map(|secret| secret.text));
+        let shown = [
+            fs::read_to_string(self.cloud.dir.join("seen.json"))?,
+            self.admin.kubectl(&["get", "events.events.k8s.io", "-A", "-o", "json"])?,
+            self.admin.kubectl(&["get", "mrs,services,endpointslices,configmaps", "-A", "-o", "json"])?,
+            fs::read_to_string(&operator.log)?,
+        ];
+        for text in shown {
+            ensure!(!text.is_empty());
+            let leaked = secrets.iter().filter(|secret| text.contains(secret.as_str()));
+            assert_eq!(leaked.count(), 0, "a secret is in {}...", text.chars().take(200).collect::<String>());
+        }
+        Ok(())
+    }
+
+    /// What a Secret holds, decoded.
+    fn secret(&self, name: &str) -> anyhow::Result<BTreeMap<String, String>> {
+        let template =
+            r#"go-template={{range $k, $v := .data}}{{$k}}={{$v | base64decode | printf "%q"}}{{"\n"}}{{end}}"#;
+        let text = self.admin.kubectl(&["get", "secret", name, "-o", template])?;
+        let entry = |line: &str| {
+            let (key, value) = line.split_once('=').with_context(|| format!("{name}: {line}"))?;
+            Ok((key.to_owned(), serde_json::from_str(value)?))
+        };
+        text.lines().map(entry).collect()
+    }
+
+    fn address(&self, slot: &str) -> anyhow::Result<String> {
+        let told = self.cloud.inside(&self.machine(slot)?, &["hostname", "-I"])?;
+        told.split_whitespace().next().map(str::to_owned).context("an address")
     }
 
     /// Waits for a condition that is there, whatever its status, with that reason; its message.
@@ -374,4 +485,26 @@ impl Place<'_> {
     fn machine(&self, slot: &str) -> anyhow::Result<String> {
         self.cloud.fleet_of("shop")?.remove(slot).with_context(|| format!("{slot} has a machine"))
     }
+}
+
+/// As kstatus reads an object (sigs.k8s.io/cli-utils, pkg/kstatus): only what is at the newest generation can be done, and the
+/// conditions that are against it are there while they are true, and never otherwise.
+fn is_as_kstatus_wants(object: &Value) -> anyhow::Result<()> {
+    let status = &object["status"];
+    let observed = status["observedGeneration"].as_i64().context("observedGeneration has a default")?;
+    let generation = object["metadata"]["generation"].as_i64().context("a generation")?;
+    ensure!(observed <= generation, "{observed} of {generation}");
+    let mut is = BTreeMap::new();
+    for condition in status["conditions"].as_array().into_iter().flatten() {
+        let (kind, said) =
+            (condition["type"].as_str().context("a type")?, condition["status"].as_str().context("a status")?);
+        ensure!(is.insert(kind, said).is_none(), "{kind} twice: {status}");
+        ensure!(condition["observedGeneration"] == observed, "{condition}");
+    }
+    for kind in ["Reconciling", "Stalled"] {
+        ensure!(is.get(kind).is_none_or(|said| *said == "True"), "{kind} is there and not true: {status}");
+    }
+    ensure!(observed < 0 || is.contains_key("Ready"), "nothing says whether it is ready: {status}");
+    ensure!(!is.contains_key("Stalled") || is.get("Ready") != Some(&"True"), "ready and stalled: {status}");
+    Ok(())
 }

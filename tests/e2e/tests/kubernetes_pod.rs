@@ -79,6 +79,7 @@ fn walk(demo: &Demo, cloud: &Cloud) -> anyhow::Result<()> {
     let admin = &Access::of_another(printed.context("the demo prints where its kubeconfig is")?.into())?;
     admin.kubectl(&["wait", "--for=condition=Ready", "--timeout=10s", "mrs/shop"])?;
     restricted(admin)?;
+    answers(admin)?;
     used(cloud, admin)?;
     rotated(admin)?;
     tested(admin)?;
@@ -117,6 +118,36 @@ fn restricted(admin: &Access) -> anyhow::Result<()> {
     let label = "pod-security.kubernetes.io/enforce=restricted";
     let said = admin.ask_kubectl(&["label", "--dry-run=server", "--overwrite", "namespace", "drover", label], "")?;
     ensure!(said.status.success() && !said.error.contains("violate"), "{}", said.error);
+    Ok(())
+}
+
+/// What monitoring and people ask of the operator's Pod.
+fn answers(admin: &Access) -> anyhow::Result<()> {
+    heading("the Pod is alive, has metrics of who leads, and drover doctor runs in it");
+    let pods = admin.get_json(&["pods", "--namespace", "drover", "-l", OPERATORS])?;
+    let names = pods["items"].as_array().into_iter().flatten().filter_map(|pod| pod["metadata"]["name"].as_str());
+    let mut leaders = Vec::new();
+    for name in names {
+        let ask = |path: &str| {
+            admin.kubectl(&["get", "--raw", &format!("/api/v1/namespaces/drover/pods/{name}:8080/proxy{path}")])
+        };
+        ensure!(!ask("/live")?.is_empty());
+        let metrics = ask("/metrics")?;
+        let leads =
+            metrics.lines().find_map(|line| line.strip_prefix("leader_election_master_status{name=\"drover\"} "));
+        leaders.push(leads.with_context(|| format!("nothing says who leads: {metrics}"))?.to_owned());
+    }
+    leaders.sort();
+    assert_eq!(leaders, ["0", "1"]);
+    let doctor = ["/drover", "doctor", "--kubernetes", "--config", "/etc/drover/drover.yaml"];
+    let said = admin.ask_kubectl(
+        &[["exec", "--namespace", "drover", "deployment/drover", "--"].as_slice(), &doctor].concat(),
+        "",
+    )?;
+    for line in ["ok    credentials", "ok    clock", "ok    bucket", "ok    image", "ok    API server: v1."] {
+        ensure!(said.out.contains(line), "{line} is not said: {said:?}");
+    }
+    ensure!(!said.out.contains("FAIL"), "{said:?}");
     Ok(())
 }
 

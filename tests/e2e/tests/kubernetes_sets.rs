@@ -75,7 +75,7 @@ fn applied(cloud: &Cloud, admin: &Access) -> anyhow::Result<()> {
         ensure!(table.contains(column), "{column} is missing: {table}");
     }
     let row = table.lines().find(|line| line.contains("shop")).context("a row")?;
-    for value in ["True", "Ready", "m0", "4/4", "9.7", "shop-primary.default.svc", "eu-central-1"] {
+    for value in ["True", "Ready", "m0", "4/4", "9.7", "shop-primary.default.svc:3306", "local-1a,local-1b,local-1c"] {
         ensure!(row.contains(value), "{value} is missing: {table}");
     }
     let told = admin.kubectl(&["describe", SHOP])?;

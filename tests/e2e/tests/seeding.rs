@@ -119,7 +119,9 @@ impl Walk<'_> {
         self.cloud.inside(&recipient, &["sh", "-ec", &take])?;
         self.cloud.write_rows(&self.machine(0)?, self.rows + 1, self.rows + 1000)?;
         self.rows += 1000;
-        self.operator.await_set(SET, SOON, "copies m1's data", |set| set.members[2].state == "copying from m1")?;
+        self.operator.await_set(SET, SOON, "copies m1's data", |set| {
+            set.members.get(2).is_some_and(|row| row.state == "copying from m1")
+        })?;
         self.nothing_is_served(&recipient)?;
         let progress = "SELECT COUNT(*) FROM performance_schema.clone_progress \
                         WHERE stage = 'FILE COPY' AND state = 'In Progress' AND data > 0";

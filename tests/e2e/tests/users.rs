@@ -62,11 +62,11 @@ impl Shop<'_> {
     fn awaits_a_file(&self, operator: &mut Operator) -> anyhow::Result<()> {
         heading("a missing file of a password is named, holds up its user alone, and is found when it comes");
         let file = self.secrets.join("default/report/password");
-        let set = operator.await_set(SET, SOON, "has made one user and names the file of the other", |set| {
+        operator.await_set(SET, SOON, "has made one user and names the file of the other", |set| {
             let ready = set.users.iter().filter(|user| user.ready).map(|user| user.name.as_str());
-            ready.eq(["app"]) && set.awaiting.iter().any(|line| line.contains(&file.display().to_string()))
+            let is_told = set.awaiting.iter().any(|line| line.contains(&file.display().to_string()));
+            ready.eq(["app"]) && is_told && set.ready
         })?;
-        ensure!(set.ready, "{}", set.verdict);
         fs::write(&file, format!("{}\n", CHOSEN[0]))?;
         await_users(operator, 2)
     }
@@ -164,10 +164,10 @@ impl Shop<'_> {
         let only =
             "    databases: {my_shop: {}}\n    users:\n      app: {database: my_shop, access: ReadOnly, rotation: 1}\n";
         operator.declare(FILE, &(manifest(SET, 3, 0) + "  mysql:\n" + only))?;
-        let set = operator.await_set(SET, SOON, "has app alone, and keeps the other", |set| {
-            set.users.len() == 1 && set.users.iter().all(|user| user.ready) && set.kept_users == ["report"]
+        operator.await_set(SET, SOON, "has app alone, and keeps the other", |set| {
+            let is_made = set.users.len() == 1 && set.users.iter().all(|user| user.ready);
+            is_made && set.kept_users == ["report"] && set.ready
         })?;
-        ensure!(set.ready, "{}", set.verdict);
         let said = self.connect("app", text(&app)?, "INSERT INTO my_shop.t VALUES (1)").expect_err("ReadOnly");
         ensure!(format!("{said:#}").contains("denied"), "{said:#}");
         self.connect("app", text(&app)?, "SELECT * FROM my_shop.t")?;

@@ -85,6 +85,8 @@ fn about_condition(known: Option<&Condition>, condition: &Condition) -> Option<F
         ("Available" | "QuorumHeld" | "ReplicationHealthy", "False") => {
             known.is_some_and(|known| known.status == "True")
         }
+        // A user that is being made or changed is there in a moment; anything else waits for a person.
+        ("ClientsReady", "False") => condition.reason != "UserAwaited",
         _ => false,
     };
     let is_news = is_bad || !matches!((condition.type_.as_str(), condition.status.as_str()), (_, "False" | "Unknown"));

@@ -100,6 +100,35 @@ fn a_password_that_changes_is_one_order_of_the_leader_and_nothing_else() {
     }
 }
 
+/// Status, reason and message of ClientsReady.
+fn ready_clients(world: &World) -> Option<(bool, String, String)> {
+    let conditions = world.plan().reports[&key()].conditions.clone();
+    let found = conditions.into_iter().find(|condition| condition.kind == ConditionType::ClientsReady)?;
+    Some((found.status, found.reason, found.message))
+}
+
+#[test]
+fn a_condition_says_whether_applications_find_what_is_declared() {
+    let mut world = with_users();
+    let made = "every declared database and user is in MySQL";
+    assert_eq!(ready_clients(&world), Some((true, "ClientsMade".into(), made.into())));
+    clients(&mut world).users.remove("app");
+    let awaited = "user app is being made or changed in MySQL";
+    assert_eq!(ready_clients(&world), Some((false, "UserAwaited".into(), awaited.into())));
+    world.observed.passwords.insert(reference("report"), Seen::Unknown { why: "make it".into() });
+    let told = "the password of user report: make it; and 1 more";
+    assert_eq!(ready_clients(&world), Some((false, "PasswordAwaited".into(), told.into())));
+
+    let mut silent = with_users();
+    silent.silence(M0);
+    assert_eq!(ready_clients(&silent), None);
+    world.set(|set| {
+        set.users.clear();
+        set.databases.clear();
+    });
+    assert_eq!(ready_clients(&world), None);
+}
+
 #[test]
 fn a_password_that_is_awaited_is_told_and_holds_up_nobody_else() {
     let mut set = resolved(1, 0);

@@ -25,6 +25,15 @@ impl ControlPlane {
         Ok(())
     }
 
+    /// It asked for nothing that it may not. What a namespace that is going away refuses is no matter of rights.
+    pub fn must_not_be_refused(&self, namespace: &str, account: &str) -> anyhow::Result<()> {
+        let user = format!("system:serviceaccount:{namespace}:{account}");
+        let (used, granted) = (self.used(&user)?, self.granted(namespace, account)?);
+        let refused: Vec<_> = used.difference(&granted).collect();
+        ensure!(!used.is_empty() && refused.is_empty(), "used and not granted: {refused:?}");
+        Ok(())
+    }
+
     fn used(&self, user: &str) -> anyhow::Result<BTreeSet<Permission>> {
         let entries = self.audit()?.into_iter().filter(|entry| entry.user == user && !entry.resource.is_empty());
         let permission = |entry: super::AuditEntry| {
