@@ -1,5 +1,6 @@
 //! The whole of it as a user has it: `helm install` on a real cluster starts the operator as the chart's own Pod from our image, a set
-//! is applied, and an application's Pod reads and writes through the Services with what its Secret says.
+//! is applied, and an application's Pod reads and writes through the Services as the user of its Secret. (No DNS runs here: where the
+//! Services are it knows from kubelet's variables.)
 
 use std::time::Duration;
 

@@ -82,7 +82,7 @@ pub fn writes(
 }
 
 /// Retain needs nothing but to be let go. Delete is let go once everything has ended; until then its status says what is left.
-/// Nothing is made for either: the namespace may be ending too.
+/// Nothing is made for either but events, which may be refused: the namespace may be ending too.
 fn of_deleted(resource: &Resource, word: Word<'_>, now: Millis) -> Vec<Write> {
     match (resource.held, resource.policy, word) {
         (false, ..) => Vec::new(),

@@ -1,5 +1,5 @@
-//! The one place that writes to the API server: each write one call with a deadline, by server-side apply under our own field
-//! managers, so that nobody's fields but ours are touched.
+//! Writes to the API server, each one call with a deadline: what is declared or shown by server-side apply under our own field
+//! managers, so that nobody's fields but ours are touched; events as they are made. (The Lease is [`super::election`]'s.)
 
 use std::{fmt::Debug, time::Duration};
 
