@@ -517,6 +517,11 @@ fn quotas(cloud: &Cloud, manifests: &str) -> anyhow::Result<()> {
             assert!(asked.out.lines().any(|line| line == said), "no line {said:?} in\n{}", asked.out);
         }
     }
+    heading("what nobody can count is not called enough");
+    let unknown = CONFIG.replace("[t3.small]", "[t9.huge]");
+    let asked = examine(cloud, &unknown, &["--manifests", manifests], |_| ())?;
+    let said = "warn  quota of vCPUs of default/kept, default/same: not compared for 5 machines: EC2 knows none of their instance types";
+    assert!(asked.out.lines().any(|line| line == said) && !asked.out.contains("Standard vCPUs"), "{}", asked.out);
     Ok(())
 }
 

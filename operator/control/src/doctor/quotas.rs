@@ -31,6 +31,8 @@ enum Unit {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Wanted {
     machines: u64,
+    /// Of them those whose vCPUs nobody told.
+    uncounted: u64,
     standard_vcpus: u64,
     /// By instance type, of families that have quotas of their own.
     other_vcpus: BTreeMap<String, u64>,
@@ -44,8 +46,7 @@ pub(super) async fn quotas<C: Examined>(context: &Context<C>) -> Vec<Finding> {
     let declared = context.sections.iter().filter(|section| section.machines > 0);
     let names: BTreeSet<&String> = declared.flat_map(|section| section.instance_types.iter().flatten()).collect();
     let names: Vec<String> = names.into_iter().cloned().collect();
-    // Why EC2 does not tell of types was said with the types; that they are not counted is said here.
-    let known = context.cloud.instance_types(&names).await.unwrap_or_default();
+    let known = context.cloud.instance_types(&names).await;
     let (wanted, mut not_compared) = wanted(&context.sections, &known);
     let needs = wanted.needs();
     let told = join_all(needs.iter().map(|need| context.cloud.quota(need.code))).await;
@@ -58,8 +59,9 @@ pub(super) async fn quotas<C: Examined>(context: &Context<C>) -> Vec<Finding> {
 }
 
 /// What the sections want together, and a finding for each whose machines nobody can count.
-fn wanted(sections: &[Section], known: &[InstanceType]) -> (Wanted, Vec<Finding>) {
+fn wanted(sections: &[Section], known: &Result<Vec<InstanceType>, CloudError>) -> (Wanted, Vec<Finding>) {
     let (mut wanted, mut findings) = (Wanted::default(), Vec::new());
+    let sizes = known.as_deref().unwrap_or_default();
     for section in sections {
         wanted.machines += u64::from(section.machines);
         for (volume_type, gib) in &section.volumes_gib {
@@ -70,10 +72,9 @@ fn wanted(sections: &[Section], known: &[InstanceType]) -> (Wanted, Vec<Finding>
         }
         let names = section.instance_types.as_deref().unwrap_or_default();
         // The first is what is wanted; the others are for when there is none of it.
-        let Some(first) = names.iter().find_map(|name| known.iter().find(|known| known.name == *name)) else {
-            let found = format!("not compared: EC2 did not tell how many vCPUs {} machines have", section.machines);
-            let remedy = format!("set right what is said above of {}", section.field("instanceTypes"));
-            findings.push(Finding::warn(section.name("quota of vCPUs"), found, remedy));
+        let Some(first) = names.iter().find_map(|name| sizes.iter().find(|known| known.name == *name)) else {
+            wanted.uncounted += u64::from(section.machines);
+            findings.push(uncounted(section, known.as_ref().err()));
             continue;
         };
         let vcpus = u64::from(section.machines) * u64::from(first.vcpus);
@@ -84,6 +85,16 @@ fn wanted(sections: &[Section], known: &[InstanceType]) -> (Wanted, Vec<Finding>
         }
     }
     (wanted, findings)
+}
+
+fn uncounted(section: &Section, error: Option<&CloudError>) -> Finding {
+    let otherwise = format!("set right what is said above of {}", section.field("instanceTypes"));
+    let (why, remedy) = match error {
+        Some(error) => (error.failure(), remedy(error, &otherwise)),
+        None => ("EC2 knows none of their instance types".to_owned(), otherwise),
+    };
+    let found = format!("not compared for {} machines: {why}", section.machines);
+    Finding::warn(section.name("quota of vCPUs"), found, remedy)
 }
 
 /// Whether a type counts for the quota of Standard instances: by the letters before its generation. Im and Is are of the I
@@ -154,7 +165,8 @@ const PAGE: &str = "https://console.aws.amazon.com/servicequotas/home/services/e
 // === impl Wanted, Unit ===
 
 impl Wanted {
-    /// Standard instances first, which are asked for even where nothing is declared yet.
+    /// Standard instances first, which are asked for even where nothing is declared yet; but not where nobody knows whether they
+    /// are wanted.
     fn needs(&self) -> Vec<Need> {
         let vcpus =
             Need { of: "Standard vCPUs".to_owned(), code: STANDARD, unit: Unit::Vcpus, wanted: self.standard_vcpus };
@@ -164,7 +176,8 @@ impl Wanted {
             unit: Unit::Tib,
             wanted: *gib,
         });
-        [vcpus].into_iter().chain(storage).collect()
+        let is_known = self.standard_vcpus > 0 || self.uncounted == 0;
+        is_known.then_some(vcpus).into_iter().chain(storage).collect()
     }
 }
 

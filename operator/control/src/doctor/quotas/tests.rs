@@ -1,11 +1,11 @@
 //! What is said of quotas, by what is declared and what Service Quotas tells.
 
 use super::{
-    super::{Level, of_defaults, of_sets, sections::tests},
+    super::{AGAIN, Level, of_defaults, of_sets, sections::tests},
     *,
 };
 
-fn known() -> Vec<InstanceType> {
+fn known() -> Result<Vec<InstanceType>, CloudError> {
     let sizes = [("m7i.large", 2), ("r7i.4xlarge", 16), ("x2iedn.xlarge", 4)];
     let known = sizes.map(|(name, vcpus)| InstanceType {
         name: name.into(),
@@ -13,7 +13,7 @@ fn known() -> Vec<InstanceType> {
         vcpus,
         memory_mib: 8_192,
     });
-    known.into()
+    Ok(known.into())
 }
 
 fn sections(sets: &[serde_json::Value]) -> Vec<Section> {
@@ -120,6 +120,7 @@ fn what_sets_want_is_counted_by_family_and_by_type_of_volume() {
     let (wanted, not_compared) = wanted(&sections, &known());
     let expected = Wanted {
         machines: 6,
+        uncounted: 0,
         standard_vcpus: 4 * 2 + 16,
         other_vcpus: [("x2iedn.xlarge".to_owned(), 4)].into(),
         volumes_gib: [(VolumeType::Gp3, 50), (VolumeType::Io2, 200)].into(),
@@ -139,18 +140,27 @@ fn what_sets_want_is_counted_by_family_and_by_type_of_volume() {
 #[test]
 fn machines_that_nobody_can_count_are_told() {
     let sections = sections(&[serde_json::json!({ "members": 3, "machine": { "instanceTypes": ["t9.huge"] } })]);
-    let (wanted, not_compared) = wanted(&sections, &known());
-    assert_eq!((wanted.machines, wanted.standard_vcpus), (3, 0));
-    let [finding] = &not_compared[..] else { panic!("{not_compared:?}") };
-    assert_eq!((finding.level, finding.name.as_str()), (Level::Warn, "quota of vCPUs of shop/orders"));
-    assert_eq!(finding.found, "not compared: EC2 did not tell how many vCPUs 3 machines have");
-    let remedy = "set right what is said above of spec.machine.instanceTypes of shop/orders";
-    assert_eq!(finding.remedy.as_deref(), Some(remedy));
+    let slow = CloudError::new(Class::Throttled, "DescribeInstanceTypes", "RequestLimitExceeded", "slow down");
+    for (told, found, remedy) in [
+        (
+            known(),
+            "EC2 knows none of their instance types",
+            "set right what is said above of spec.machine.instanceTypes of shop/orders",
+        ),
+        (Err(slow), "DescribeInstanceTypes failed: RequestLimitExceeded: slow down", AGAIN),
+    ] {
+        let (wanted, not_compared) = wanted(&sections, &told);
+        let found = format!("not compared for 3 machines: {found}");
+        assert_eq!(not_compared, [Finding::warn("quota of vCPUs of shop/orders", found, remedy)]);
+        // Nothing is said of a quota that they may well want something of.
+        let needs: Vec<_> = wanted.needs().into_iter().map(|need| need.of).collect();
+        assert_eq!((wanted.machines, needs), (3, vec!["gp3 storage".to_owned()]));
+    }
 }
 
 #[test]
 fn where_nothing_is_declared_the_quotas_of_the_defaults_are_asked_for() {
-    let (wanted, not_compared) = wanted(&[of_defaults(&tests::defaults())], &[]);
+    let (wanted, not_compared) = wanted(&[of_defaults(&tests::defaults())], &Ok(vec![]));
     let needs: Vec<_> = wanted.needs().into_iter().map(|need| (need.of, need.wanted)).collect();
     assert_eq!(needs, [("Standard vCPUs".to_owned(), 0), ("gp3 storage".to_owned(), 0)]);
     assert_eq!(not_compared, []);
