@@ -77,7 +77,7 @@ install() {
   kubectl create namespace drover
   # Not as arguments, which are for everyone to see.
   kubectl create secret generic drover-local --namespace drover --from-env-file=<(
-    for name in AWS_REGION AWS_ENDPOINT_URL_EC2 AWS_ENDPOINT_URL_S3 AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY; do
+    for name in AWS_REGION AWS_ENDPOINT_URL_{EC2,S3,SERVICE_QUOTAS} AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY; do
       printf '%s=%s\n' "$name" "${!name}"
     done
   )

@@ -10,16 +10,26 @@ use std::time::Duration;
 
 use drover_cloud::lanes::Rate;
 
+/// Whose API a call is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    Ec2,
+    S3,
+    ServiceQuotas,
+}
+
 /// One kind of call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
+    pub service: Service,
     /// The action's name in its service's API, such as `RunInstances`.
     pub action: &'static str,
     /// The name of its rate lane: the action, or the action and what sets this row apart.
     pub lane: &'static str,
     /// What policies must allow for it.
     pub permissions: &'static [Permission],
-    /// `None` for S3, which allows thousands per second and prefix where we make a few.
+    /// `None` for S3, which allows thousands per second and prefix where we make a few, and for Service Quotas, which nobody but
+    /// `drover doctor` asks, for each quota once.
     pub rate: Option<Rate>,
     /// From asking for a token to having the whole answer; reading a body, and writing one without a condition, have time
     /// for the transfer on top.
@@ -27,7 +37,8 @@ pub struct Call {
 }
 
 /// What one of IAM's actions is allowed on, and to whom. Which resources and condition keys an action knows is from the
-/// Service Authorization Reference, "Actions, resources, and condition keys for Amazon EC2" and "for Amazon S3".
+/// Service Authorization Reference, "Actions, resources, and condition keys for Amazon EC2", "for Amazon S3" and "for Service
+/// Quotas".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Permission {
     /// As IAM names it: `ec2:RunInstances`.
@@ -39,7 +50,7 @@ pub struct Permission {
 /// What an action is allowed on, and how that is told from everything else in the account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
-    /// Actions that IAM cannot narrow: every Describe.
+    /// Actions that IAM cannot narrow: every Describe, and reading a quota.
     Everything,
     /// What the call makes, with the realm's tag in the request: `aws:RequestTag`.
     Made(&'static [Kind]),
@@ -182,6 +193,14 @@ pub(crate) const GET_BUCKET_VERSIONING: Call = object(
     &[Permission { action: "s3:GetBucketVersioning", on: Scope::Bucket, by: &[Party::Doctor] }],
 );
 
+const LOOK_AT_QUOTA: &[Permission] =
+    &[Permission { action: "servicequotas:GetServiceQuota", on: Scope::Everything, by: &[Party::Doctor] }];
+const LOOK_AT_DEFAULT_QUOTA: &[Permission] =
+    &[Permission { action: "servicequotas:GetAWSDefaultServiceQuota", on: Scope::Everything, by: &[Party::Doctor] }];
+
+pub(crate) const GET_SERVICE_QUOTA: Call = quota("GetServiceQuota", LOOK_AT_QUOTA);
+pub(crate) const GET_AWS_DEFAULT_SERVICE_QUOTA: Call = quota("GetAWSDefaultServiceQuota", LOOK_AT_DEFAULT_QUOTA);
+
 /// Every call, EC2 first. A volume with a customer's KMS key needs `kms:CreateGrant`, `kms:Decrypt` and
 /// `kms:GenerateDataKeyWithoutPlaintext` on that key besides (EBS documentation, "Permissions to use KMS keys").
 pub fn calls() -> &'static [Call] {
@@ -206,6 +225,8 @@ pub fn calls() -> &'static [Call] {
         PUT_OBJECT,
         LIST_OBJECTS,
         GET_BUCKET_VERSIONING,
+        GET_SERVICE_QUOTA,
+        GET_AWS_DEFAULT_SERVICE_QUOTA,
     ]
 }
 
@@ -214,7 +235,7 @@ const fn rate(burst: u32, every_ms: u64) -> Option<Rate> {
 }
 
 const fn read(action: &'static str, permissions: &'static [Permission], rate: Option<Rate>) -> Call {
-    Call { action, lane: action, permissions, rate, deadline: READ }
+    Call { service: Service::Ec2, action, lane: action, permissions, rate, deadline: READ }
 }
 
 const fn write(action: &'static str, permissions: &'static [Permission], rate: Option<Rate>) -> Call {
@@ -222,7 +243,24 @@ const fn write(action: &'static str, permissions: &'static [Permission], rate: O
 }
 
 const fn object(action: &'static str, permissions: &'static [Permission]) -> Call {
-    Call { deadline: OBJECT, ..read(action, permissions, None) }
+    Call { service: Service::S3, deadline: OBJECT, ..read(action, permissions, None) }
+}
+
+const fn quota(action: &'static str, permissions: &'static [Permission]) -> Call {
+    Call { service: Service::ServiceQuotas, ..read(action, permissions, None) }
+}
+
+// === impl Service ===
+
+impl Service {
+    /// As IAM names it before an action.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Service::Ec2 => "ec2",
+            Service::S3 => "s3",
+            Service::ServiceQuotas => "servicequotas",
+        }
+    }
 }
 
 #[cfg(test)]
@@ -275,6 +313,8 @@ mod tests {
             assert!(call.rate.is_none_or(|rate| rate.burst > 0 && !rate.every.is_zero()), "{call:?}");
             assert!(!call.permissions.is_empty() && !call.deadline.is_zero(), "{call:?}");
             assert!(call.permissions.iter().all(|permission| !permission.by.is_empty()), "{call:?}");
+            let own = |permission: &&Permission| permission.action.starts_with(&format!("{}:", call.service.as_str()));
+            assert!(call.permissions.iter().any(|permission| own(&permission)), "{call:?}");
         }
     }
 }

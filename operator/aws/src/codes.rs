@@ -1,9 +1,10 @@
-//! The table of error codes: from what EC2 and S3 answer to a class. Codes from "Error codes for the Amazon EC2 API" and
-//! "Error responses" of the Amazon S3 API; both services answer with more than their SDK models say.
+//! The table of error codes: from what EC2, S3 and Service Quotas answer to a class. Codes from "Error codes for the Amazon EC2
+//! API", "Error responses" of the Amazon S3 API, and "Common errors" of the Service Quotas API; the services answer with more
+//! than their SDK models say.
 
 use drover_cloud::Class;
 
-use crate::calls::{self, Call};
+use crate::calls::{self, Call, Service};
 
 /// A code that stands for one class whatever the call.
 const CODES: &[(Class, &[&str])] = &[
@@ -41,9 +42,9 @@ const CODES: &[(Class, &[&str])] = &[
         ],
     ),
     (
-        // S3's; EC2's are `Invalid<Resource>.NotFound`, below.
+        // S3's and Service Quotas'; EC2's are `Invalid<Resource>.NotFound`, below.
         Class::NotFound,
-        &["NoSuchKey"],
+        &["NoSuchKey", "NoSuchResourceException"],
     ),
     (
         Class::WrongState,
@@ -92,7 +93,7 @@ const CODES: &[(Class, &[&str])] = &[
         &["PreconditionFailed", "ConditionalRequestConflict", "OperationAborted"],
     ),
     (
-        // The last five are also the words for a clock that is wrong.
+        // The last six are also the words for a clock that is wrong.
         Class::Denied,
         &[
             "UnauthorizedOperation",
@@ -115,6 +116,7 @@ const CODES: &[(Class, &[&str])] = &[
             "UnrecognizedClientException",
             "AuthFailure",
             "InvalidSecurity.RequestHasExpired",
+            "InvalidSignatureException",
             "RequestExpired",
             "RequestTimeTooSkewed",
             "SignatureDoesNotMatch",
@@ -159,12 +161,11 @@ pub(crate) fn class(call: &Call, code: &str, message: &str, status: u16) -> Clas
     if code.ends_with("LimitExceeded") {
         return Class::Quota;
     }
-    let is_s3 = call.rate.is_none();
     match status {
         429 => Class::Throttled,
         408 | 500 | 502.. => Class::Transient,
         401 | 403 => Class::Denied,
-        409 | 412 if is_s3 => Class::Conflict,
+        409 | 412 if call.service == Service::S3 => Class::Conflict,
         // The call succeeded and the answer cannot be read.
         200..300 => Class::Transient,
         _ => Class::Invalid,
@@ -175,7 +176,8 @@ pub(crate) fn class(call: &Call, code: &str, message: &str, status: u16) -> Clas
 mod tests {
     use super::*;
     use crate::calls::{
-        DELETE_VOLUME, GET_OBJECT, MODIFY_INSTANCE_ATTRIBUTE, PUT_OBJECT, RUN_INSTANCES, TERMINATE_INSTANCES,
+        DELETE_VOLUME, GET_OBJECT, GET_SERVICE_QUOTA, MODIFY_INSTANCE_ATTRIBUTE, PUT_OBJECT, RUN_INSTANCES,
+        TERMINATE_INSTANCES,
     };
 
     fn check(expected: Class, rows: &[(&Call, &str, u16)]) {
@@ -217,12 +219,12 @@ mod tests {
             (TokenSpent, "IdempotentInstanceTerminated"),
             (Denied, "UnauthorizedOperation AuthFailure OptInRequired AccessDenied ExpiredToken InvalidClientTokenId"),
             (Denied, "SignatureDoesNotMatch RequestTimeTooSkewed RequestExpired InvalidAccessKeyId"),
-            (Denied, "InvalidSecurity.RequestHasExpired"),
+            (Denied, "InvalidSecurity.RequestHasExpired InvalidSignatureException UnrecognizedClientException"),
             (
                 NotFound,
                 "InvalidInstanceID.NotFound InvalidVolume.NotFound InvalidGroup.NotFound InvalidSubnetID.NotFound",
             ),
-            (NotFound, "InvalidNetworkInterfaceID.NotFound NoSuchKey"),
+            (NotFound, "InvalidNetworkInterfaceID.NotFound NoSuchKey NoSuchResourceException"),
             (Invalid, "InvalidAMIID.NotFound InvalidAMIID.Unavailable InvalidAMIID.Malformed NoSuchBucket"),
             (Invalid, "InvalidZone.NotFound FilterLimitExceeded NotImplemented"),
             (Conflict, "PreconditionFailed ConditionalRequestConflict"),
@@ -273,7 +275,10 @@ mod tests {
     #[test]
     fn a_lost_condition_is_a_conflict_on_s3_only() {
         check(Class::Conflict, &[(&PUT_OBJECT, "", 412), (&PUT_OBJECT, "", 409)]);
-        check(Class::Invalid, &[(&RUN_INSTANCES, "DryRunOperation", 412), (&RUN_INSTANCES, "", 409)]);
+        check(
+            Class::Invalid,
+            &[(&RUN_INSTANCES, "DryRunOperation", 412), (&RUN_INSTANCES, "", 409), (&GET_SERVICE_QUOTA, "", 409)],
+        );
     }
 
     #[test]

@@ -11,11 +11,12 @@ use aws_types::service_config::ServiceConfigKey;
 use drover_cloud::{Class, CloudError, Result, examine::Identity};
 
 use crate::{
-    calls::{Call, calls},
+    calls::{Service, calls},
     classify::{described, one_line},
     clock::CloudClock,
     machines::Ec2,
     objects::{Bucket, OBJECT_BYTES_MAX, transfer_time},
+    quotas::Quotas,
     send::{Observer, Sender},
 };
 
@@ -41,6 +42,7 @@ pub struct Aws {
     object_endpoint: Option<String>,
     ec2: aws_sdk_ec2::Client,
     s3: aws_sdk_s3::Client,
+    quotas: aws_sdk_servicequotas::Client,
     sender: Sender,
     clock: CloudClock,
     credentials: Option<SharedCredentialsProvider>,
@@ -57,7 +59,8 @@ const STALLED: Duration = Duration::from_secs(20);
 
 /// Reads the environment, profile and, on EC2, the metadata service: static keys, web identity (IRSA), container
 /// credentials (ECS, EKS Pod Identity), `credential_process`, instance role. Not compiled in: SSO. `AWS_ENDPOINT_URL`,
-/// `AWS_ENDPOINT_URL_EC2` and `AWS_ENDPOINT_URL_S3` redirect the calls. Credentials are first fetched by the first call.
+/// `AWS_ENDPOINT_URL_EC2`, `AWS_ENDPOINT_URL_S3` and `AWS_ENDPOINT_URL_SERVICE_QUOTAS` redirect the calls. Credentials are first
+/// fetched by the first call.
 ///
 /// # Errors
 /// `Invalid` when no Region is found, `Transient` when looking takes too long.
@@ -96,6 +99,7 @@ impl Aws {
             region,
             ec2: ec2_client(config, deadline_max, clock.clone()),
             s3: s3_client(config, deadline_max, object_endpoint.is_some(), clock.clone()),
+            quotas: quotas_client(config, deadline_max, clock.clone()),
             object_endpoint,
             sender: Sender::new(deadline_max),
             clock,
@@ -143,6 +147,11 @@ impl Aws {
     pub fn bucket(&self, name: &str) -> Bucket {
         Bucket::new(self.s3.clone(), self.sender.clone(), name)
     }
+
+    /// What the account may have.
+    pub fn quotas(&self) -> Quotas {
+        Quotas::new(self.quotas.clone(), self.sender.clone())
+    }
 }
 
 // === how the SDK behaves ===
@@ -150,7 +159,7 @@ impl Aws {
 fn ec2_client(config: &SdkConfig, deadline_max: Duration, clock: CloudClock) -> aws_sdk_ec2::Client {
     let config = aws_sdk_ec2::config::Builder::from(config)
         .retry_config(RetryConfig::disabled())
-        .timeout_config(timeouts(longest(|call| call.rate.is_some()).min(deadline_max)))
+        .timeout_config(timeouts(longest(Service::Ec2).min(deadline_max)))
         .stalled_stream_protection(stalled())
         .interceptor(clock)
         .build();
@@ -165,7 +174,7 @@ fn s3_client(
     other_endpoint: bool,
     clock: CloudClock,
 ) -> aws_sdk_s3::Client {
-    let bound = longest(|call| call.rate.is_none()).min(deadline_max) + transfer_time(OBJECT_BYTES_MAX);
+    let bound = longest(Service::S3).min(deadline_max) + transfer_time(OBJECT_BYTES_MAX);
     let config = aws_sdk_s3::config::Builder::from(config)
         .retry_config(RetryConfig::disabled())
         .timeout_config(timeouts(bound))
@@ -178,6 +187,16 @@ fn s3_client(
     aws_sdk_s3::Client::from_conf(config)
 }
 
+fn quotas_client(config: &SdkConfig, deadline_max: Duration, clock: CloudClock) -> aws_sdk_servicequotas::Client {
+    let config = aws_sdk_servicequotas::config::Builder::from(config)
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(timeouts(longest(Service::ServiceQuotas).min(deadline_max)))
+        .stalled_stream_protection(stalled())
+        .interceptor(clock)
+        .build();
+    aws_sdk_servicequotas::Client::from_conf(config)
+}
+
 /// `Sender` bounds every call to its own deadline; these are the SDK's, which has none unless told, as a second net.
 fn timeouts(bound: Duration) -> TimeoutConfig {
     TimeoutConfig::builder()
@@ -188,8 +207,8 @@ fn timeouts(bound: Duration) -> TimeoutConfig {
 }
 
 /// The longest deadline of one service's calls.
-fn longest(of: impl Fn(&Call) -> bool) -> Duration {
-    let deadlines = calls().iter().filter(|call| of(call)).map(|call| call.deadline);
+fn longest(service: Service) -> Duration {
+    let deadlines = calls().iter().filter(|call| call.service == service).map(|call| call.deadline);
     deadlines.max().expect("each service has calls")
 }
 

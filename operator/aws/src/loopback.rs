@@ -90,6 +90,11 @@ pub fn s3_error(status: u16, code: &str) -> Reply {
     answer(status, &format!("<Error><Code>{code}</Code><Message>no</Message></Error>"))
 }
 
+/// An error as the AWS JSON protocol says it, which is Service Quotas'.
+pub fn json_error(status: u16, code: &str) -> Reply {
+    answer(status, &format!("{{\"__type\":\"{code}\",\"Message\":\"no\"}}"))
+}
+
 impl Loopback {
     /// Static credentials and this endpoint; nothing is read from the environment.
     pub fn connect(&self) -> Aws {

@@ -1,4 +1,4 @@
-//! EC2 and one bucket as one cloud, which is what the operator works with.
+//! EC2, one bucket and the account's quotas as one cloud, which is what the operator works with.
 
 use std::{collections::BTreeMap, future::Future, sync::Arc};
 
@@ -7,10 +7,10 @@ use drover_api::{
     bucket::{ObjectKey, RealmKeys},
     launch::{LaunchRequest, VolumeRequest},
 };
-use drover_aws::{Aws, Bucket, Ec2, Observer, Options};
+use drover_aws::{Aws, Bucket, Ec2, Observer, Options, Quotas};
 use drover_cloud::{
     Examine, Machines, Objects, Result, Volumes,
-    examine::{Identity, Versioning},
+    examine::{Identity, QuotaCode, Versioning},
     machines::{Image, InstanceType, Machine, Protection, SecurityGroup, Selector, Subnet},
     objects::{Condition, ETag, Object},
     volumes::Volume,
@@ -24,6 +24,7 @@ pub struct Cloud {
     aws: Aws,
     ec2: Ec2,
     bucket: Bucket,
+    quotas: Quotas,
 }
 
 /// Connects. Nothing is sent to EC2 or S3 yet. `observer` is told of every call.
@@ -31,7 +32,7 @@ pub async fn begin(settings: &Settings, observer: Option<Observer>) -> Result<(A
     let options =
         Options { region: settings.region.clone(), deadline_max: settings.deadline(), observer, ..Options::default() };
     let aws = drover_aws::connect(&options).await?;
-    let cloud = Cloud { aws: aws.clone(), ec2: aws.ec2(), bucket: aws.bucket(&settings.bucket) };
+    let cloud = Cloud { ec2: aws.ec2(), bucket: aws.bucket(&settings.bucket), quotas: aws.quotas(), aws: aws.clone() };
     Ok((aws, Arc::new(cloud)))
 }
 
@@ -158,5 +159,9 @@ impl Examine for Cloud {
 
     fn versioning(&self) -> impl Future<Output = Result<Versioning>> + Send {
         self.bucket.versioning()
+    }
+
+    fn quota(&self, code: QuotaCode) -> impl Future<Output = Result<f64>> + Send {
+        self.quotas.get(code)
     }
 }

@@ -106,9 +106,16 @@ const SKEWED: [&str; 4] =
 const OTHER_REGION: [&str; 3] =
     ["PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"];
 
-/// Their codes for a key that does not exist, or a secret that is not its.
-const UNKNOWN_CREDENTIALS: [&str; 5] =
-    ["AuthFailure", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidClientTokenId", "InvalidToken"];
+/// Their codes, and in the end Service Quotas', for a key that does not exist, or a secret that is not its.
+const UNKNOWN_CREDENTIALS: [&str; 7] = [
+    "AuthFailure",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "InvalidClientTokenId",
+    "InvalidToken",
+    "UnrecognizedClientException",
+    "InvalidSignatureException",
+];
 
 fn words(error: &CloudError) -> String {
     let failed = error.failure();
@@ -134,6 +141,8 @@ mod tests {
             (Class::Denied, "RequestExpired", "", "clock"),
             (Class::Denied, "AuthFailure", "clock skew: this machine's clock is 900 s behind", "clock"),
             (Class::Denied, "AuthFailure", "", "does not know these credentials"),
+            (Class::Denied, "UnrecognizedClientException", "", "does not know these credentials"),
+            (Class::Denied, "InvalidSignatureException", "clock skew: this machine's clock is 900 s ahead", "clock"),
             (Class::Denied, "ExpiredToken", "", "get new AWS credentials"),
             (Class::Denied, "Credentials", "", "AWS_PROFILE"),
             (Class::Denied, "UnauthorizedOperation", "", "allow these credentials RunInstances"),

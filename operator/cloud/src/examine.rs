@@ -24,6 +24,13 @@ pub enum Versioning {
     Never,
 }
 
+/// A quota of the account in its Region, as Service Quotas names it: `ec2` and `L-1216C47A`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QuotaCode {
+    pub service: &'static str,
+    pub code: &'static str,
+}
+
 /// See the module.
 pub trait Examine: Send + Sync {
     /// Fetches the credentials, from wherever they come. `Denied` (`Credentials`) where there are none.
@@ -35,6 +42,10 @@ pub trait Examine: Send + Sync {
 
     /// Of the installation's bucket.
     fn versioning(&self) -> impl Future<Output = Result<Versioning>> + Send;
+
+    /// What holds for the account: its own value, or everybody's where it has none. In the quota's own unit, finite and not
+    /// negative. What of it is used up already Service Quotas does not say.
+    fn quota(&self, code: QuotaCode) -> impl Future<Output = Result<f64>> + Send;
 }
 
 impl fmt::Debug for Identity {

@@ -131,6 +131,7 @@ impl Cloud {
         BTreeMap::from([
             ("AWS_ENDPOINT_URL_EC2", at.ec2.clone()),
             ("AWS_ENDPOINT_URL_S3", at.s3.clone()),
+            ("AWS_ENDPOINT_URL_SERVICE_QUOTAS", at.ec2.clone()),
             ("AWS_REGION", at.region.clone()),
             ("AWS_ACCESS_KEY_ID", at.access_key.clone()),
             ("AWS_SECRET_ACCESS_KEY", at.secret_key.clone()),
@@ -178,13 +179,13 @@ impl Cloud {
         Ok(kill(Pid::from_raw(child.id().cast_signed()), signal)?)
     }
 
-    /// Calls to EC2 and S3 after number `since` that changed something or would have.
+    /// Calls after number `since` that changed something or would have.
     pub fn mutating(&self, since: u64) -> anyhow::Result<Vec<Call>> {
         let text = self.ask(&["calls", "--mutating", "--since", &since.to_string(), "--json"])?;
         text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
     }
 
-    /// Calls to EC2 and S3 after number `since`.
+    /// Calls after number `since`.
     pub fn calls_since(&self, since: u64) -> anyhow::Result<Vec<Call>> {
         let text = self.ask(&["calls", "--since", &since.to_string(), "--json"])?;
         text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()

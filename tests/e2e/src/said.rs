@@ -13,7 +13,7 @@ pub struct Endpoints {
     pub secret_key: String,
 }
 
-/// `drover-local calls --json`: a call to EC2 or S3.
+/// `drover-local calls --json`: a call to EC2, S3 or Service Quotas.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Call {
     pub seq: u64,

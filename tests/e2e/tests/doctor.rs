@@ -43,6 +43,13 @@ fn with(what: &'static str, change: impl Fn(&mut Environment) + 'static, said: &
     Case { environment: Box::new(change), ..case(what, said) }
 }
 
+impl Case {
+    /// Nothing fails of it.
+    fn harmless(self) -> Self {
+        Self { code: 0, ..self }
+    }
+}
+
 fn broken(fault: &'static str, said: &'static [&'static str]) -> Case {
     Case { fault: Some(fault), ..case(fault, said) }
 }
@@ -163,14 +170,14 @@ fn whole(cloud: &Cloud) -> anyhow::Result<()> {
             "ok    security groups of defaults",
         ];
         expected.extend(launches.iter().map(String::as_str));
-        expected.push("ok    quotas");
+        expected.extend(["ok    quota of Standard vCPUs", "ok    quota of gp3 storage"]);
         assert_eq!(names, expected, "{}", asked.out);
         eprint!("{}", asked.out);
     }
     let asked = examine(cloud, CONFIG, &["--json"], |_| ())?;
     let findings: Vec<serde_json::Value> = serde_json::from_str(&asked.out)?;
     assert!(
-        findings.len() == 15 && findings.iter().all(|it| it["level"] == "ok" && it.get("do").is_none()),
+        findings.len() == 16 && findings.iter().all(|it| it["level"] == "ok" && it.get("do").is_none()),
         "{asked:?}"
     );
     Ok(())
@@ -363,7 +370,40 @@ fn cases() -> anyhow::Result<Vec<Case>> {
                 "      do: run `drover doctor` again: AWS may be in trouble (https://health.aws.amazon.com)",
             ],
         ),
-        // A dry run does not tell: said in the line of quotas.
+        with(
+            "nobody listens at Service Quotas' endpoint",
+            |env| {
+                env.insert("AWS_ENDPOINT_URL_SERVICE_QUOTAS", "http://127.0.0.1:1".into());
+            },
+            &[
+                "warn  quota of Standard vCPUs: not known, and 0 vCPUs are wanted: GetServiceQuota failed: Connection: *",
+                "warn  quota of gp3 storage: not known, and 0 GiB are wanted: GetServiceQuota failed: Connection: *",
+                NETWORK,
+            ],
+        )
+        .harmless(),
+        broken(
+            "deny servicequotas:GetServiceQuota",
+            &[
+                "warn  quota of Standard vCPUs: not known, and 0 vCPUs are wanted: GetServiceQuota failed: AccessDeniedException: *",
+                "      do: allow these credentials servicequotas:GetServiceQuota: `drover iam-policy --for operator --with doctor` \
+                 prints the policy",
+            ],
+        )
+        .harmless(),
+        // Of this one the account has a value of its own, of gp3 it has not.
+        broken(
+            "deny servicequotas:GetAWSDefaultServiceQuota",
+            &[
+                "ok    quota of Standard vCPUs: 1000000 vCPUs; nothing is declared that needs them",
+                "warn  quota of gp3 storage: not known, and 0 GiB are wanted: GetAWSDefaultServiceQuota failed: \
+                 AccessDeniedException: *",
+                "      do: allow these credentials servicequotas:GetAWSDefaultServiceQuota: `drover iam-policy --for operator \
+                 --with doctor` prints the policy",
+            ],
+        )
+        .harmless(),
+        // A dry run does not tell, and no quota either.
         Case {
             code: 0,
             ..broken(
@@ -420,16 +460,69 @@ fn operator_and_manifests(cloud: &Cloud) -> anyhow::Result<()> {
         "FAIL  launch in local-1a of default/own: there is no instance profile nobody",
         "or name another in spec.machine.instanceProfile of default/own",
         "ok    realm: the last to act is ",
-        "6 machines with 12 vCPUs and 24 GiB of data volumes",
+        "ok    quota of Standard vCPUs: 12 vCPUs are wanted, and the quota is 1000000 vCPUs; what else is there",
+        "ok    quota of gp3 storage: 24 GiB are wanted, and the quota is 50 TiB; what else is there in the account",
     ] {
         assert!(asked.out.contains(said), "no {said:?} in\n{}", asked.out);
     }
+    quotas(cloud, &manifests)?;
     heading("a manifest that is not understood is told with its line");
     fs::write(cloud.dir.join("wanted/own.yaml"), manifest("own", 1, 0) + "  replicas: 1\n")?;
     let asked = examine(cloud, CONFIG, &["--manifests", &manifests], |_| ())?;
     let said = "FAIL  manifests: own.yaml:9:3: spec.replicas is not a field; spec has";
     assert!(asked.status.code() == Some(1) && asked.out.contains(said), "{asked:?}");
     operator.stop()
+}
+
+/// The six machines of the manifests, with 12 vCPUs and 24 GiB together.
+fn quotas(cloud: &Cloud, manifests: &str) -> anyhow::Result<()> {
+    heading("quotas that are too small, and such as are just large enough");
+    let limited = |max: u32| format!("{CONFIG}limits: {{maxMachines: {max}}}\n");
+    let ask = "      do: ask for as much, and for what else is there in the account: aws service-quotas \
+               request-service-quota-increase --region local-1";
+    for (vcpus, tib, machines, said) in [
+        (
+            11,
+            0,
+            5,
+            [
+                "FAIL  quota of Standard vCPUs: 12 vCPUs are wanted, and the quota is 11 vCPUs".to_owned(),
+                format!("{ask} --service-code ec2 --quota-code L-1216C47A --desired-value 12"),
+                "FAIL  quota of gp3 storage: 24 GiB are wanted, and the quota is 0 TiB".to_owned(),
+                format!("{ask} --service-code ebs --quota-code L-7A658B76 --desired-value 1"),
+                "FAIL  limits.maxMachines: 6 machines are wanted, and the operator makes no more than 5".to_owned(),
+                "      do: set limits.maxMachines in the configuration to 6 or more, or declare fewer machines"
+                    .to_owned(),
+            ]
+            .to_vec(),
+        ),
+        (
+            12,
+            1,
+            6,
+            [
+                ("quota of Standard vCPUs: 12 vCPUs are wanted, and the quota is 12 vCPUs", "account"),
+                ("quota of gp3 storage: 24 GiB are wanted, and the quota is 1 TiB", "account"),
+                ("limits.maxMachines: 6 machines are wanted, and the operator makes no more than 6", "realm"),
+            ]
+            .map(|(found, of)| format!("ok    {found}; what else is there in the {of} counts too"))
+            .to_vec(),
+        ),
+    ] {
+        let faults = [format!("quota L-1216C47A {vcpus}"), format!("quota L-7A658B76 {tib}")];
+        faults.iter().try_for_each(|fault| cloud.fault(fault))?;
+        let asked = examine(cloud, &limited(machines), &["--manifests", manifests], |_| ())?;
+        faults.iter().try_for_each(|fault| cloud.mend(fault))?;
+        for said in said {
+            assert!(asked.out.lines().any(|line| line == said), "no line {said:?} in\n{}", asked.out);
+        }
+    }
+    heading("what nobody can count is not called enough");
+    let unknown = CONFIG.replace("[t3.small]", "[t9.huge]");
+    let asked = examine(cloud, &unknown, &["--manifests", manifests], |_| ())?;
+    let said = "warn  quota of vCPUs of default/kept, default/same: not compared for 5 machines: EC2 knows none of their instance types";
+    assert!(asked.out.lines().any(|line| line == said) && !asked.out.contains("Standard vCPUs"), "{}", asked.out);
+    Ok(())
 }
 
 fn policies(cloud: &Cloud) -> anyhow::Result<()> {
@@ -445,7 +538,8 @@ fn policies(cloud: &Cloud) -> anyhow::Result<()> {
     {
         let permission = permission(call);
         assert!(both.names(&permission), "{call:?}");
-        assert_eq!(operator.names(&permission), permission != "s3:GetBucketVersioning", "{call:?}");
+        let is_doctors = permission == "s3:GetBucketVersioning" || call.service == "servicequotas";
+        assert_eq!(operator.names(&permission), !is_doctors, "{call:?}");
         if call.service == "s3" {
             assert!(both.allows(&permission, &call.target) || !call.target.starts_with("drover"), "{call:?}");
         }

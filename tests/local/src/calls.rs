@@ -1,4 +1,4 @@
-//! The log of every call to EC2 and S3, so that a test can assert that none changed anything.
+//! The log of every call to EC2, S3 and Service Quotas, so that a test can assert that none changed anything.
 
 use std::{
     collections::VecDeque,
@@ -17,7 +17,7 @@ pub struct Call {
     pub seq: u64,
     /// Milliseconds since the Unix epoch.
     pub at_ms: i64,
-    /// `ec2` or `s3`.
+    /// `ec2`, `s3` or `servicequotas`.
     pub service: String,
     /// As the service names it: `RunInstances`, `PutObject`.
     pub action: String,
@@ -33,7 +33,7 @@ pub struct Call {
     pub error: Option<String>,
     /// Whether the answer was withheld (fault `lost-reply`): the call was applied all the same.
     pub reply_lost: bool,
-    /// What it was about: ids, or bucket and key.
+    /// What it was about: ids, bucket and key, or service and quota.
     pub target: String,
 }
 
@@ -77,7 +77,7 @@ impl Calls {
     }
 }
 
-/// Whether an action of EC2 or S3 changes something, from its name: both services name readers alike.
+/// Whether an action changes something, from its name: all services name readers alike.
 pub fn is_mutating(action: &str) -> bool {
     !["Describe", "Get", "Head", "List"].iter().any(|reads| action.starts_with(reads))
 }

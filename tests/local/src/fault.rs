@@ -12,7 +12,7 @@ use crate::{
     host::{Host, HostError},
     keys::Keys,
     lost::{LostReplies, LostReply},
-    query,
+    query, quotas,
 };
 
 /// One fault. Setting it twice is setting it once.
@@ -40,15 +40,24 @@ pub enum Fault {
     /// on, as behind a severed cable.
     ZoneOutage { zone: String },
     /// The operator's policy lacks a permission, named as IAM names it, such as ec2:RunInstances or iam:PassRole: EC2 answers
-    /// UnauthorizedOperation.
+    /// UnauthorizedOperation, Service Quotas AccessDeniedException.
     Deny {
         #[arg(value_parser = permission)]
         permission: String,
     },
-    /// The operator's credentials are revoked: AuthFailure from EC2, InvalidAccessKeyId from S3.
+    /// The operator's credentials are revoked: AuthFailure from EC2, InvalidAccessKeyId from S3, UnrecognizedClientException from
+    /// Service Quotas.
     Credentials,
-    /// The clock of EC2 and S3 is this many seconds ahead of everybody else's, or behind where negative: a request that is
-    /// dated more than 15 minutes from it is refused, RequestExpired by EC2, RequestTimeTooSkewed by S3.
+    /// A quota of the account is this large, by its code, such as L-1216C47A (vCPUs of Standard instances, which launches keep to)
+    /// or L-7A658B76 (TiB of gp3 volumes, which is told only).
+    Quota {
+        #[arg(value_parser = quotas::code)]
+        code: String,
+        value: u32,
+    },
+    /// The clock of the services is this many seconds ahead of everybody else's, or behind where negative: a request that is
+    /// dated more than 15 minutes from it is refused, RequestExpired by EC2, RequestTimeTooSkewed by S3, InvalidSignatureException
+    /// by Service Quotas.
     ClockSkew {
         #[arg(allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-SKEW_SECONDS_MAX..=SKEW_SECONDS_MAX))]
         seconds: i64,
@@ -57,11 +66,13 @@ pub enum Fault {
 
 /// One that nothing asks for would be a fault that never shows.
 fn permission(text: &str) -> Result<String, String> {
-    let action = text.strip_prefix("ec2:");
-    if text == "iam:PassRole" || action.is_some_and(|action| query::ACTIONS.contains(&action)) {
-        return Ok(text.to_owned());
-    }
-    Err("it is iam:PassRole, or ec2: and an action that is known here".to_owned())
+    let is_known = match text.split_once(':') {
+        Some(("ec2", action)) => query::ACTIONS.contains(&action),
+        Some((quotas::SERVICE, action)) => quotas::ACTIONS.contains(&action),
+        _ => text == "iam:PassRole",
+    };
+    let known = "it is iam:PassRole, or ec2: or servicequotas: and an action that is known here";
+    if is_known { Ok(text.to_owned()) } else { Err(known.to_owned()) }
 }
 
 /// A day: more than any clock is wrong that still has the right date.
@@ -83,6 +94,7 @@ impl fmt::Display for Fault {
             Fault::ZoneOutage { zone } => write!(f, "zone-outage {zone}"),
             Fault::Deny { permission } => write!(f, "deny {permission}"),
             Fault::Credentials => f.write_str("credentials"),
+            Fault::Quota { code, value } => write!(f, "quota {code} {value}"),
             Fault::ClockSkew { seconds } => write!(f, "clock-skew {seconds}"),
         }
     }
@@ -208,6 +220,9 @@ impl Breaker {
                 self.keys.set_operator_revoked(true);
                 self.change(|faults| faults.credentials = Credentials::Revoked)
             }
+            Fault::Quota { code, value } => self.change(|faults| {
+                faults.quotas.insert(code.clone(), *value);
+            }),
             Fault::ClockSkew { seconds } => {
                 self.clock.set_ahead(*seconds);
                 Ok(())
@@ -246,6 +261,9 @@ impl Breaker {
                 self.keys.set_operator_revoked(false);
                 self.change(|faults| faults.credentials = Credentials::Valid)
             }
+            Fault::Quota { code, .. } => self.change(|faults| {
+                faults.quotas.remove(code);
+            }),
             Fault::ClockSkew { .. } => {
                 self.clock.set_ahead(0);
                 Ok(())
@@ -288,6 +306,7 @@ impl Breaker {
         if faults.credentials == Credentials::Revoked {
             list.push(Fault::Credentials);
         }
+        list.extend(faults.quotas.into_iter().map(|(code, value)| Fault::Quota { code, value }));
         if self.clock.ahead() != 0 {
             list.push(Fault::ClockSkew { seconds: self.clock.ahead() });
         }
@@ -339,7 +358,9 @@ mod tests {
             "zone-outage local-1a",
             "deny iam:PassRole",
             "deny ec2:RunInstances",
+            "deny servicequotas:GetServiceQuota",
             "credentials",
+            "quota L-7A658B76 0",
             "clock-skew 1200",
             "clock-skew -1200",
         ] {

@@ -1,5 +1,5 @@
-//! An EC2-compatible cloud on one Linux box, with S3 beside it: the EC2 Query API over the model of an account, real machines
-//! in namespaces under it, and faults on demand.
+//! An EC2-compatible cloud on one Linux box, with S3 and Service Quotas beside it: the EC2 Query API over the model of an
+//! account, real machines in namespaces under it, and faults on demand.
 
 pub mod calls;
 pub mod clock;
@@ -15,6 +15,7 @@ pub mod machine;
 pub mod metadata;
 pub mod policy;
 pub mod query;
+pub mod quotas;
 pub mod s3;
 pub mod serve;
 pub mod session;

@@ -50,7 +50,7 @@ enum Commands {
         #[command(subcommand)]
         fault: FaultCommand,
     },
-    /// Prints every call to EC2 and S3 since `up`, the latest 100,000.
+    /// Prints every call to EC2, S3 and Service Quotas since `up`, the latest 100,000.
     Calls(CallsOptions),
     /// Runs a command inside a machine, as root, in this terminal.
     Exec {
@@ -197,6 +197,8 @@ fn print_exports(home: &Home, at: &Endpoints, credentials: &[(&str, &str)]) -> a
         ("DROVER_LOCAL_DIR", dir.to_str().context("the directory's name is not text")?),
         ("AWS_ENDPOINT_URL_EC2", &at.ec2),
         ("AWS_ENDPOINT_URL_S3", &at.s3),
+        // At the port of EC2, which tells them apart by what they ask.
+        ("AWS_ENDPOINT_URL_SERVICE_QUOTAS", &at.ec2),
         ("AWS_REGION", &at.region),
         ("AWS_DEFAULT_REGION", &at.region),
         ("DROVER_BUCKET", &at.bucket),
@@ -252,7 +254,7 @@ fn call_line(call: &Call) -> String {
         (None, false) => "ok",
     };
     let at = at.unwrap_or_default();
-    format!("{:>6} {at} {:<3} {:<32} {outcome:<28} {}\n", call.seq, call.service, call.action, call.target)
+    format!("{:>6} {at} {:<13} {:<32} {outcome:<28} {}\n", call.seq, call.service, call.action, call.target)
 }
 
 /// Replaces this process by the command, so that its terminal, its signals and its exit code are the command's own.

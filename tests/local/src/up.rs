@@ -29,7 +29,7 @@ use crate::{
     lost::LostReplies,
     machine::{self, Hypervisor, Limits, Subnet},
     metadata::Identity,
-    query,
+    query, quotas,
     s3::{self, Objects, OpenError},
     serve::serve,
 };
@@ -41,7 +41,7 @@ pub struct Options {
     /// 127.0.0.1.
     #[arg(long)]
     pub listen: Option<IpAddr>,
-    /// The port of the EC2 endpoint; 0 for any.
+    /// The port of the EC2 endpoint, which answers Service Quotas too; 0 for any.
     #[arg(long, default_value_t = 7700)]
     pub ec2_port: u16,
     /// The port of the S3 endpoint; 0 for any.
@@ -206,7 +206,9 @@ impl Up {
         };
         self.tasks.spawn(serve(listener, stopped.clone(), move |request, _| {
             let ec2 = ec2.clone();
-            async move { ec2.answer(request).await }
+            async move {
+                if quotas::is_asked(&request) { quotas::answer(&ec2, request).await } else { ec2.answer(request).await }
+            }
         }));
 
         let (listener, url) = listen(address, options.s3_port).await?;

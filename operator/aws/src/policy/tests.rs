@@ -195,7 +195,9 @@ fn the_operator_is_granted_what_is_called_and_no_more() {
         assert!(statements(&document).all(|it| it["Effect"] == "Allow"));
         // Only what cannot be narrowed is allowed everywhere.
         let wide = statements(&document).filter(|it| strings(&it["Resource"]).contains(&"*"));
-        assert!(wide.flat_map(|it| strings(&it["Action"])).all(|action| action.starts_with("ec2:Describe")));
+        let only_looks =
+            |action: &str| ["ec2:Describe", "servicequotas:Get"].iter().any(|looks| action.starts_with(looks));
+        assert!(wide.flat_map(|it| strings(&it["Action"])).all(only_looks));
     }
 }
 
@@ -254,6 +256,7 @@ fn the_operator_acts_on_its_own_realm_only() {
         ("s3:PutObject", "arn:aws:s3:::records/realms/prod/lock.json", &[], false),
         ("s3:DeleteObject", "arn:aws:s3:::records/db/realms/prod/lock.json", &[], false),
         ("s3:GetBucketVersioning", "arn:aws:s3:::records", &[], false),
+        ("servicequotas:GetServiceQuota", "*", &[], false),
     ];
     for (action, resource, context, allowed) in table {
         let resource = match action.split_once(':') {
@@ -272,9 +275,14 @@ fn the_operator_acts_on_its_own_realm_only() {
         context: &[],
     };
     assert_eq!(answer(&operator_policy(&[]), &image), Some(Effect::Allow));
-    let versioning =
-        Asked { action: "s3:GetBucketVersioning", resource: "arn:aws:s3:::records", ..Asked { context: &[], ..image } };
-    assert_eq!(answer(&operator_policy(&[Party::Doctor]), &versioning), Some(Effect::Allow));
+    for (action, resource) in [
+        ("s3:GetBucketVersioning", "arn:aws:s3:::records"),
+        ("servicequotas:GetServiceQuota", "*"),
+        ("servicequotas:GetAWSDefaultServiceQuota", "*"),
+    ] {
+        let asked = Asked { principal: OPERATOR, action, resource, context: &[] };
+        assert_eq!(answer(&operator_policy(&[Party::Doctor]), &asked), Some(Effect::Allow), "{action}");
+    }
 }
 
 #[test]

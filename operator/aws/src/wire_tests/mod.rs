@@ -9,6 +9,7 @@ use drover_api::{
 };
 use drover_cloud::{
     Class, CloudError, Machines, Objects, Volumes,
+    examine::QuotaCode,
     machines::{MachineState, Protection, Selector, StateReason},
     objects::{Condition, ETag},
     volumes::{AttachmentState, VolumeState},
@@ -18,11 +19,12 @@ use expect_test::expect;
 use crate::{
     Aws, OBJECT_BYTES_MAX,
     calls::{Call, calls},
-    loopback::{Loopback, Received, Reply, answer, config, ec2_error, ok, s3_error, serve},
+    loopback::{Loopback, Received, Reply, answer, config, ec2_error, json_error, ok, s3_error, serve},
 };
 
 mod answers;
 mod objects;
+mod quotas;
 mod requests;
 
 fn launch_request() -> LaunchRequest {
@@ -72,6 +74,10 @@ fn key() -> ObjectKey {
     ObjectKey::raw("realms/prod/lock.json")
 }
 
+fn quota() -> QuotaCode {
+    QuotaCode { service: "ec2", code: "L-1216C47A" }
+}
+
 fn instance_xml(id: &str, state: &str) -> String {
     format!(
         "<item><instanceId>{id}</instanceId><imageId>ami-1</imageId><instanceState><code>0</code><name>{state}</name>\
@@ -112,7 +118,7 @@ async fn launch_against(reply: Reply) -> (Loopback, CloudError) {
 
 /// Drives every method of the adapter once; how each call failed.
 async fn drive(aws: &Aws) -> Vec<CloudError> {
-    let (ec2, bucket) = (aws.ec2(), aws.bucket("b"));
+    let (ec2, bucket, quotas) = (aws.ec2(), aws.bucket("b"), aws.quotas());
     let (id, ids) = (machine(), Selector::Ids(vec!["x-1".into()]));
     let errors = [
         Machines::list(&ec2, &realm()).await.err(),
@@ -138,6 +144,8 @@ async fn drive(aws: &Aws) -> Vec<CloudError> {
         bucket.put(&key(), vec![], Condition::Absent).await.err(),
         bucket.list("").await.err(),
         bucket.versioning().await.err(),
+        quotas.applied(quota()).await.err(),
+        quotas.default(quota()).await.err(),
     ];
     errors.map(|error| error.expect("nothing is answered")).into()
 }
@@ -174,6 +182,9 @@ async fn every_call_that_is_not_answered_ends_by_its_deadline_and_says_so() {
 
 /// What a request is, by what it carries.
 fn action(request: &Received) -> String {
+    if let Some(target) = request.headers.get("x-amz-target") {
+        return target.split_once('.').expect("version and action").1.into();
+    }
     if let Some(action) = request.form().get("Action") {
         return action.clone();
     }

@@ -74,6 +74,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 user_data: machines_user_data(&settings, &aws),
                 architectures,
                 sections,
+                machines_max: settings.machines_max,
             };
             doctor::examine(&context, |finding| told.tell(finding)).await;
         }

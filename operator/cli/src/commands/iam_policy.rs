@@ -234,8 +234,12 @@ mod tests {
             assert_eq!(told, sids, "{line}");
         }
         let actions = |line: &str| told(line).expect("a document").to_string();
-        assert!(!actions("--for operator --profile-role db").contains("s3:GetBucketVersioning"));
-        assert!(actions("--for operator --profile-role db --with doctor").contains("s3:GetBucketVersioning"));
+        for action in
+            ["s3:GetBucketVersioning", "servicequotas:GetServiceQuota", "servicequotas:GetAWSDefaultServiceQuota"]
+        {
+            assert!(!actions("--for operator --profile-role db").contains(action), "{action}");
+            assert!(actions("--for operator --profile-role db --with doctor").contains(action), "{action}");
+        }
     }
 
     #[test]

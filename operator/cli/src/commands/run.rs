@@ -99,8 +99,7 @@ impl AgentsBeside {
 fn observer(metrics: &Arc<Metrics>) -> Observer {
     let metrics = Arc::clone(metrics);
     Observer(Arc::new(move |call, took, failed| {
-        let service = if call.rate.is_some() { "ec2" } else { "s3" };
-        metrics.called(service, call.action, failed, took);
+        metrics.called(call.service.as_str(), call.action, failed, took);
     }))
 }
 

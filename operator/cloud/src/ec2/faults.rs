@@ -1,6 +1,9 @@
 //! What can be wrong with the cloud, on demand. Nothing of it is set in a new account.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use drover_api::Millis;
 use serde::{Deserialize, Serialize};
@@ -27,7 +30,14 @@ pub struct Faults {
     #[serde(default)]
     pub denied: BTreeSet<String>,
     pub credentials: Credentials,
+    /// The account's quotas by Service Quotas' codes, where they are other than the account's own. Launches keep to that of vCPUs;
+    /// the others are told only.
+    #[serde(default)]
+    pub quotas: BTreeMap<String, u32>,
 }
+
+/// Service Quotas' code of running On-Demand Standard instances, in vCPUs: all types that there are here are such.
+pub const STANDARD_VCPUS: &str = "L-1216C47A";
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Throttling {
@@ -86,9 +96,20 @@ impl Ec2 {
         }
     }
 
+    /// The value of a quota that is the account's own; `None` where it has none.
+    pub fn quota(&self, code: &str) -> Option<u32> {
+        let own = if code == STANDARD_VCPUS { self.account.vcpus_max } else { None };
+        self.faults.quotas.get(code).copied().or(own)
+    }
+
+    /// Whether the operator's policy lacks a permission.
+    pub fn is_denied(&self, permission: &str) -> bool {
+        self.faults.denied.contains(permission)
+    }
+
     /// The words of EC2's refusals since they name action and resource ("Troubleshoot access denied error messages").
     pub(super) fn require_permission(&self, permission: &str, resource: &str) -> Result<(), ApiError> {
-        if !self.faults.denied.contains(permission) {
+        if !self.is_denied(permission) {
             return Ok(());
         }
         let message = format!(

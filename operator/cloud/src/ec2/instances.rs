@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     ApiError, Ec2, HostEvent, Instance, InstanceStateChange, InstanceStateName, InstanceTypeInfo, PowerOff,
-    RebootInstances, StartInstances, StateReason, StopInstances, TerminateInstances,
+    RebootInstances, STANDARD_VCPUS, StartInstances, StateReason, StopInstances, TerminateInstances,
     calls::{action, sealed::Run},
     host::{Due, known},
     ids,
@@ -263,7 +263,7 @@ impl Ec2 {
 
     /// The quota of running vCPUs, with what is about to be started.
     pub(super) fn require_vcpus<'a>(&self, starting: impl Iterator<Item = &'a str>) -> Result<(), ApiError> {
-        let Some(max) = self.account.vcpus_max else {
+        let Some(max) = self.quota(STANDARD_VCPUS) else {
             return Ok(());
         };
         let vcpus = |name: &str| self.type_info(name).map_or(0, |info| info.vcpus);

@@ -62,32 +62,6 @@ pub(super) async fn machines<C: Examined>(context: &Context<C>) -> Vec<Finding> 
     findings
 }
 
-/// What EC2 itself does not tell before it launches.
-pub(super) async fn quotas<C: Examined>(context: &Context<C>) -> Vec<Finding> {
-    let sections = &context.sections;
-    let mut vcpus = 0;
-    for section in sections.iter().filter(|section| section.machines > 0) {
-        let names = section.instance_types.as_deref().unwrap_or_default();
-        // The first is what is wanted; what EC2 does not know was said above.
-        let known = context.cloud.instance_types(names).await.unwrap_or_default();
-        let first = names.iter().find_map(|name| known.iter().find(|known| known.name == *name));
-        vcpus += section.machines * first.map_or(0, |first| first.vcpus);
-    }
-    let machines: u32 = sections.iter().map(|section| section.machines).sum();
-    let gib: u64 = sections.iter().map(|section| section.volumes_gib).sum();
-    vec![wanted(machines, vcpus, gib)]
-}
-
-fn wanted(machines: u32, vcpus: u32, gib: u64) -> Finding {
-    let unknown = "not known, for EC2 tells of them only when it launches: compare";
-    let asked = "with `aws service-quotas list-service-quotas --service-code ec2` and `--service-code ebs`";
-    let found = match machines {
-        0 => format!("{unknown} what you will declare {asked}"),
-        _ => format!("{unknown} {machines} machines with {vcpus} vCPUs and {gib} GiB of data volumes {asked}"),
-    };
-    Finding::ok("quotas", found)
-}
-
 async fn look(cloud: &impl Machines, section: &Section) -> Seen {
     let version = section.version.as_deref();
     let image = section.image.as_ref().map(|image| image_selector(image, version));

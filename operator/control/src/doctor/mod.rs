@@ -6,6 +6,7 @@ mod bucket;
 mod cluster;
 mod launch;
 mod machines;
+mod quotas;
 mod sections;
 
 use std::sync::Arc;
@@ -60,6 +61,8 @@ pub struct Context<C> {
     /// Of the agents that this build hands out, its own first.
     pub architectures: Vec<String>,
     pub sections: Vec<Section>,
+    /// The most machines that the operator may make.
+    pub machines_max: Option<u32>,
 }
 
 /// One check: from what there is to what it found, a finding for each thing. Another source of things to look at brings a
@@ -72,7 +75,7 @@ pub fn checks<C: Examined>() -> [Check<C>; 4] {
         |context| account::clock(context).boxed(),
         |context| bucket::bucket(context).boxed(),
         |context| machines::machines(context).boxed(),
-        |context| machines::quotas(context).boxed(),
+        |context| quotas::quotas(context).boxed(),
     ]
 }
 
@@ -111,10 +114,14 @@ impl Finding {
 
     /// A call that failed: with the advice that every such failure has, or else `otherwise`, where another try is none.
     pub fn failed(name: impl Into<String>, error: &CloudError, otherwise: &str) -> Self {
-        let is_passing = matches!(error.class, Class::Transient | Class::Throttled);
-        let otherwise = if is_passing { AGAIN } else { otherwise };
-        Self::fail(name, error.failure(), error.advice().unwrap_or_else(|| otherwise.to_owned()))
+        Self::fail(name, error.failure(), remedy(error, otherwise))
     }
+}
+
+fn remedy(error: &CloudError, otherwise: &str) -> String {
+    let is_passing = matches!(error.class, Class::Transient | Class::Throttled);
+    let otherwise = if is_passing { AGAIN } else { otherwise };
+    error.advice().unwrap_or_else(|| otherwise.to_owned())
 }
 
 // === impl Level ===

@@ -1,10 +1,10 @@
 //! What machines are launched with: one description for all sets that are launched alike, with where each part of it is written.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use drover_api::{
     defaults::{Defaults, Origin, ResolvedSet},
-    set::{ImageSelector, NetworkSelector, ZoneSpread},
+    set::{ImageSelector, NetworkSelector, VolumeType, ZoneSpread},
     tags::Tags,
 };
 
@@ -26,9 +26,9 @@ pub struct Section {
     /// In how many zones members must stand, and what it is when there are fewer.
     pub zones: usize,
     pub crowded: Level,
-    /// How many machines are launched so when all are there, and the size of their data volumes together.
+    /// How many machines are launched so when all are there, and the size of their data volumes of each type together.
     pub machines: u32,
-    pub volumes_gib: u64,
+    pub volumes_gib: BTreeMap<VolumeType, u64>,
     /// The parts that are written in the configuration and not in a manifest, in a manifest's words.
     operators: BTreeSet<&'static str>,
 }
@@ -43,6 +43,7 @@ const ZONES: usize = 3;
 pub fn of_defaults(defaults: &Defaults) -> Section {
     let machine = defaults.machine.clone();
     let spread = machine.zone_spread.unwrap_or_default();
+    let volume_type = machine.data_volume.and_then(|volume| volume.volume_type).unwrap_or_default();
     Section {
         of: vec!["defaults".to_owned()],
         image: machine.image,
@@ -56,7 +57,7 @@ pub fn of_defaults(defaults: &Defaults) -> Section {
         // A set of one is content with one.
         crowded: Level::Warn,
         machines: 0,
-        volumes_gib: 0,
+        volumes_gib: [(volume_type, 0)].into(),
         operators: PARTS.into(),
     }
 }
@@ -76,6 +77,7 @@ pub fn of_sets<'a>(sets: impl IntoIterator<Item = &'a ResolvedSet>) -> Vec<Secti
 fn of_set(set: &ResolvedSet) -> Section {
     let is_operators = |part: &&str| set.origins.get(&format!("spec.machine.{part}")) == Some(&Origin::Operator);
     let machines = u32::from(set.members) + u32::from(set.read_replicas);
+    let gib = u64::from(machines) * u64::from(set.data_volume.size_gib);
     Section {
         of: vec![set.key.to_string()],
         image: Some(set.image.clone()),
@@ -88,7 +90,7 @@ fn of_set(set: &ResolvedSet) -> Section {
         zones: if set.zone_spread == ZoneSpread::Required { ZONES.min(set.members.into()) } else { 1 },
         crowded: Level::Fail,
         machines,
-        volumes_gib: u64::from(machines) * u64::from(set.data_volume.size_gib),
+        volumes_gib: [(set.data_volume.volume_type, gib)].into(),
         operators: PARTS.into_iter().filter(is_operators).collect(),
     }
 }
@@ -120,7 +122,9 @@ impl Section {
         self.of.extend(other.of);
         self.zones = self.zones.max(other.zones);
         self.machines += other.machines;
-        self.volumes_gib += other.volumes_gib;
+        for (volume_type, gib) in other.volumes_gib {
+            *self.volumes_gib.entry(volume_type).or_default() += gib;
+        }
     }
 }
 
@@ -162,9 +166,11 @@ pub(super) mod tests {
             set("d", serde_json::json!({ "members": 5, "machine": { "zoneSpread": "Preferred" } })),
         ];
         let sections = of_sets(&sets);
-        let told: Vec<_> = sections.iter().map(|it| (it.of.join(" "), it.zones, it.machines, it.volumes_gib)).collect();
+        let told = sections.iter().map(|it| (it.of.join(" "), it.zones, it.machines, it.volumes_gib.clone()));
         let expected = [("shop/a shop/b shop/d", 3, 11, 110), ("shop/c", 1, 1, 10)];
-        assert_eq!(told, expected.map(|(of, zones, machines, gib)| (of.to_owned(), zones, machines, gib)));
+        let gp3 = |gib| BTreeMap::from([(VolumeType::Gp3, gib)]);
+        let expected = expected.map(|(of, zones, machines, gib)| (of.to_owned(), zones, machines, gp3(gib)));
+        assert_eq!(told.collect::<Vec<_>>(), expected);
         assert_eq!(sections[0].field("instanceProfile"), "defaults.machine.instanceProfile in the configuration");
         assert_eq!(sections[1].field("instanceProfile"), "spec.machine.instanceProfile of shop/c");
         assert_eq!(sections[1].field("image"), "defaults.machine.image in the configuration");

@@ -107,7 +107,7 @@ impl Endpoint {
     }
 }
 
-async fn receive(body: Incoming) -> Result<Bytes, ApiError> {
+pub(crate) async fn receive(body: Incoming) -> Result<Bytes, ApiError> {
     match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_BYTES_MAX).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) => Err(ApiError::new("MalformedQueryString", format!("The request could not be read: {error}"))),
@@ -128,7 +128,7 @@ fn refusal(error: &Refused) -> ApiError {
 
 /// A UUID, as EC2 writes them.
 #[expect(clippy::disallowed_methods, reason = "the edge: a request's id is in no decision")]
-fn request_id() -> String {
+pub(crate) fn request_id() -> String {
     let hex = format!("{:032x}", rand::random::<u128>());
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }

@@ -16,6 +16,7 @@ mod volumes;
 pub mod xml;
 
 pub use endpoint::Endpoint;
+pub(crate) use endpoint::{receive, request_id};
 
 use drover_api::Millis;
 use drover_cloud::ec2::{self, ApiError, Caller, Ec2, Mode};

@@ -186,6 +186,9 @@ fn quotas_refuse_what_goes_beyond_them() {
     cloud.ok(&TerminateInstances { instance_ids: one(&first), ..TerminateInstances::default() });
     cloud.pass(60);
     assert_eq!(cloud.code(&request), "ok");
+    cloud.ec2.faults().quotas.insert(STANDARD_VCPUS.into(), 6);
+    assert_eq!(cloud.code(&request), "ok");
+    assert_eq!(cloud.code(&request), "VcpuLimitExceeded");
 
     let mut cloud = Cloud::with(|it| it.volumes_max = Some(1));
     let request = cloud.request();

@@ -230,10 +230,3 @@ fn what_the_configuration_leaves_to_manifests_is_said_and_no_launch_is_tried() {
     assert_eq!(names, parts.map(|part| format!("{part} of defaults")));
     assert!(findings.iter().all(|finding| finding.level == Level::Warn) && launchable.is_none());
 }
-
-#[test]
-fn quotas_are_told_as_what_will_be_asked_for() {
-    assert!(wanted(0, 0, 0).found.contains("compare what you will declare with `aws service-quotas"));
-    let told = wanted(4, 8, 40);
-    assert!(told.level == Level::Ok && told.found.contains("4 machines with 8 vCPUs and 40 GiB"), "{told:?}");
-}
