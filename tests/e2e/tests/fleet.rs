@@ -13,6 +13,7 @@ const LAUNCH: Duration = Duration::from_secs(300);
 /// A change that needs no new machine.
 const SOON: Duration = Duration::from_secs(120);
 const SET: &str = "quickstart";
+const FILLED: [&str; 4] = ["quickstart/m0", "quickstart/m1", "quickstart/m2", "quickstart/r0"];
 const FILE: &str = "quickstart.yaml";
 const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../crds/samples/quickstart/quickstart.yaml");
 
@@ -61,18 +62,15 @@ fn launch(cloud: &Cloud, operator: &mut Operator) -> anyhow::Result<()> {
     heading("a set of 3 + 1 becomes ready from the quickstart's manifest");
     let set = operator.await_ready(SET, 4, LAUNCH)?;
     let facts = cloud.facts()?;
-    assert_eq!(
-        facts.machines.keys().collect::<Vec<_>>(),
-        ["quickstart/m0", "quickstart/m1", "quickstart/m2", "quickstart/r0"]
-    );
+    assert_eq!(facts.machines.keys().collect::<Vec<_>>(), FILLED);
     assert_eq!((cloud.machines()?.len(), facts.volumes.len()), (4, 4), "{facts:?}");
 
     heading("its tags say who is what");
     for (slot, machine) in &facts.machines {
         let tag = |key: &str| facts.tags.get(&(machine.instance.clone(), key.to_owned())).cloned().unwrap_or_default();
         let role = match slot.as_str() {
-            "m0" => "primary",
-            "r0" => "reader",
+            "quickstart/m0" => "primary",
+            "quickstart/r0" => "reader",
             _ => "replica",
         };
         assert_eq!((tag("drover:role").as_str(), tag("drover:epoch").as_str()), (role, "1"), "{slot}");
@@ -262,10 +260,7 @@ fn replacement(cloud: &Cloud, operator: &mut Operator) -> anyhow::Result<()> {
     operator.declare(FILE, &manifest(SET, 3, 1))?;
     operator.await_ready(SET, 4, LAUNCH)?;
     let facts = cloud.facts()?;
-    assert_eq!(
-        facts.machines.keys().collect::<Vec<_>>(),
-        ["quickstart/m0", "quickstart/m1", "quickstart/m2", "quickstart/r0"]
-    );
+    assert_eq!(facts.machines.keys().collect::<Vec<_>>(), FILLED);
     assert_eq!(facts.volumes.len(), 4);
     Ok(())
 }
