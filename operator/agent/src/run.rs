@@ -70,6 +70,9 @@ const PERSIST: Duration = Duration::from_secs(10);
 const PERSIST_AGAIN: Duration = Duration::from_secs(1);
 const SYSTEMCTL: Duration = Duration::from_secs(3);
 const SYSTEMCTL_TRIES: u32 = 5;
+const SYSTEMCTL_AGAIN: Duration = Duration::from_millis(500);
+/// What systemctl(1) answers where it knows.
+const SYSTEM_STATES: [&str; 6] = ["initializing", "starting", "running", "degraded", "maintenance", "stopping"];
 /// One task, two observations, a marker, three heartbeats, one end of mysqld, and room for what was late.
 const EVENTS_MAX: usize = 64;
 /// Orders and builds under way; one operator sends one at a time.
@@ -427,9 +430,11 @@ fn tell(state: &State) -> Told {
 async fn host_goes_down() -> bool {
     for _ in 0..SYSTEMCTL_TRIES {
         match finish("systemctl", &["is-system-running"], SYSTEMCTL).await {
-            Ok(said) => return said.stdout.trim() == "stopping",
+            Ok(said) if SYSTEM_STATES.contains(&said.stdout.trim()) => return said.stdout.trim() == "stopping",
+            Ok(said) => tracing::warn!(?said, "systemd does not say why this unit stops"),
             Err(error) => tracing::warn!(%error, "systemd does not say why this unit stops"),
         }
+        edge::pause(SYSTEMCTL_AGAIN).await;
     }
     tracing::warn!("mysqld is left as it is");
     false

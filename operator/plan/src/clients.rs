@@ -6,6 +6,8 @@ use drover_api::{
     ResourceKey,
     clients::{Clients, ClientsReport, DatabaseOrder, Grants, Password, SecretRef, UserOrder},
     conditions::{Condition, ConditionType},
+    problems::Problem,
+    records::Register,
     secrets::SetSecret,
     set::{Access, UserSpec},
     wire::{LeaderPhase, RunningRole},
@@ -13,6 +15,7 @@ use drover_api::{
 
 use crate::{
     observed::{Observed, Seen},
+    orders,
     report::UserReport,
     requests, set,
     view::{Out, View},
@@ -71,55 +74,83 @@ pub fn ordered(view: &View<'_>, secret: &SetSecret) -> Clients {
 
 /// Says what is awaited.
 pub fn tell(view: &View<'_>, out: &mut Out) {
-    for (reason, message) in awaited(view) {
+    for Awaited { reason, message, .. } in awaited(view) {
         out.wait(None, &reason, message);
     }
 }
 
-/// Whether applications find what is declared for them; `None` where nothing is, or nothing is known of it.
-pub fn condition(view: &View<'_>) -> Option<Condition> {
+/// Whether applications find what is declared for them; `None` where nothing is, or where it is not known.
+pub fn condition(view: &View<'_>, register: &Register) -> Option<Condition> {
     let set = view.set?;
-    if set.users.is_empty() && set.databases.is_empty() {
+    let nothing = set.users.is_empty() && set.databases.is_empty();
+    let is_read = set.password_refs().all(|reference| view.observed.passwords.contains_key(&reference));
+    if nothing || !is_read {
         return None;
     }
-    let awaited = awaited(view);
-    if let Some((reason, first)) = awaited.first() {
+    let is_declared = |of: &Of| match of {
+        Of::User(name) => set.users.contains_key(name),
+        Of::Database(name) => set.databases.contains_key(name),
+    };
+    let awaited: Vec<Awaited> = awaited(view).into_iter().filter(|awaited| is_declared(&awaited.of)).collect();
+    if let Some(Awaited { reason, message, .. }) = awaited.first() {
         let more = match awaited.len() - 1 {
             0 => String::new(),
             more => format!("; and {more} more"),
         };
-        return Some(Condition::new(ConditionType::ClientsReady, false, reason, format!("{first}{more}")));
+        return Some(Condition::new(ConditionType::ClientsReady, false, reason, format!("{message}{more}")));
     }
-    let is_known = view.records.secret.is_some() && made(view).is_some();
+    let made = made(view)?;
+    if !made.databases_known || !orders::is_accepted(view, register, register.leader) {
+        let message = "databases and users are being looked for, and made where they are not there";
+        return Some(Condition::new(ConditionType::ClientsReady, false, BEING_MADE, message));
+    }
     let message = "every declared database and user is in MySQL";
-    is_known.then(|| Condition::new(ConditionType::ClientsReady, true, "ClientsMade", message))
+    Some(Condition::new(ConditionType::ClientsReady, true, "ClientsMade", message))
 }
 
-/// What keeps declared databases and users from being as declared, as reason and message.
-fn awaited(view: &View<'_>) -> Vec<(String, String)> {
+/// The reason of what is over by itself, in a moment.
+pub const BEING_MADE: &str = "ClientsAwaited";
+
+/// What keeps a database or a user from being as it should.
+struct Awaited {
+    of: Of,
+    reason: String,
+    message: String,
+}
+
+enum Of {
+    User(String),
+    Database(String),
+}
+
+/// Of what is declared, and of what is not any more and is to be dropped.
+fn awaited(view: &View<'_>) -> Vec<Awaited> {
     let (Some(set), Some(secret)) = (view.set, view.records.secret.as_ref()) else { return Vec::new() };
     let passwords = set.users.iter().filter_map(|(name, spec)| {
         let why = password(view, secret, name, spec).err()?;
-        Some(("PasswordAwaited".to_owned(), format!("the password of user {name}: {why}")))
+        let (of, message) = (Of::User(name.clone()), format!("the password of user {name}: {why}"));
+        Some(Awaited { of, reason: "PasswordAwaited".to_owned(), message })
     });
-    let mut awaited: Vec<(String, String)> = passwords.collect();
+    let mut awaited: Vec<Awaited> = passwords.collect();
     let Some(made) = made(view) else { return awaited };
-    let users = made.user_problems.iter().map(|(name, problem)| ("user", name, problem));
-    let databases = made.database_problems.iter().map(|(name, problem)| ("database", name, problem));
-    let problems = users.chain(databases);
-    awaited.extend(
-        problems
-            .map(|(what, name, problem)| (problem.reason.to_string(), format!("{what} {name}: {}", problem.message))),
-    );
+    let of_user = |(name, problem): (&String, &Problem)| Awaited {
+        of: Of::User(name.clone()),
+        reason: problem.reason.to_string(),
+        message: format!("user {name}: {}", problem.message),
+    };
+    let of_database = |(name, problem): (&String, &Problem)| Awaited {
+        of: Of::Database(name.clone()),
+        reason: problem.reason.to_string(),
+        message: format!("database {name}: {}", problem.message),
+    };
+    awaited.extend(made.user_problems.iter().map(of_user));
+    awaited.extend(made.database_problems.iter().map(of_database));
     let is_awaited = |order: &&UserOrder| !order.is_made(&made.users) && !made.user_problems.contains_key(&order.name);
-    let ordered = ordered(view, secret);
-    awaited.extend(
-        ordered
-            .users
-            .iter()
-            .filter(is_awaited)
-            .map(|order| ("UserAwaited".to_owned(), format!("user {} is being made or changed in MySQL", order.name))),
-    );
+    awaited.extend(ordered(view, secret).users.iter().filter(is_awaited).map(|order| Awaited {
+        of: Of::User(order.name.clone()),
+        reason: BEING_MADE.to_owned(),
+        message: format!("user {} is being made or changed in MySQL", order.name),
+    }));
     awaited
 }
 

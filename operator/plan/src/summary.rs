@@ -62,7 +62,7 @@ pub fn report(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &Out)
     conditions.extend(
         served.map(|(view, register)| health::conditions(view, register, &members, is_open)).into_iter().flatten(),
     );
-    conditions.extend(served.and_then(|(view, _)| clients::condition(view)));
+    conditions.extend(served.and_then(|(view, register)| clients::condition(view, register)));
     let leader = served.and_then(|(view, register)| view.running(register.leader));
     let mut awaiting: Vec<String> = out.stalled.iter().chain(&out.waiting).map(line).collect();
     awaiting.extend(view.as_ref().and_then(crowded));

@@ -73,7 +73,7 @@ fn what_people_ask_for_is_done_and_answered_and_argo_cd_sees_how_it_is() -> anyh
             Operator::start_configured(cloud, "operator", &plane.service_account("drover", "drover")?, &config)?;
         place.refuses()?;
         place.makes()?;
-        place.connects()?;
+        let password = place.connects()?;
         place.keeps_to_the_limit()?;
         place.holds()?;
         place.pauses()?;
@@ -82,7 +82,7 @@ fn what_people_ask_for_is_done_and_answered_and_argo_cd_sees_how_it_is() -> anyh
         place.goes_on_beside_the_malformed(&plane)?;
         place.loses_its_primary()?;
         place.every_object_was_judged(seen)?;
-        place.nothing_leaked(&operator)?;
+        place.nothing_leaked(&operator, password)?;
         heading("what the chart's roles do not grant was never asked for");
         plane.must_not_be_refused("drover", "drover")?;
         operator.stop()
@@ -170,7 +170,8 @@ impl Place<'_> {
         self.judged("shop", "Healthy", "every machine serves in its role")
     }
 
-    fn connects(&self) -> anyhow::Result<()> {
+    /// The password that was made for user `app`.
+    fn connects(&self) -> anyhow::Result<String> {
         heading("a name that somebody else has is left alone, and told");
         within(SOON, "an event says whose it is", || {
             Ok(self.admin.kubectl(&["describe", SHOP])?.contains("NameTaken").then_some(()))
@@ -222,7 +223,7 @@ impl Place<'_> {
         self.condition(&[SHOP], "ClientsReady", "ClientsMade")?;
         let users = self.admin.get_json(&["secret", "report", "-o", "json"])?["metadata"]["ownerReferences"].clone();
         ensure!(users.is_null(), "a person's Secret is theirs: {users}");
-        Ok(())
+        Ok(text("password").to_owned())
     }
 
     fn keeps_to_the_limit(&self) -> anyhow::Result<()> {
@@ -403,10 +404,10 @@ impl Place<'_> {
     }
 
     /// Neither objects, events nor the log have a password, or anything else that is secret.
-    fn nothing_leaked(&self, operator: &Operator) -> anyhow::Result<()> {
+    fn nothing_leaked(&self, operator: &Operator, password: String) -> anyhow::Result<()> {
         heading("no password is in an object, an event or the log");
         let mut secrets: Vec<String> = CHOSEN.map(str::to_owned).to_vec();
-        secrets.extend(self.secret("shop-app")?.remove("password"));
+        secrets.push(password);
         secrets.extend(drover_e2e::secrets(self.cloud)?.into_iter().map(|secret| secret.text));
         let shown = [
             fs::read_to_string(self.cloud.dir.join("seen.json"))?,

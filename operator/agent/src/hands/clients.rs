@@ -128,7 +128,7 @@ async fn drop_user(session: &mut Session, name: &str) -> Result<(), Problem> {
     // Whoever declares it again meanwhile has its password set, and with that the lock taken off.
     let locked = format!("ALTER USER {} ACCOUNT LOCK ATTRIBUTE {}", account(name), mark(json!({ "version": "" })));
     session.run(&locked).await.map_err(failed)?;
-    let whose = format!("processlist_user = {}", quote(name));
+    let whose = format!("CAST(processlist_user AS BINARY) = {}", quote(name));
     end_connections(session, &whose, &format!("ending the connections of {name}"), GONE).await.map_err(failed)?;
     session.run(&format!("DROP USER IF EXISTS {}", account(name))).await.map_err(failed)
 }

@@ -198,7 +198,9 @@ fn has_account(accounts: &[Account], user: &str) -> bool {
 /// Connections of replicas whose accounts are no more, as a condition on `performance_schema.threads`.
 fn shut_out(accounts: &[Account]) -> String {
     let ours = OURS.replace("user", "processlist_user");
-    let stay = accounts.iter().map(|account| format!(" AND processlist_user <> {}", quote(&account.credential.user)));
+    // By bytes, as MySQL tells accounts apart, whatever the column's collation.
+    let user = "CAST(processlist_user AS BINARY)";
+    let stay = accounts.iter().map(|account| format!(" AND {user} <> {}", quote(&account.credential.user)));
     format!("({ours}){}", stay.collect::<String>())
 }
 
@@ -444,7 +446,7 @@ mod tests {
         let stays = Account { slot: drover_api::Slot::Member(1), credential };
         let ours = r"(processlist_user LIKE 'drover\\_voter\\_%' OR processlist_user LIKE 'drover\\_learner\\_%')";
         assert_eq!(shut_out(&[]), ours);
-        assert_eq!(shut_out(&[stays]), format!("{ours} AND processlist_user <> 'drover_voter_m1'"));
+        assert_eq!(shut_out(&[stays]), format!("{ours} AND CAST(processlist_user AS BINARY) <> 'drover_voter_m1'"));
     }
 
     #[test]

@@ -120,7 +120,10 @@ enum Marker {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Closing {
     No,
-    Asked,
+    /// No close begins after `until`.
+    Asked {
+        until: Millis,
+    },
     /// super_read_only returned in this closing.
     Closed,
     /// mysqld was told to end.
@@ -162,9 +165,9 @@ enum Wait {
 /// Between two attempts of a task that fails: doubled each time, up to the second.
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// A close that fails is tried again while the host goes down: with its deadlines that is well within what systemd gives this unit
-/// (TimeoutStopSec=90).
-const CLOSES_MAX: u32 = 3;
+/// For so long after the host began to go down a close that fails is tried again. One takes 40 s at most by its deadlines, and
+/// systemd gives this unit 90 (TimeoutStopSec), of which up to 18 go by until it says that the host goes down.
+const CLOSES: Duration = Duration::from_secs(30);
 /// A device or register that is not there yet is looked for this often.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Why nothing is told and no order taken.
@@ -332,7 +335,7 @@ impl State {
             }
             Event::MarkerAcknowledged { .. } | Event::MarkerFailed { .. } | Event::HeartbeatAcknowledged { .. } => {}
             Event::Stop => effects.push(Effect::Exit),
-            Event::HostShutdown => self.host_shutdown(effects),
+            Event::HostShutdown => self.host_shutdown(now, effects),
         }
     }
 
@@ -420,10 +423,9 @@ impl State {
         self.pause_after(now, failure);
         match (task, self.closing) {
             (None, _) | (_, Closing::No) => {}
-            // What was under way when the host began to go down, or a look that did not get through: clients are still there, and
-            // a leader that ends unclosed is one that a person has to judge.
-            (Some(Task::Close), Closing::Asked) if self.pause.failures < CLOSES_MAX => {}
-            (Some(task), Closing::Asked) if !matches!(task, Task::Close | Task::Flush) => self.pause = Pause::default(),
+            // Clients are still there, and a leader that ends unclosed is one that a person has to judge.
+            (Some(task), Closing::Asked { until })
+                if task.leaves_a_close_be() && self.pause.until.is_none_or(|pause| pause <= until) => {}
             // A server that cannot even be asked is not proven closed, and a volume that cannot be flushed is not clean.
             _ => self.closing = Closing::Uncertain,
         }

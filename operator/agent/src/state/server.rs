@@ -9,7 +9,8 @@ use drover_api::{
 };
 
 use super::{
-    Closing, Effect, Failure, Marker, Next, Observation, Pause, Server, State, Task, Up, Wait, clients::Progress,
+    CLOSES, Closing, Effect, Failure, Marker, Next, Observation, Pause, Server, State, Task, Up, Wait,
+    clients::Progress,
 };
 use crate::durable::Died;
 
@@ -96,10 +97,10 @@ impl State {
             if let Some(durable) = &mut self.durable {
                 durable.dirty = None;
             }
-            if self.closing == Closing::Asked {
+            if matches!(self.closing, Closing::Asked { .. }) {
                 self.closing = Closing::Closed;
             }
-        } else if self.closing == Closing::Asked {
+        } else if matches!(self.closing, Closing::Asked { .. }) {
             // A commit waits. SIGTERM would tell its client OK; systemd's SIGKILL tells it nothing.
             effects.push(Effect::Exit);
         } else {
@@ -111,12 +112,13 @@ impl State {
         }
     }
 
-    pub(super) fn host_shutdown(&mut self, effects: &mut Vec<Effect>) {
+    pub(super) fn host_shutdown(&mut self, now: Millis, effects: &mut Vec<Effect>) {
         if self.closing != Closing::No {
             return;
         }
         // One that is restarted was closed, and told to end, already.
-        self.closing = if self.is_ending() { Closing::Terminated } else { Closing::Asked };
+        let asked = Closing::Asked { until: now.plus(CLOSES) };
+        self.closing = if self.is_ending() { Closing::Terminated } else { asked };
         self.pause = Pause::default();
         // Making a file system or data takes long, nothing runs meanwhile, and it is redone.
         let begun = |task: &Task| task.is_making() || matches!(task, Task::Start(_));
@@ -203,10 +205,10 @@ impl State {
     /// The host goes down: close, and only what was seen closed is told to end.
     pub(super) fn next_closing(&mut self) -> Next {
         match (self.closing, &self.server) {
-            (Closing::Asked, Server::Up { .. }) => Ok(Task::Close),
+            (Closing::Asked { .. }, Server::Up { .. }) => Ok(Task::Close),
             (Closing::Closed, Server::Up { .. }) => Ok(Task::Terminate),
             (Closing::Terminated, Server::Up { .. }) => Err(Wait::Quiet),
-            (Closing::Asked | Closing::Closed | Closing::Terminated, Server::Down) if self.durable.is_some() => {
+            (Closing::Asked { .. } | Closing::Closed | Closing::Terminated, Server::Down) if self.durable.is_some() => {
                 Ok(Task::Flush)
             }
             (Closing::Flushed, Server::Down) => {

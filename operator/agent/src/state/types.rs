@@ -329,4 +329,9 @@ impl Task {
     pub fn is_making(&self) -> bool {
         matches!(self, Task::Format(_) | Task::Initialise { .. } | Task::Seed { .. })
     }
+
+    /// Given up, it cannot undo a close that follows: no statement of it that opens anything may still wait in mysqld.
+    pub fn leaves_a_close_be(&self) -> bool {
+        !matches!(self, Task::Unseal | Task::Admit | Task::Expose | Task::Accounts { .. } | Task::Flush)
+    }
 }

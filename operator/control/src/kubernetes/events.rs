@@ -86,11 +86,15 @@ fn about_condition(known: Option<&Condition>, condition: &Condition) -> Option<F
             known.is_some_and(|known| known.status == "True")
         }
         // A user that is being made or changed is there in a moment; anything else waits for a person.
-        ("ClientsReady", "False") => condition.reason != "UserAwaited",
+        ("ClientsReady", "False") => condition.reason != "ClientsAwaited",
         _ => false,
     };
     let is_news = is_bad || !matches!((condition.type_.as_str(), condition.status.as_str()), (_, "False" | "Unknown"));
     let message = condition.message.clone();
+    // That they are there as before is known anew whenever their primary is heard again.
+    if condition.type_ == "ClientsReady" && condition.status == "True" && known.is_none() {
+        return None;
+    }
     // What is awaited is told as Reconciling, which Ready only repeats.
     (is_news || condition.type_ == "Ready").then(|| match is_bad {
         true => warning(&condition.reason, message),

@@ -114,14 +114,35 @@ fn a_condition_says_whether_applications_find_what_is_declared() {
     assert_eq!(ready_clients(&world), Some((true, "ClientsMade".into(), made.into())));
     clients(&mut world).users.remove("app");
     let awaited = "user app is being made or changed in MySQL";
-    assert_eq!(ready_clients(&world), Some((false, "UserAwaited".into(), awaited.into())));
+    assert_eq!(ready_clients(&world), Some((false, "ClientsAwaited".into(), awaited.into())));
     world.observed.passwords.insert(reference("report"), Seen::Unknown { why: "make it".into() });
     let told = "the password of user report: make it; and 1 more";
     assert_eq!(ready_clients(&world), Some((false, "PasswordAwaited".into(), told.into())));
 
+    world.observed.passwords.clear();
+    assert_eq!(ready_clients(&world), None, "whether there is a password is not known");
+
     let mut silent = with_users();
     silent.silence(M0);
     assert_eq!(ready_clients(&silent), None);
+
+    let looked_for = "databases and users are being looked for, and made where they are not there";
+    let mut more = with_users();
+    clients(&mut more).databases_known = false;
+    assert_eq!(ready_clients(&more), Some((false, "ClientsAwaited".into(), looked_for.into())));
+    clients(&mut more).databases_known = true;
+    more.set(|set| drop(set.databases.insert("another".into(), DatabaseSpec::default())));
+    assert_eq!(
+        ready_clients(&more),
+        Some((false, "ClientsAwaited".into(), looked_for.into())),
+        "nobody was told of it"
+    );
+
+    // What is in the way of a drop is no matter of what is declared.
+    let mut kept = with_users();
+    let problem = Problem { reason: Reason::DatabaseFailed, message: "it is in use".into() };
+    clients(&mut kept).database_problems.insert("old".into(), problem);
+    assert_eq!(ready_clients(&kept), Some((true, "ClientsMade".into(), made.into())));
     world.set(|set| {
         set.users.clear();
         set.databases.clear();

@@ -103,8 +103,17 @@ fn a_close_that_does_not_get_through_is_tried_again_while_the_host_goes_down() {
 fn one_that_never_gets_through_ends_nothing_and_proves_nothing() {
     let mut world = opened();
     world.failing_closes = u32::MAX;
-    world.tell(Event::HostShutdown).wait(10);
-    assert_eq!(world.take_done(), ["Close"; 3]);
+    world.tell(Event::HostShutdown);
+    let begun = world.now;
+    // An operator that asks again and again makes it last no longer.
+    for seq in 10..50 {
+        if !world.exited {
+            world.order(orders(1, seq, RoleOrder::Leader(leader(1, true)))).wait(1);
+        }
+    }
+    let closes = world.take_done();
+    assert!(closes.len() > 3 && closes.iter().all(|done| done == "Close"), "{closes:?}");
+    assert!(world.now.since(begun) <= CLOSES + Duration::from_secs(1), "it is tried for ever");
     let record = world.persisted.clone().expect("persisted");
     assert!(world.exited && !record.clean && record.dirty == Some(Epoch(1)));
 }
@@ -119,9 +128,23 @@ fn what_fails_when_the_host_begins_to_go_down_keeps_nobody_from_closing() {
     world.take_done();
     world.tell(Event::HostShutdown);
     assert!(world.take_done().is_empty());
-    world.tell(Event::Failed(no_answer()));
+    world.tell(Event::Failed(no_answer())).wait(2);
     assert_eq!(world.take_done(), ["Close", "Terminate", "Flush"]);
     assert!(world.exited && world.persisted.clone().expect("persisted").clean);
+}
+
+#[test]
+fn what_may_still_open_it_after_it_was_given_up_leaves_it_uncertain() {
+    let mut world = opened();
+    let changed = LeaderOrder { accounts: vec![], k: 1, ..leader(1, true) };
+    let effects = world
+        .state
+        .step(world.now, Event::Orders { to: 0, orders: Box::new(orders(1, 9, RoleOrder::Leader(changed))) });
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Do(Task::Accounts { .. }))), "{effects:?}");
+    world.take_done();
+    world.tell(Event::HostShutdown).tell(Event::Failed(no_answer())).wait(40);
+    assert_eq!(world.take_done(), Vec::<String>::new());
+    assert!(world.exited && !world.persisted.clone().expect("persisted").clean);
 }
 
 #[test]
