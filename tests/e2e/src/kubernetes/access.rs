@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 use super::{authority::Pair, tools};
 use crate::{
     operator::Asked,
-    programs::{PATH, finish_alone, start},
+    pace::within,
+    programs::{PATH, finish_alone, run, start},
 };
 
 /// A kubeconfig, and what goes by it.
@@ -45,6 +46,7 @@ pub(super) enum Proof<'a> {
 
 /// `kubectl wait` and `helm --wait` say themselves how long they wait; this is longer.
 const COMMAND: Duration = Duration::from_secs(300);
+const FORWARD: Duration = Duration::from_secs(30);
 
 impl Access {
     /// Writes `<dir>/<name>.kubeconfig`.
@@ -125,6 +127,27 @@ impl Access {
     pub(super) fn begin_kubectl(&self, words: &[&str], log: &Path) -> anyhow::Result<Child> {
         let mut command = Command::new(self.tools.join("kubectl"));
         start(command.args(words).envs(self.environment()), "KILL", log)
+    }
+
+    /// What a Pod answers by HTTP, by way of the API server and kubelet.
+    pub fn fetch(&self, namespace: &str, pod: &str, port: u16, path: &str) -> anyhow::Result<String> {
+        let log = self.home.join("forward.log");
+        // What an earlier one said is not this one's port.
+        fs::write(&log, "")?;
+        let words = ["port-forward", "--namespace", namespace, &format!("pod/{pod}"), &format!(":{port}")];
+        let mut forward = self.begin_kubectl(&words, &log)?;
+        let fetched = within(FORWARD, format!("{pod} is reached"), || {
+            ensure!(forward.try_wait()?.is_none(), "{}", fs::read_to_string(&log)?);
+            let said = fs::read_to_string(&log)?;
+            let local = said.split_whitespace().find(|word| word.starts_with("127.0.0.1:")).map(str::to_owned);
+            Ok(local.filter(|_| said.contains('\n')))
+        })
+        .and_then(|local| {
+            run(&["curl", "-sS", "-m", "10", "--noproxy", "*", &format!("http://{local}{path}")], FORWARD)
+        });
+        forward.kill()?;
+        forward.wait()?;
+        fetched
     }
 
     fn environment(&self) -> BTreeMap<&'static str, String> {
