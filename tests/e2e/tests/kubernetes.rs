@@ -25,6 +25,7 @@ fn an_api_server_takes_the_samples_and_refuses_every_mistake_in_our_words() -> a
         install_crd(&plane.admin)?;
         structural(&plane.admin)?;
         samples(&plane.admin)?;
+        twice(&plane.admin)?;
         chart_and_image(&plane.admin)?;
         mistakes(&plane.admin, &cloud.dir)?;
         changes(&plane.admin)?;
@@ -81,6 +82,33 @@ fn samples(admin: &Access) -> anyhow::Result<()> {
         let said =
             admin.kubectl(&["apply", "--dry-run=server", "-f", &format!("{REPOSITORY}/crds/samples/{sample}")])?;
         ensure!(said.contains("created (server dry run)"), "{sample}: {said}");
+    }
+    Ok(())
+}
+
+/// The sample with every list and selector in it: no field is defaulted inside list items, so that nobody who applies it sees a diff.
+fn twice(admin: &Access) -> anyhow::Result<()> {
+    heading("a second apply of a manifest with lists and selectors changes nothing, and a diff shows none");
+    let sample = fs::read_to_string(format!("{REPOSITORY}/crds/samples/production.yaml"))?;
+    let by_server = ["--server-side", "--field-manager=gitops"];
+    for (namespace, how) in [("by-client", &[] as &[&str]), ("by-server", &by_server)] {
+        admin.kubectl(&["create", "namespace", namespace])?;
+        let text = sample.replace("namespace: shop", &format!("namespace: {namespace}"));
+        let apply = || admin.ask_kubectl(&[["apply", "-f", "-"].as_slice(), how].concat(), &text);
+        let shown = || admin.get_json(&["mrs", "--namespace", namespace, "--show-managed-fields"]);
+        // What is created has no status; the next apply by the server stores the schema's default for it, once.
+        for _ in ["it is created", "its status is there"] {
+            let first = apply()?;
+            ensure!(first.status.success(), "{first:?}");
+        }
+        let before = shown()?["items"].clone();
+        ensure!(before.as_array().is_some_and(|items| items.len() == 1), "{before}");
+        let second = apply()?;
+        ensure!(second.status.success(), "{second:?}");
+        assert_eq!(shown()?["items"], before, "{how:?}");
+        let diff = admin.ask_kubectl(&[["diff", "-f", "-"].as_slice(), how].concat(), &text)?;
+        ensure!(diff.status.code() == Some(0) && diff.out.is_empty(), "{diff:?}");
+        admin.kubectl(&["delete", "--namespace", namespace, "mrs", "--all"])?;
     }
     Ok(())
 }
