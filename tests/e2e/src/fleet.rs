@@ -58,7 +58,7 @@ impl Cloud {
             let twin = machines.insert(format!("{set}/{slot}"), machine);
             ensure!(twin.is_none(), "two machines fill {slot} of {set}: {twin:?}");
         }
-        Ok(Facts { machines, volumes: self.data_volumes()?, tags: self.tags()? })
+        Ok(Facts { machines, volumes: self.data_volumes()?, tags })
     }
 
     /// Which mysqld runs in a machine.

@@ -221,8 +221,8 @@ impl Place<'_> {
             }
         }
         self.condition(&[SHOP], "ClientsReady", "ClientsMade")?;
-        let users = self.admin.get_json(&["secret", "report", "-o", "json"])?["metadata"]["ownerReferences"].clone();
-        ensure!(users.is_null(), "a person's Secret is theirs: {users}");
+        let owners = self.admin.get_json(&["secret", "report"])?["metadata"]["ownerReferences"].clone();
+        ensure!(owners.is_null(), "a person's Secret is theirs: {owners}");
         Ok(text("password").to_owned())
     }
 

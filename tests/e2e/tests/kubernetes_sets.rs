@@ -257,14 +257,13 @@ fn condition_of(status: &Value, kind: &str) -> Value {
 fn shown(admin: &Access) -> anyhow::Result<Value> {
     let mut status = admin.get_json(&[SHOP])?["status"].clone();
     for condition in status["conditions"].as_array_mut().into_iter().flatten() {
-        condition.as_object_mut().context("a condition")?.remove("lastTransitionTime");
+        let condition = condition.as_object_mut().context("a condition")?;
+        condition.remove("lastTransitionTime");
+        condition.remove("observedGeneration");
     }
-    for field in ["observedGeneration", "handled"] {
-        status.as_object_mut().context("a status")?.remove(field);
-    }
-    for condition in status["conditions"].as_array_mut().into_iter().flatten() {
-        condition.as_object_mut().context("a condition")?.remove("observedGeneration");
-    }
+    let fields = status.as_object_mut().context("a status")?;
+    fields.remove("observedGeneration");
+    fields.remove("handled");
     let slices = ["shop-primary", "shop-replicas"].map(|name| admin.get_json(&["endpointslice", name]));
     let [primary, replicas] = slices;
     // Not what is in it: this is printed when it differs.
