@@ -17,6 +17,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use serde_json::Value;
 
 use crate::{
     Access, Cloud,
@@ -34,6 +35,13 @@ pub struct Operator {
     pub state: PathBuf,
     pub config: PathBuf,
     child: Child,
+}
+
+/// What an installation of the chart gives its Pods.
+#[derive(Clone, Debug)]
+pub struct Installed {
+    pub config: String,
+    pub environment: BTreeMap<String, String>,
 }
 
 /// What a command of `drover` answered.
@@ -122,17 +130,19 @@ impl Operator {
 
     /// Starts one that takes its sets from an API server, as a Pod of that name would.
     pub fn start_in_cluster(cloud: &Cloud, name: &str, access: &Access) -> anyhow::Result<Self> {
-        Self::start_configured(cloud, name, access, CONFIG)
+        let plain = Installed { config: CONFIG.to_owned(), environment: BTreeMap::new() };
+        Self::start_installed(cloud, name, access, &plain)
     }
 
-    /// The same with another configuration, such as a chart makes.
-    pub fn start_configured(cloud: &Cloud, name: &str, access: &Access, config: &str) -> anyhow::Result<Self> {
-        let mut environment = cloud.environment();
+    /// The same as a chart was installed.
+    pub fn start_installed(cloud: &Cloud, name: &str, access: &Access, chart: &Installed) -> anyhow::Result<Self> {
+        let mut environment: BTreeMap<&str, String> = cloud.environment();
+        environment.extend(chart.environment.iter().map(|(name, value)| (name.as_str(), value.clone())));
         environment.insert("KUBECONFIG", access.kubeconfig.display().to_string());
         environment.insert("POD_NAME", name.to_owned());
         environment.insert("POD_NAMESPACE", "drover".to_owned());
         environment.insert("DROVER_LEASE_SECONDS", "5".to_owned());
-        Self::launch(cloud, name, &[], &programs::binary("drover")?, &environment, config)
+        Self::launch(cloud, name, &[], &programs::binary("drover")?, &environment, &chart.config)
     }
 
     /// A manifest of this operator's directory, written as a whole.
@@ -251,6 +261,21 @@ impl Drop for Operator {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
+    }
+}
+
+impl Installed {
+    /// Release `drover` in the namespace of that name.
+    pub fn of(admin: &Access) -> anyhow::Result<Self> {
+        let namespace = ["--namespace", "drover"];
+        let map = admin.get_json(&[namespace.as_slice(), &["configmap", "drover"]].concat())?;
+        let config = map["data"]["drover.yaml"].as_str().context("the configuration")?.to_owned();
+        let deployment = admin.get_json(&[namespace.as_slice(), &["deployment", "drover"]].concat())?;
+        let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let variables = container["env"].as_array().context("an environment")?.iter();
+        let environment = variables.filter_map(|it| Some((text(&it["name"])?, text(&it["value"])?))).collect();
+        Ok(Self { config, environment })
     }
 }
 

@@ -1,19 +1,22 @@
 //! What people ask of sets through a real API server, what an installation refuses them, and how Argo CD judges all that: requests,
 //! pauses, limits, an object that an older definition let in. Argo CD's script judges every object that the API server ever showed.
+//! The chart is installed for a few namespaces, with a role in each.
 
 use std::{collections::BTreeMap, fs, time::Duration};
 
 use anyhow::{Context, ensure};
+use clients::{CHOSEN, USERS};
 use drover_api::crd;
 use drover_e2e::{
-    Access, Asked, CONFIG, Cloud, ControlPlane, History, Operator, drover, heading, manifest, scenario, within,
+    Access, ArgoCd, Asked, CONFIG, Cloud, ControlPlane, History, Installed, Operator, drover, heading, manifest,
+    scenario, within,
 };
 use serde_json::Value;
 
-#[path = "../../../operator/api/tests/argocd/script.rs"]
-mod script;
-
-use script::Script;
+#[path = "kubernetes_asked/clients.rs"]
+mod clients;
+#[path = "kubernetes_asked/states.rs"]
+mod states;
 
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 const LAUNCH: Duration = Duration::from_secs(300);
@@ -26,6 +29,7 @@ realm: e2e
 bucket: drover
 leaseSeconds: 9
 replicas: 0
+watchNamespaces: [default, guests, strangers]
 defaults:
   machine:
     image: {tags: {"drover:image": mysql}, owners: [self]}
@@ -40,46 +44,44 @@ allow:
 limits:
   maxMachines: 3
 "#;
+/// What the chart labels everything with.
+const INSTANCE: &str = "app.kubernetes.io/instance=drover";
 /// Of other types than the definition has, and against its rules.
 const BROKEN: &str = "apiVersion: drover.dev/v1alpha1\nkind: MySQLReplicaSet\nmetadata: {name: broken}\n\
     spec: {members: three, version: 7, more: {of: it}}\n";
 const CRACKED: &str = "apiVersion: drover.dev/v1alpha1\nkind: MySQLReplicaSet\nmetadata: {name: cracked}\n\
     spec: {members: 1, version: \"9.7\", readReplicas: 5000}\n";
-const USERS: &str = "  mysql:\n    databases: {shop: {}}\n    users:\n      app: {database: shop, access: ReadWrite}\n      \
-    report: {database: shop, access: ReadOnly, passwordSecretRef: {name: report, key: password}}\n";
-/// Of user `report`, one after the other.
-const CHOSEN: [&str; 2] = ["correct horse battery", "staple of another kind"];
 
 /// The installation, and a person before it.
 struct Place<'a> {
     cloud: &'a Cloud,
     admin: &'a Access,
-    argo: Script,
+    argo: ArgoCd,
 }
 
 #[test]
 fn what_people_ask_for_is_done_and_answered_and_argo_cd_sees_how_it_is() -> anyhow::Result<()> {
     scenario("kubernetes-asked", |cloud| {
         let plane = ControlPlane::up(&cloud.dir.join("kubernetes"))?;
-        let argo = Script::new(&fs::read_to_string(format!("{REPOSITORY}/charts/drover/files/argocd/health.lua"))?);
-        let place = Place { cloud, admin: &plane.admin, argo };
+        let place = Place { cloud, admin: &plane.admin, argo: ArgoCd::new()? };
         place.is_given_a_malformed_object()?;
-        let config = place.install()?;
+        let installed = place.install()?;
         let seen = History::begin(&plane.admin, &cloud.dir.join("seen.json"))?;
         place.admin.kubectl(&["create", "secret", "generic", "shop-app", "--from-literal=theirs=kept"])?;
         place.admin.apply(&(manifest("shop", 3, 0) + USERS))?;
-        place.judged("shop", "Progressing", "the operator has not looked at it yet")?;
-        let operator =
-            Operator::start_configured(cloud, "operator", &plane.service_account("drover", "drover")?, &config)?;
+        let account = plane.service_account("drover", "drover")?;
+        let operator = place.awaits_the_realm(|| Operator::start_installed(cloud, "operator", &account, &installed))?;
         place.refuses()?;
         place.makes()?;
         let password = place.connects()?;
         place.keeps_to_the_limit()?;
         place.holds()?;
         place.pauses()?;
+        place.works_and_is_ready()?;
         place.restarts()?;
         place.drops()?;
         place.goes_on_beside_the_malformed(&plane)?;
+        place.leaves_other_namespaces_alone()?;
         place.loses_its_primary()?;
         place.every_object_was_judged(seen)?;
         place.nothing_leaked(&operator, password)?;
@@ -132,8 +134,11 @@ impl Place<'_> {
         Ok((line("  API server: ")?, line("  resource definition: ")?))
     }
 
-    /// The operator's configuration, as the chart makes it.
-    fn install(&self) -> anyhow::Result<String> {
+    /// For some namespaces, which a role in each of them needs to be there.
+    fn install(&self) -> anyhow::Result<Installed> {
+        for namespace in ["guests", "strangers", "unwatched"] {
+            self.admin.kubectl(&["create", "namespace", namespace])?;
+        }
         let values = self.cloud.dir.join("values.yaml");
         fs::write(&values, VALUES)?;
         let (chart, values) = (format!("{REPOSITORY}/charts/drover"), values.display().to_string());
@@ -144,86 +149,40 @@ impl Place<'_> {
         let broken = self.admin.get_json(&["mrs/broken"])?;
         assert_eq!(broken["spec"]["members"], "three", "the API server shows what is stored");
         assert_eq!(self.doctor(self.admin)?.1, "ok    resource definition: v1alpha1 as this build has it");
-        let shown = self.admin.get_json(&["--namespace", "drover", "configmap", "drover"])?;
-        Ok(shown["data"]["drover.yaml"].as_str().context("the configuration")?.to_owned())
+        assert_eq!(self.admin.kubectl(&["get", "clusterrolebindings", "-l", INSTANCE, "-o", "name"])?, "");
+        Installed::of(self.admin)
     }
 
     fn refuses(&self) -> anyhow::Result<()> {
         heading("a namespace gets what it is allowed, and one that is not named gets nothing");
+        self.admin.apply(&greedy("unwatched"))?;
         for (namespace, field) in [("guests", "spec.machine.instanceProfile"), ("strangers", "metadata.namespace")] {
-            self.admin.kubectl(&["create", "namespace", namespace])?;
-            self.admin.apply(
-                &manifest("greedy", 1, 0).replace("name: greedy", &format!("name: greedy\n  namespace: {namespace}")),
-            )?;
+            self.admin.apply(&greedy(namespace))?;
             let told = self.condition(&["--namespace", namespace, "mrs/greedy"], "Stalled", "InvalidSpec")?;
             ensure!(told.contains(field) && told.contains(namespace), "{told}");
             let object = self.admin.get_json(&["--namespace", namespace, "mrs/greedy"])?;
             assert_eq!(self.argo.judge(&object), ("Degraded".into(), told));
         }
         ensure!(self.cloud.fleet_of("greedy")?.is_empty());
-        Ok(())
+        let patch = r#"{"spec":{"readReplicas":1}}"#;
+        self.admin.kubectl(&["patch", "--namespace", "guests", "mrs/greedy", "--type=merge", "-p", patch]).map(drop)
+    }
+
+    fn leaves_other_namespaces_alone(&self) -> anyhow::Result<()> {
+        heading("a set of a namespace that is not watched is left alone, and ends at once when it is deleted");
+        let set = ["--namespace", "unwatched", "mrs/greedy"];
+        let object = self.admin.get_json(&set)?;
+        assert_eq!(
+            (&object["status"]["observedGeneration"], &object["metadata"]["finalizers"]),
+            (&(-1).into(), &Value::Null)
+        );
+        self.admin.kubectl(&[["delete", "--timeout=60s"].as_slice(), &set].concat()).map(drop)
     }
 
     fn makes(&self) -> anyhow::Result<()> {
         let limit = format!("--timeout={}s", LAUNCH.as_secs());
         self.admin.kubectl(&["wait", "--for=condition=Ready", &limit, SHOP])?;
         self.judged("shop", "Healthy", "every machine serves in its role")
-    }
-
-    /// The password that was made for user `app`.
-    fn connects(&self) -> anyhow::Result<String> {
-        heading("a name that somebody else has is left alone, and told");
-        within(SOON, "an event says whose it is", || {
-            Ok(self.admin.kubectl(&["describe", SHOP])?.contains("NameTaken").then_some(()))
-        })?;
-        assert_eq!(self.secret("shop-app")?, BTreeMap::from([("theirs".into(), "kept".into())]));
-        self.admin.kubectl(&["delete", "secret", "shop-app"])?;
-        let app = within(SOON, "the name is free, and taken", || Ok(self.secret("shop-app").ok()))?;
-
-        heading("a user's Secret says how to connect, and one whose password is chosen waits for it and says so");
-        let text = |key: &str| app.get(key).map(String::as_str).unwrap_or_default();
-        let keys = ["ca.crt", "dbname", "host", "password", "port", "reader-host", "reader-uri", "uri", "username"];
-        assert_eq!(app.keys().collect::<Vec<_>>(), keys);
-        let (writes, reads) = ("shop-primary.default.svc", "shop-replicas.default.svc");
-        assert_eq!(
-            ["host", "port", "dbname", "username", "reader-host"].map(text),
-            [writes, "3306", "shop", "app", reads]
-        );
-        for (key, host) in [("uri", writes), ("reader-uri", reads)] {
-            assert_eq!(text(key), format!("mysql://app:{}@{host}:3306/shop", text("password")), "{key}");
-        }
-        ensure!(text("ca.crt").starts_with("-----BEGIN CERTIFICATE-----"), "{}", text("ca.crt"));
-        let told = self.condition(&[SHOP], "ClientsReady", "PasswordAwaited")?;
-        ensure!(told.contains("Secret default/report: make it, with the password in its key password"), "{told}");
-        self.admin.kubectl(&["create", "secret", "generic", "report", "--from-literal=word=a good password"])?;
-        within(SOON, "the key is named", || {
-            let told = self.condition(&[SHOP], "ClientsReady", "PasswordAwaited")?;
-            Ok(told.contains("Secret default/report: put the password into its key password").then_some(()))
-        })?;
-        let host = format!("--host={}", self.address("m0")?);
-        let from = self.machine("m1")?;
-        let connect = |password: &str| {
-            let password = format!("MYSQL_PWD={password}");
-            let ask = "SELECT CURRENT_USER()";
-            self.cloud
-                .inside(&from, &["env", &password, "mysql", &host, "--user=report", "--ssl-mode=REQUIRED", "-Ne", ask])
-        };
-        for (n, chosen) in CHOSEN.into_iter().enumerate() {
-            let data = serde_json::json!({ "stringData": { "password": chosen } });
-            self.admin.kubectl(&["patch", "secret", "report", "-p", &data.to_string()])?;
-            within(SOON, "the Secret of the user has it", || {
-                let said = self.secret("shop-report").unwrap_or_default();
-                Ok((said.get("password").map(String::as_str) == Some(chosen)).then_some(()))
-            })?;
-            // Who still has the one before goes on by it.
-            for password in &CHOSEN[..=n] {
-                assert_eq!(connect(password)?.trim(), "report@%");
-            }
-        }
-        self.condition(&[SHOP], "ClientsReady", "ClientsMade")?;
-        let owners = self.admin.get_json(&["secret", "report"])?["metadata"]["ownerReferences"].clone();
-        ensure!(owners.is_null(), "a person's Secret is theirs: {owners}");
-        Ok(text("password").to_owned())
     }
 
     fn keeps_to_the_limit(&self) -> anyhow::Result<()> {
@@ -262,15 +221,6 @@ impl Place<'_> {
         Ok(())
     }
 
-    fn pauses(&self) -> anyhow::Result<()> {
-        heading("a paused set is suspended, and refuses what is asked for");
-        self.patch(r#"{"spec":{"paused":true}}"#)?;
-        self.judged("shop", "Suspended", "spec.paused is true")?;
-        self.asked("hold", "by-hand-3 m1", "refused: nothing is changed while spec.paused is true")?;
-        self.patch(r#"{"spec":{"paused":false}}"#)?;
-        self.judged("shop", "Healthy", "")
-    }
-
     fn restarts(&self) -> anyhow::Result<()> {
         heading("mysqld is restarted on every machine, one after another, and nothing that was committed is lost");
         let before = self.cloud.facts()?.machines;
@@ -302,29 +252,6 @@ impl Place<'_> {
         Ok(())
     }
 
-    fn drops(&self) -> anyhow::Result<()> {
-        heading("a user and a database are dropped when it is asked for, and not while they are declared");
-        for (verb, name) in [("drop-user", "app"), ("drop-database", "shop")] {
-            let said = self.drover(&[verb, "shop", name])?;
-            ensure!(!said.status.success() && said.out.contains("is declared"), "{said:?}");
-        }
-        self.admin.apply(&manifest("shop", 3, 0))?;
-        let m1 = self.machine("m1")?;
-        let here = "SELECT CONCAT((SELECT COUNT(*) FROM mysql.user WHERE user = 'app'), \
-             (SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = 'shop'))";
-        within(SOON, "the operator knows of the change", || {
-            let shown = self.admin.get_json(&[SHOP])?;
-            Ok((shown["metadata"]["generation"] == shown["status"]["observedGeneration"]).then_some(()))
-        })?;
-        assert_eq!(self.cloud.sql(&m1, here)?, "11", "nothing is dropped by itself");
-        for (verb, name, left) in [("drop-user", "app", "01"), ("drop-database", "shop", "00")] {
-            let said = self.drover(&[verb, "shop", name])?;
-            ensure!(said.status.success() && said.out.starts_with("done: "), "{said:?}");
-            within(SOON, "a replica has what is left", || Ok((self.cloud.sql(&m1, here)? == left).then_some(())))?;
-        }
-        Ok(())
-    }
-
     fn goes_on_beside_the_malformed(&self, plane: &ControlPlane) -> anyhow::Result<()> {
         heading("what the older definition let in held up nobody, is told why it cannot be used, and can be deleted");
         let told = self.condition(&["mrs/cracked"], "Stalled", "InvalidSpec")?;
@@ -352,57 +279,6 @@ impl Place<'_> {
         self.admin.kubectl(&["delete", "--timeout=60s", "mrs/broken", "mrs/cracked"]).map(drop)
     }
 
-    fn loses_its_primary(&self) -> anyhow::Result<()> {
-        heading("a set that lost its primary is degraded");
-        let served = |name: &str| -> anyhow::Result<usize> {
-            let slice = self.admin.get_json(&["endpointslice", name])?;
-            Ok(slice["endpoints"].as_array().map_or(0, Vec::len))
-        };
-        within(SOON, "all of it serves", || {
-            Ok(((served("shop-primary")?, served("shop-replicas")?) == (1, 2)).then_some(()))
-        })?;
-        self.cloud.end_machine(&self.machine("m0")?)?;
-        within(SOON, "it is told", || {
-            let (health, told) = self.argo.judge(&self.admin.get_json(&[SHOP])?);
-            Ok((health == "Degraded" && told.contains("restore")).then_some(()))
-        })?;
-        // How old a replica's data is nobody can say then, so reads stop too.
-        within(SOON, "nobody is sent anywhere", || {
-            Ok(((served("shop-primary")?, served("shop-replicas")?) == (0, 0)).then_some(()))
-        })?;
-        self.admin.kubectl(&["delete", "--wait=false", SHOP])?;
-        // It is retained: gone at once, with nothing ended.
-        within(SOON, "it is gone", || Ok(self.admin.kubectl(&["get", SHOP]).is_err().then_some(())))
-    }
-
-    fn every_object_was_judged(&self, seen: History) -> anyhow::Result<()> {
-        heading("every object that the API server showed has a health, and the histories are what people expect");
-        let mut histories: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for object in seen.end()? {
-            let (health, message) = self.argo.judge(&object);
-            ensure!(!message.is_empty(), "no word: {object}");
-            is_as_kstatus_wants(&object)?;
-            let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-            let history = histories.entry(name).or_default();
-            if history.last() != Some(&health) {
-                history.push(health);
-            }
-        }
-        let shop = &histories["shop"];
-        for (health, why) in
-            [("Progressing", "launched"), ("Healthy", "ready"), ("Suspended", "held"), ("Degraded", "lost")]
-        {
-            ensure!(shop.iter().any(|seen| seen == health), "never {health} when it was {why}: {shop:?}");
-        }
-        assert_eq!(shop[..2], ["Progressing", "Healthy"], "{shop:?}");
-        // A sync is given up over Degraded: nothing that mends itself may be.
-        assert_eq!(shop.iter().filter(|health| *health == "Degraded").count(), 1, "{shop:?}");
-        let is_ever = |name: &str, health: &str| histories[name].iter().any(|seen| seen == health);
-        ensure!(is_ever("greedy", "Degraded"), "{histories:?}");
-        ensure!(!is_ever("broken", "Healthy") && !is_ever("cracked", "Healthy"), "{histories:?}");
-        Ok(())
-    }
-
     /// Neither objects, events nor the log have a password, or anything else that is secret.
     fn nothing_leaked(&self, operator: &Operator, password: String) -> anyhow::Result<()> {
         heading("no password is in an object, an event or the log");
@@ -423,23 +299,6 @@ impl Place<'_> {
         Ok(())
     }
 
-    /// What a Secret holds, decoded.
-    fn secret(&self, name: &str) -> anyhow::Result<BTreeMap<String, String>> {
-        let template =
-            r#"go-template={{range $k, $v := .data}}{{$k}}={{$v | base64decode | printf "%q"}}{{"\n"}}{{end}}"#;
-        let text = self.admin.kubectl(&["get", "secret", name, "-o", template])?;
-        let entry = |line: &str| {
-            let (key, value) = line.split_once('=').with_context(|| format!("{name}: {line}"))?;
-            Ok((key.to_owned(), serde_json::from_str(value)?))
-        };
-        text.lines().map(entry).collect()
-    }
-
-    fn address(&self, slot: &str) -> anyhow::Result<String> {
-        let told = self.cloud.inside(&self.machine(slot)?, &["hostname", "-I"])?;
-        told.split_whitespace().next().map(str::to_owned).context("an address")
-    }
-
     /// Waits for a condition that is there, whatever its status, with that reason; its message.
     fn condition(&self, set: &[&str], kind: &str, reason: &str) -> anyhow::Result<String> {
         within(SOON, format!("{set:?} says {kind} {reason}"), || {
@@ -449,16 +308,6 @@ impl Place<'_> {
             let found = found.filter(|condition| reason.is_empty() || condition["reason"] == reason);
             Ok(found.and_then(|condition| condition["message"].as_str()).map(str::to_owned))
         })
-    }
-
-    /// Waits until Argo CD would say that, with these words among its message.
-    fn judged(&self, set: &str, health: &str, words: &str) -> anyhow::Result<()> {
-        let mut last = (String::new(), String::new());
-        let waited = within(SOON, format!("{set} is {health}"), || {
-            last = self.argo.judge(&self.admin.get_json(&[&format!("mrs/{set}")])?);
-            Ok((last.0 == health && last.1.contains(words)).then_some(()))
-        });
-        waited.with_context(|| format!("{} {}", last.0, last.1))
     }
 
     /// A person asks by an annotation, and waits for the answer.
@@ -489,24 +338,6 @@ impl Place<'_> {
     }
 }
 
-/// As kstatus reads an object (sigs.k8s.io/cli-utils, pkg/kstatus): only what is at the newest generation can be done, and the
-/// conditions that are against it are there while they are true, and never otherwise.
-fn is_as_kstatus_wants(object: &Value) -> anyhow::Result<()> {
-    let status = &object["status"];
-    let observed = status["observedGeneration"].as_i64().context("observedGeneration has a default")?;
-    let generation = object["metadata"]["generation"].as_i64().context("a generation")?;
-    ensure!(observed <= generation, "{observed} of {generation}");
-    let mut is = BTreeMap::new();
-    for condition in status["conditions"].as_array().into_iter().flatten() {
-        let (kind, said) =
-            (condition["type"].as_str().context("a type")?, condition["status"].as_str().context("a status")?);
-        ensure!(is.insert(kind, said).is_none(), "{kind} twice: {status}");
-        ensure!(condition["observedGeneration"] == observed, "{condition}");
-    }
-    for kind in ["Reconciling", "Stalled"] {
-        ensure!(is.get(kind).is_none_or(|said| *said == "True"), "{kind} is there and not true: {status}");
-    }
-    ensure!(observed < 0 || is.contains_key("Ready"), "nothing says whether it is ready: {status}");
-    ensure!(!is.contains_key("Stalled") || is.get("Ready") != Some(&"True"), "ready and stalled: {status}");
-    Ok(())
+fn greedy(namespace: &str) -> String {
+    manifest("greedy", 1, 0).replace("name: greedy", &format!("name: greedy\n  namespace: {namespace}"))
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use drover_api::digest;
-use drover_e2e::{Access, Clock, Cloud, ControlPlane, Facts, Operator, heading, manifest, scenario, within};
+use drover_e2e::{
+    Access, ArgoCd, Clock, Cloud, ControlPlane, Facts, History, Operator, heading, manifest, scenario, within,
+};
 use serde_json::{Value, json};
 
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
@@ -164,10 +166,14 @@ fn owned(admin: &Access) -> anyhow::Result<()> {
 fn scaled(cloud: &Cloud, plane: &mut ControlPlane) -> anyhow::Result<()> {
     heading("read replicas are scaled by kubectl and by an HPA");
     let machines = cloud.machines()?.len();
+    let seen = History::begin(&plane.admin, &cloud.dir.join("scaled.json"))?;
     plane.admin.kubectl(&["scale", SHOP, "--replicas=2"])?;
-    within(LAUNCH, "the second read replica is launched", || {
-        Ok(cloud.fleet_of("shop")?.contains_key("r1").then_some(()))
+    within(LAUNCH, "the second read replica is launched, and told", || {
+        let is_told = plane.admin.get_json(&[SHOP])?["status"]["members"].as_array().map(Vec::len) == Some(5);
+        Ok((is_told && cloud.fleet_of("shop")?.contains_key("r1")).then_some(()))
     })?;
+    let healths = ArgoCd::new()?.judge_all(&seen.end()?, &["ready", "scaling", "spec-changed"])?;
+    assert_eq!(healths["shop"], ["Healthy", "Progressing"]);
     heading("an API server that goes away in the middle of a launch stops nothing, and nothing is launched twice");
     plane.stop_api_server();
     let away = Clock::start();
@@ -352,10 +358,13 @@ fn retained(cloud: &Cloud, admin: &Access) -> anyhow::Result<()> {
 
 fn deleted(cloud: &Cloud, admin: &Access) -> anyhow::Result<()> {
     heading("a set is deleted for good when its resource says so, and its Services go with it");
+    let seen = History::begin(admin, &cloud.dir.join("deleted.json"))?;
     let patch = r#"{"spec":{"deletionPolicy":"Delete"}}"#;
     admin.kubectl(&["patch", SHOP, "--type=merge", "-p", patch])?;
     let limit = format!("--timeout={}s", LAUNCH.as_secs());
     admin.kubectl(&["delete", &limit, SHOP])?;
+    let healths = ArgoCd::new()?.judge_all(&seen.end()?, &["deleting"])?;
+    assert_eq!(healths["shop"].last().map(String::as_str), Some("Progressing"));
     ensure!(cloud.fleet()?.is_empty() && cloud.data_volumes()?.is_empty(), "something is left");
     within(SOON, "its Services are gone", || {
         let left = admin.get_json(&["service,endpointslice", "-l", "drover.dev/set=shop"])?;

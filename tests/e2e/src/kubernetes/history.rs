@@ -4,11 +4,15 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Child,
+    time::Duration,
 };
 
 use serde_json::Value;
 
 use super::Access;
+use crate::pace::within;
+
+const BEGUN: Duration = Duration::from_secs(30);
 
 /// A watch over all sets. Dropped, it ends.
 #[derive(Debug)]
@@ -18,10 +22,12 @@ pub struct History {
 }
 
 impl History {
-    /// Begins with those that are there.
+    /// Begins with those that are there, of which there must be some: nothing of what comes after is missed.
     pub fn begin(access: &Access, log: &Path) -> anyhow::Result<Self> {
         let words = ["get", "mrs", "--all-namespaces", "--watch", "--output=json"];
-        Ok(Self { child: access.begin_kubectl(&words, log)?, log: log.to_owned() })
+        let seen = Self { child: access.begin_kubectl(&words, log)?, log: log.to_owned() };
+        within(BEGUN, "the watch shows what is there", || Ok((fs::metadata(log)?.len() > 0).then_some(())))?;
+        Ok(seen)
     }
 
     /// Ends it; every version of every object.
