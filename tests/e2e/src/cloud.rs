@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File, TryLockError},
-    io::Read,
+    io::{self, Read},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -21,6 +21,11 @@ use crate::{
     programs::{self, run, start, tail},
     said::{Call, Endpoints, Instance},
 };
+
+const BUCKET: &str = "drover";
+/// The dot makes it no bucket's name.
+const LOST: &str = ".gone";
+const MOVE: Duration = Duration::from_secs(20);
 
 /// A cloud on this host, and the scratch directory of its scenario.
 #[derive(Debug)]
@@ -172,6 +177,38 @@ impl Cloud {
     /// Where S3 keeps the objects of a bucket.
     pub fn bucket(&self, name: &str) -> PathBuf {
         self.home().join("objects").join(name)
+    }
+
+    /// Takes the account's one bucket away, as if somebody had deleted it. It is gone when it stays away: a write that was under
+    /// way may make its directory anew.
+    pub fn lose_bucket(&self) -> anyhow::Result<()> {
+        fs::rename(self.bucket(BUCKET), self.bucket(LOST))?;
+        let mut looks = 0;
+        within(MOVE, "the bucket stays away", || {
+            looks = if removed(&self.bucket(BUCKET))? { 0 } else { looks + 1 };
+            Ok((looks == 5).then_some(()))
+        })
+    }
+
+    /// Brings it back as it was, in place of what has been made since.
+    pub fn restore_bucket(&self) -> anyhow::Result<()> {
+        within(MOVE, "the bucket is back", || {
+            removed(&self.bucket(BUCKET))?;
+            match fs::rename(self.bucket(LOST), self.bucket(BUCKET)) {
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(None),
+                moved => Ok(moved.map(Some)?),
+            }
+        })?;
+        // What s3s-fs keeps of the checksums of objects of those names is of what was there meanwhile; without it, it looks.
+        within(MOVE, "nothing is kept of what was there meanwhile", || {
+            for entry in fs::read_dir(self.bucket(""))? {
+                let path = entry?.path();
+                if path.to_string_lossy().ends_with(".internal.json") {
+                    fs::remove_file(path)?;
+                }
+            }
+            Ok(Some(()))
+        })
     }
 
     fn signal(&self, signal: Signal) -> anyhow::Result<()> {
@@ -366,4 +403,12 @@ fn sql_command(statement: &str) -> [&str; 7] {
 #[expect(clippy::disallowed_methods, reason = "the edge: the Makefile says where the image is kept")]
 pub fn image_cache() -> String {
     std::env::var("DROVER_IMAGE_CACHE").unwrap_or_else(|_| "/var/cache/drover-local".into())
+}
+
+/// Whether there was one.
+fn removed(directory: &Path) -> io::Result<bool> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        removed => removed.map(|()| true),
+    }
 }

@@ -199,8 +199,8 @@ const OUTAGES: [Outage; 4] = [
     },
     Outage {
         what: "the bucket is gone",
-        begin: |cloud| Ok(fs::rename(cloud.bucket("drover"), cloud.bucket(".gone"))?),
-        end: |cloud| Ok(fs::rename(cloud.bucket(".gone"), cloud.bucket("drover"))?),
+        begin: |cloud| cloud.lose_bucket(),
+        end: |cloud| cloud.restore_bucket(),
         said: "make the bucket in this Region",
     },
     Outage {

@@ -58,7 +58,7 @@ fn outages(cloud: &Cloud, operator: &mut Operator) -> anyhow::Result<()> {
     assert_eq!(cloud.machines()?.iter().filter(|machine| machine.name == "late-m0").count(), 1);
 
     heading("a set serves on without its bucket, and with one that is empty; who is closed then stays closed");
-    fs::rename(cloud.bucket("drover"), cloud.bucket(".gone"))?;
+    cloud.lose_bucket()?;
     goes_on(cloud, operator, &primary, "make the bucket")?;
     fs::create_dir(cloud.bucket("drover"))?;
     for name in ["good", "late"] {
@@ -74,8 +74,7 @@ fn outages(cloud: &Cloud, operator: &mut Operator) -> anyhow::Result<()> {
     operator.await_passes(3)?;
     assert_ne!(answer(cloud, &single)?, "200", "it opened without a register");
     cloud.sql(&primary, "INSERT INTO shop.t SELECT COUNT(*) FROM shop.t")?;
-    fs::remove_dir_all(cloud.bucket("drover"))?;
-    fs::rename(cloud.bucket(".gone"), cloud.bucket("drover"))?;
+    cloud.restore_bucket()?;
     operator.await_ready("good", 3, LAUNCH)?;
     operator.await_passes(3)?;
     assert_eq!(lives(cloud)?, before);
