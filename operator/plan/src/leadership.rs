@@ -63,7 +63,7 @@ pub fn lost(view: &View<'_>, register: &Register) -> Option<Lost> {
     let record = view.record(slot)?;
     match (&record.instance, view.filling(slot)) {
         (Some(id), Some(machine)) if machine.phase > Phase::Running => {
-            Some(Lost { how: format!("its machine {id} is {:?}", machine.phase), data_gone: false })
+            Some(Lost { how: format!("its machine {id} is {}", machine.phase), data_gone: false })
         }
         (Some(id), _) if matches!(view.machine(id), Standing::Gone) => {
             Some(Lost { how: "its machine is gone".into(), data_gone: false })

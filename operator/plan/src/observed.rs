@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     net::Ipv4Addr,
 };
 
@@ -282,6 +283,35 @@ pub struct CatalogImage {
 pub struct CatalogSubnet {
     pub zone: Zone,
     pub id: SubnetId,
+}
+
+impl fmt::Display for Phase {
+    /// EC2's own word (EC2 API reference, "InstanceState").
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Phase::Pending => "pending",
+            Phase::Running => "running",
+            Phase::Stopping => "stopping",
+            Phase::Stopped => "stopped",
+            Phase::ShuttingDown => "shutting-down",
+            Phase::Terminated => "terminated",
+        })
+    }
+}
+
+impl fmt::Display for VolumePhase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            VolumePhase::Creating => "being made",
+            VolumePhase::Available => "available",
+            VolumePhase::Attaching => "being attached",
+            VolumePhase::Attached => "attached",
+            VolumePhase::Detaching => "being detached",
+            VolumePhase::Deleting => "being deleted",
+            VolumePhase::Deleted => "deleted",
+            VolumePhase::Error => "in error",
+        })
+    }
 }
 
 impl VolumePhase {

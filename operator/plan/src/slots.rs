@@ -384,7 +384,7 @@ fn keep(view: &View<'_>, set: &ResolvedSet, slot: Slot, record: &SlotRecord, mac
             out.wait(
                 slot,
                 "MachineStopped",
-                format!("{} is {:?}: start it, or terminate it to have it replaced", machine.id, machine.phase),
+                format!("{} is {}: start it, or terminate it to have it replaced", machine.id, machine.phase),
             );
             return;
         }

@@ -348,7 +348,7 @@ fn state(view: &View<'_>, slot: Slot) -> String {
         Phase::Running => {}
         Phase::Pending => return "machine starting".into(),
         Phase::Stopping | Phase::Stopped | Phase::ShuttingDown | Phase::Terminated => {
-            return format!("machine {:?}", machine.phase).to_lowercase();
+            return format!("machine {}", machine.phase);
         }
     }
     let Some(agent) = view.observed.agents.get(&machine.id) else {

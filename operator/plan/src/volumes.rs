@@ -119,11 +119,9 @@ fn hold_volume(view: &View<'_>, slot: Slot, record: &SlotRecord, machine: &Machi
         (VolumePhase::Attached | VolumePhase::Attaching | VolumePhase::Detaching, Some(holder)) => {
             out.wait(slot, "VolumeElsewhere", format!("{} is still attached to {holder}", volume.id));
         }
-        (phase, _) => out.wait(
-            slot,
-            "VolumeNotReady",
-            format!("{} is {phase:?}, {} is {:?}", volume.id, machine.id, machine.phase),
-        ),
+        (phase, _) => {
+            out.wait(slot, "VolumeNotReady", format!("{} is {phase}, {} is {}", volume.id, machine.id, machine.phase))
+        }
     }
 }
 
@@ -264,7 +262,7 @@ pub fn end(view: &View<'_>, slot: Slot, record: &SlotRecord, out: &mut Out) {
             {
                 out.act(slot, Action::DeleteVolume { volume: id.clone() }, "its slot has ended");
             }
-            Standing::Listed(volume) => out.wait(slot, "VolumeEnding", format!("{id} is {:?}", volume.phase)),
+            Standing::Listed(volume) => out.wait(slot, "VolumeEnding", format!("{id} is {}", volume.phase)),
             Standing::Gone => clear(format!("{id} is deleted"), out),
             Standing::AskById => {
                 out.act(slot, Action::LookUpVolume { volume: id.clone() }, format!("lists no longer show {id}"))

@@ -89,7 +89,7 @@ fn a_stopped_machine_is_left_to_its_owner() {
     world.observed.fleet.machines.get_mut(&id).expect("listed").phase = Phase::Stopped;
     let plan = world.plan();
     assert!(plan.is_quiet(), "{:#?}", plan.actions);
-    assert!(plan.reports[&key()].awaiting.iter().any(|line| line.contains("start it, or terminate it")));
+    assert!(plan.reports[&key()].awaiting.iter().any(|line| line.contains("is stopped: start it, or terminate it")));
 }
 
 #[test]
