@@ -35,10 +35,12 @@ pub fn report(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &Out)
     let view = records.zip(life).map(|(records, life)| View::new(observed, key, set, records, life));
     let members = view.as_ref().map(rows).unwrap_or_default();
     let register = view.as_ref().and_then(View::register);
+    // Of a set that is being deleted nothing is lost, and nobody is to restore it.
+    let is_to_live = |view: &View<'_>| view.life.members > 1 && view.life.state == IncarnationState::Live;
     let lost = view
         .as_ref()
         .zip(register)
-        .filter(|(view, register)| view.life.members > 1 && register.opened)
+        .filter(|(view, register)| is_to_live(view) && register.opened)
         .and_then(|(view, register)| leadership::lost_or_replaced(view, register));
     let silent = view
         .as_ref()

@@ -363,8 +363,11 @@ fn deleted(cloud: &Cloud, admin: &Access) -> anyhow::Result<()> {
     admin.kubectl(&["patch", SHOP, "--type=merge", "-p", patch])?;
     let limit = format!("--timeout={}s", LAUNCH.as_secs());
     admin.kubectl(&["delete", &limit, SHOP])?;
-    let healths = ArgoCd::new()?.judge_all(&seen.end()?, &["deleting"])?;
+    let shown = seen.end()?;
+    let healths = ArgoCd::new()?.judge_all(&shown, &["deleting"])?;
     assert_eq!(healths["shop"].last().map(String::as_str), Some("Progressing"));
+    let stalled = shown.iter().find(|object| !condition_of(&object["status"], "Stalled").is_null());
+    ensure!(stalled.is_none(), "stalled while it was deleted: {stalled:#?}");
     ensure!(cloud.fleet()?.is_empty() && cloud.data_volumes()?.is_empty(), "something is left");
     within(SOON, "its Services are gone", || {
         let left = admin.get_json(&["service,endpointslice", "-l", "drover.dev/set=shop"])?;

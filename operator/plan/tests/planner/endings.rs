@@ -111,6 +111,24 @@ fn deletion_ends_everything_and_a_namesake_is_another_incarnation() {
 }
 
 #[test]
+fn a_set_that_is_being_deleted_has_lost_nothing() {
+    let mut world = ready(3, 1);
+    world.observed.intents.clear();
+    world.observed.deletions.insert(key());
+    let mut seen = 0;
+    for _ in 0..60 {
+        let plan = world.plan();
+        let report = &plan.reports[&key()];
+        for kind in [ConditionType::Stalled, ConditionType::PrimaryLost] {
+            assert_eq!(report.condition(kind), None, "{}", report.verdict);
+        }
+        seen += usize::from(report.verdict.contains("is being deleted"));
+        world.passes(1, |_, _| false);
+    }
+    assert!(seen > 1 && world.live_machines() == 0, "seen {seen} times");
+}
+
+#[test]
 fn a_deletion_goes_on_without_being_asked_for_again() {
     let mut world = ready(1, 0);
     world.observed.intents.clear();
