@@ -300,6 +300,7 @@ impl fmt::Display for Phase {
 }
 
 impl fmt::Display for VolumePhase {
+    /// In words of ours: EC2 tells of a volume's state and of its attachment's apart.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             VolumePhase::Creating => "being made",

@@ -35,12 +35,10 @@ pub fn report(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &Out)
     let view = records.zip(life).map(|(records, life)| View::new(observed, key, set, records, life));
     let members = view.as_ref().map(rows).unwrap_or_default();
     let register = view.as_ref().and_then(View::register);
-    // Of a set that is being deleted nothing is lost, and nobody is to restore it.
-    let is_to_live = |view: &View<'_>| view.life.members > 1 && view.life.state == IncarnationState::Live;
     let lost = view
         .as_ref()
         .zip(register)
-        .filter(|(view, register)| is_to_live(view) && register.opened)
+        .filter(|(view, register)| view.life.members > 1 && register.opened)
         .and_then(|(view, register)| leadership::lost_or_replaced(view, register));
     let silent = view
         .as_ref()
@@ -49,7 +47,9 @@ pub fn report(observed: &Observed, key: &ResourceKey, wish: Wish<'_>, out: &Out)
         .map(|(_, register)| register.leader);
     let primary = members.iter().find(|row| row.role == Some(Role::Primary)).map(|row| row.slot);
     let ready = !members.is_empty() && members.iter().all(|row| row.ready) && lost.is_none() && out.stalled.is_empty();
-    let state = State { out, members: &members, lost: lost.as_ref(), register, primary, silent, ready, wish };
+    // Of a set that is being deleted, or is, nobody is to restore anything.
+    let told = lost.as_ref().filter(|_| life.is_some_and(|life| life.state == IncarnationState::Live));
+    let state = State { out, members: &members, lost: told, register, primary, silent, ready, wish };
     let slots: Vec<Slot> = members.iter().map(|row| row.slot).collect();
     let is_known = state.unknown().is_none();
     let served = view.as_ref().zip(register).filter(|_| is_known);
@@ -354,10 +354,10 @@ fn state(view: &View<'_>, slot: Slot) -> String {
         }
     }
     let Some(agent) = view.observed.agents.get(&machine.id) else {
-        return "booting".into();
+        return "booting (cloud-init)".into();
     };
     let Some(report) = &agent.report else {
-        return "booting".into();
+        return "booting (cloud-init)".into();
     };
     if let Some(why) = &agent.unreachable {
         return format!("silent: {why}");

@@ -1,5 +1,7 @@
 //! How a set comes to be, and where its machines stand.
 
+use drover_api::{Millis, wire::MysqlReport};
+
 use super::*;
 
 #[test]
@@ -142,4 +144,65 @@ fn a_refusal_after_a_possibly_sent_request_is_not_believed_for_five_minutes() {
     let send = world.observed.sends.get_mut(&request.token).expect("minted");
     send.last_lookup = Some(at.plus(std::time::Duration::from_secs(309)));
     assert_eq!(action(&world), Some("PutSlot"));
+}
+
+/// What a person reads while a set comes up: one word for each step of a machine, as soon as it is known.
+#[test]
+fn each_step_of_a_machine_is_told() {
+    let said = |world: &World, slot: Slot| {
+        let report = world.plan().reports.remove(&key()).expect("a report");
+        report.members.into_iter().find(|row| row.slot == slot).map(|row| row.state)
+    };
+    let mut new = World::new(resolved(3, 0));
+    let mut steps = Vec::new();
+    for _ in 0..40 {
+        steps.extend(said(&new, M1));
+        new.passes(1, |_, action| matches!(action, Action::Launch { .. }));
+    }
+    steps.dedup();
+    assert_eq!(steps, ["to be launched", "launching"]);
+
+    let world = |change: &dyn Fn(&mut World)| {
+        let mut world = ready(3, 0);
+        change(&mut world);
+        said(&world, M1).expect("a row")
+    };
+    let reported = |change: &dyn Fn(&mut MysqlReport)| world(&|world| change(&mut world.report(M1).mysql));
+    let connecting = |mysql: &mut MysqlReport| match &mut mysql.server {
+        ServerReport::Running(running) => match &mut running.role {
+            RunningRole::Replica { receiving, .. } => *receiving = ThreadReport::Connecting { error: None },
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    };
+    let steps = [
+        world(&|world| {
+            let id = world.machine(M1).id.clone();
+            world.observed.fleet.machines.get_mut(&id).expect("listed").phase = Phase::Pending;
+        }),
+        world(&|world| {
+            let id = world.machine(M1).id.clone();
+            world.observed.agents.remove(&id);
+        }),
+        world(&|world| world.report(M1).volume = VolumeReport::Waiting),
+        world(&|world| world.report(M1).volume = VolumeReport::Formatting),
+        reported(&|mysql| mysql.data = DataReport::Initialising),
+        reported(&|mysql| mysql.data = DataReport::Seeding { donor: M2, started: Millis(0) }),
+        reported(&|mysql| mysql.server = ServerReport::Starting),
+        reported(&connecting),
+        reported(&|_| ()),
+    ];
+    let expected = [
+        "machine starting",
+        "booting (cloud-init)",
+        "awaiting its data volume",
+        "formatting its data volume",
+        "initialising MySQL",
+        "copying from m2",
+        "starting MySQL",
+        "connecting",
+        "replicating",
+    ];
+    assert_eq!(steps, expected);
+    assert_eq!(said(&ready(3, 0), M0).as_deref(), Some("open"));
 }

@@ -1,5 +1,7 @@
 //! What is declared by nobody, deleted, paused or held; a bucket that is lost.
 
+use drover_plan::SetReport;
+
 use super::*;
 
 #[test]
@@ -110,11 +112,12 @@ fn deletion_ends_everything_and_a_namesake_is_another_incarnation() {
     assert_ne!(world.records().incarnation.as_ref().map(|now| now.incarnation.clone()), Some(life.incarnation));
 }
 
-#[test]
-fn a_set_that_is_being_deleted_has_lost_nothing() {
-    let mut world = ready(3, 1);
+/// Deletes the set, and holds what is said of it in every pass until it is gone.
+fn ends_without_a_loss(mut world: World, check: impl Fn(&SetReport)) {
     world.observed.intents.clear();
     world.observed.deletions.insert(key());
+    // From then on it is being deleted.
+    world.passes(1, |_, _| false);
     let mut seen = 0;
     for _ in 0..60 {
         let plan = world.plan();
@@ -123,9 +126,28 @@ fn a_set_that_is_being_deleted_has_lost_nothing() {
             assert_eq!(report.condition(kind), None, "{}", report.verdict);
         }
         seen += usize::from(report.verdict.contains("is being deleted"));
+        check(report);
         world.passes(1, |_, _| false);
     }
-    assert!(seen > 1 && world.live_machines() == 0, "seen {seen} times");
+    assert!(seen > 0 && world.live_machines() == 0, "seen {seen} times");
+}
+
+#[test]
+fn a_set_that_is_being_deleted_asks_nobody_to_restore_it() {
+    ends_without_a_loss(ready(3, 1), |_| ());
+    // One that was lost before stays closed: what runs in the leader's place never led.
+    let mut lost = ready(3, 0);
+    lost.terminate(M0);
+    lost.passes(5, |_, _| false);
+    assert!(lost.plan().reports[&key()].condition(ConditionType::PrimaryLost).is_some());
+    assert_eq!(lost.machine(M0).phase, Phase::Running, "its replacement");
+    lost.silence(M0);
+    ends_without_a_loss(lost, |report| {
+        let endpoints = report.endpoints.iter().flat_map(|endpoints| &endpoints.primary);
+        assert_eq!(endpoints.count(), 0, "{}", report.verdict);
+        let available = report.condition(ConditionType::Available);
+        assert!(available.is_none_or(|available| !available.status), "{available:?}");
+    });
 }
 
 #[test]
