@@ -175,3 +175,42 @@ async fn metrics(State(health): State<Arc<Health>>) -> impl IntoResponse {
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([("content-type", OPEN_METRICS)], health.metrics.text())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use drover_api::Millis;
+
+    use super::*;
+
+    /// Seconds.
+    struct At(AtomicU64);
+
+    impl Clock for At {
+        fn now(&self) -> Millis {
+            Millis(0)
+        }
+
+        fn monotonic(&self) -> Duration {
+            Duration::from_secs(self.0.load(Ordering::SeqCst))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_process_whose_pass_does_not_end_is_to_be_killed() {
+        let clock = Arc::new(At(AtomicU64::new(0)));
+        let health = Arc::new(Health::new(Arc::clone(&clock) as Arc<dyn Clock>, Arc::default()));
+        let answer = async || live(State(Arc::clone(&health))).await.into_response().status();
+        clock.0.store(TURN_MAX.as_secs() * 2, Ordering::SeqCst);
+        assert_eq!(answer().await, StatusCode::OK, "no pass has begun: it may stand by");
+        health.turns();
+        clock.0.fetch_add(TURN_MAX.as_secs(), Ordering::SeqCst);
+        assert_eq!(answer().await, StatusCode::OK);
+        clock.0.fetch_add(1, Ordering::SeqCst);
+        assert_eq!(answer().await, StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(health.stuck(), Some(format!("a pass has taken {} s", TURN_MAX.as_secs() + 1)));
+        health.turns();
+        assert_eq!(answer().await, StatusCode::OK);
+    }
+}

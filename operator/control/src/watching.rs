@@ -17,14 +17,12 @@ use crate::directory::Scan;
 pub struct Watching {
     directory: PathBuf,
     notices: mpsc::Receiver<()>,
-    /// `None` where the kernel gave no watch: then rescans come often enough alone.
-    watcher: Option<RecommendedWatcher>,
+    /// `None` where the kernel gave no watch: rescans come often enough alone.
+    _watcher: Option<RecommendedWatcher>,
 }
 
-/// Where the kernel tells: in case a notice was lost, or the file system gives none.
-const RESCAN: Duration = Duration::from_secs(5);
-/// Where it does not: a change is to be seen within a second.
-const RESCAN_ALONE: Duration = Duration::from_millis(500);
+/// A change is to be seen within a second, also where the kernel does not tell of it: behind a link, on a network's file system.
+const RESCAN: Duration = Duration::from_millis(500);
 /// A local directory is read in milliseconds; one on a network whose server is gone, never.
 const SCAN_MAX: Duration = Duration::from_secs(10);
 /// Files of a directory that are read at most; a thousand sets may lie in one.
@@ -60,16 +58,15 @@ impl Watching {
         let watcher = watch()
             .inspect_err(|error| tracing::warn!(%error, directory = %directory.display(), "the kernel does not tell of changed files: they are read twice a second"))
             .ok();
-        Self { directory, notices, watcher }
+        Self { directory, notices, _watcher: watcher }
     }
 
     /// Waits until a scan is worth while.
     pub async fn changed(&mut self) {
-        let rescan = if self.watcher.is_some() { RESCAN } else { RESCAN_ALONE };
-        match tokio::time::timeout(rescan, self.notices.recv()).await {
+        match tokio::time::timeout(RESCAN, self.notices.recv()).await {
             Ok(Some(())) | Err(_) => {}
             // Without a watcher there is no sender: only time passes.
-            Ok(None) => pause(rescan).await,
+            Ok(None) => pause(RESCAN).await,
         }
     }
 
@@ -129,7 +126,7 @@ mod tests {
         let path = directory.path().join("a.yaml");
         fs::write(&path, "one").expect("written");
         let mut watching = Watching::new(directory.path().to_owned());
-        assert!(watching.watcher.is_some(), "no inotify on this machine");
+        assert!(watching._watcher.is_some(), "no inotify on this machine");
         fs::write(&path, "two").expect("written");
         tokio::time::timeout(Duration::from_secs(1), watching.notices.recv()).await.expect("told within a second");
         // What is left of the same write is taken; then nothing but our own reading happens.
@@ -137,6 +134,20 @@ mod tests {
         assert_eq!(scan(directory.path()).expect("a scan")["a.yaml"], Ok("two".into()));
         let told = tokio::time::timeout(Duration::from_millis(300), watching.notices.recv()).await;
         assert!(told.is_err(), "its own reading woke it");
+    }
+
+    #[tokio::test]
+    async fn what_the_kernel_does_not_tell_is_looked_for() {
+        const { assert!(RESCAN.as_millis() < 1000) };
+        let directory = tempfile::tempdir().expect("a directory");
+        for is_told in [true, false] {
+            let mut watching = Watching::new(directory.path().to_owned());
+            if !is_told {
+                (watching.notices, watching._watcher) = (mpsc::channel(1).1, None);
+            }
+            let waited = tokio::time::timeout(RESCAN * 8, watching.changed()).await;
+            assert!(waited.is_ok(), "with the kernel's notices: {is_told}");
+        }
     }
 
     #[test]

@@ -30,9 +30,13 @@ use futures::executor::block_on;
 fn a_declared_set_is_made_and_then_nothing_is_changed_any_more() {
     let world = World::new();
     let (mut operator, faults) = world.start();
-    operator.declare(declare("orders", 3, 1), vec![]);
+    let all = |readers: u16| {
+        let sets = [declare("orders", 3, readers), declare("carts", 3, 0), declare("till", 1, 0)];
+        sets.into_iter().flatten().collect()
+    };
+    operator.declare(all(1), vec![]);
     world.settle(&mut operator);
-    assert_eq!(world.count(), (4, 4));
+    assert_eq!(world.count(), (8, 8));
     let (records, position, calls) = (world.records(), world.position(), faults.calls(Counted::All));
     world.passes(&mut operator, 40);
     assert_eq!(world.changes_since(position), Vec::<String>::new());
@@ -45,7 +49,7 @@ fn a_declared_set_is_made_and_then_nothing_is_changed_any_more() {
     let before = looks();
     world.passes(&mut operator, 200);
     assert_eq!(looks(), before);
-    operator.declare(declare("orders", 3, 2), vec![]);
+    operator.declare(all(2), vec![]);
     world.settle(&mut operator);
     assert!(looks() > before, "a machine was launched from an image of ten minutes ago");
 }

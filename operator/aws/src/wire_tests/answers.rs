@@ -126,7 +126,7 @@ async fn a_process_that_was_stopped_while_it_waited_for_its_token_sends_nothing(
     ec2.launch(&launch_request()).await.expect_err("throttled");
     ec2.sender.deadline_max = Duration::from_millis(1_200);
     // The next token comes after a second; nothing of this process runs until its patience is over.
-    let (sender, stopped) = std::sync::mpsc::channel::<()>();
+    let (sender, stopped) = std::sync::mpsc::sync_channel::<()>(1);
     let request = launch_request();
     let (launched, _) = tokio::join!(ec2.launch(&request), async {
         stopped.recv_timeout(Duration::from_millis(1_300)).expect_err("nobody sends");

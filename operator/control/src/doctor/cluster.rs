@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use drover_api::{crd, set};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResourceList;
 use kube::{
     Api, Client,
     core::{ApiResource, DynamicObject, GroupVersionKind},
@@ -30,7 +31,26 @@ pub async fn cluster(client: &Client) -> Vec<Finding> {
     let definitions: Api<DynamicObject> = Api::all_with(client.clone(), &ApiResource::from_gvk(&kind));
     let name = format!("{}.{}", ApiResource::erase::<set::MySQLReplicaSet>(&()).plural, set::GROUP);
     let shown = in_time(definitions.get_opt(&name)).await.map(|shown| shown.map(|object| object.data));
+    if let Err((Some(403), _)) = shown {
+        return vec![found, served(&in_time(client.list_api_group_resources(&group_version())).await)];
+    }
     vec![found, definition(&shown)]
+}
+
+fn group_version() -> String {
+    format!("{}/{}", set::GROUP, set::VERSION)
+}
+
+/// Whoever may not read definitions, as the operator's own account, is told all the same what is served: discovery is everybody's.
+fn served(resources: &Result<APIResourceList, Failed>) -> Finding {
+    match resources {
+        Ok(list) if list.resources.iter().any(|resource| resource.kind == set::KIND) => {
+            let found = format!("{} is served; these credentials may not compare its schema", set::VERSION);
+            Finding::ok(DEFINITION, found)
+        }
+        Ok(_) | Err((Some(404), _)) => Finding::fail(DEFINITION, format!("{} is not served", group_version()), APPLY),
+        Err((_, why)) => Finding::fail(DEFINITION, why, "try again: the API server has trouble"),
+    }
 }
 
 /// What went wrong with a call, and HTTP's status where there was one.
@@ -73,10 +93,6 @@ fn definition(shown: &Result<Option<Value>, Failed>) -> Finding {
     let shown = match shown {
         Ok(Some(shown)) => shown,
         Ok(None) => return Finding::fail(DEFINITION, format!("there is no kind {}", set::KIND), APPLY),
-        Err((Some(403), _)) => {
-            let remedy = "look with the rights of a person who may read CustomResourceDefinitions";
-            return Finding::warn(DEFINITION, "these credentials may not read it", remedy);
-        }
         Err((_, why)) => return Finding::fail(DEFINITION, why, "try again: the API server has trouble"),
     };
     let versions = shown["spec"]["versions"].as_array().into_iter().flatten();
@@ -99,6 +115,7 @@ fn definition(shown: &Result<Option<Value>, Failed>) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResource;
     use serde_json::json;
 
     use super::{super::Level, *};
@@ -144,6 +161,21 @@ mod tests {
         ] {
             assert!(finding.level == Level::Fail && finding.found.contains(found), "{finding:?}");
         }
-        assert_eq!(definition(&Err((Some(403), "forbidden".into()))).level, Level::Warn);
+    }
+
+    #[test]
+    fn whoever_may_not_read_the_definition_hears_whether_it_is_served() {
+        let list = |kinds: &[&str]| {
+            let resource = |kind: &&str| APIResource { kind: (*kind).to_owned(), ..APIResource::default() };
+            served(&Ok(APIResourceList { resources: kinds.iter().map(resource).collect(), ..Default::default() }))
+        };
+        assert_eq!(list(&["Scale", set::KIND]).level, Level::Ok);
+        for (finding, found) in [
+            (list(&["Scale"]), "drover.dev/v1alpha1 is not served"),
+            (served(&Err((Some(404), "page not found".into()))), "drover.dev/v1alpha1 is not served"),
+            (served(&Err((Some(503), "no".into()))), "no"),
+        ] {
+            assert!(finding.level == Level::Fail && finding.found == found && finding.remedy.is_some(), "{finding:?}");
+        }
     }
 }

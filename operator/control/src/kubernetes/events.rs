@@ -61,6 +61,8 @@ fn about_member(known: Option<&MemberStatus>, row: &MemberStatus, is_first: bool
         (Some(old), Some(new)) if old != new => {
             facts.push(fact("MachineReplaced", format!("{slot}: {old} has ended, and {new} takes its place")));
         }
+        // Mostly another takes its place a while later, and that is told as a launch.
+        (Some(old), None) => facts.push(fact("MachineEnded", format!("{slot}: {old} has ended"))),
         _ => {}
     }
     let role = row.role.as_deref();

@@ -10,7 +10,7 @@ use std::{
 
 use axum::{Json, Router, extract::State, http::StatusCode};
 use drover_api::{
-    Millis, Realm,
+    Millis, Realm, ResourceName,
     conditions::{Condition, ConditionType},
     tags::Role,
 };
@@ -26,7 +26,7 @@ use super::{
     perform::SERVICE,
     publisher::Publisher,
     store::Store,
-    tests::{ready, shop},
+    tests::{object, ready, shop},
 };
 use crate::{Clock, Snapshot, metrics::Metrics, task::Task};
 
@@ -50,10 +50,36 @@ struct Seen {
     told: Arc<Mutex<Vec<String>>>,
     /// Somebody else has an object of this name.
     taken: Arc<Mutex<Option<&'static str>>>,
+    crowd: Arc<Crowd>,
+}
+
+/// Requests that are being answered: now, and at most so far. Until `wanted` were there at once nobody is answered.
+#[derive(Default)]
+struct Crowd {
+    wanted: AtomicU64,
+    now: AtomicU64,
+    most: AtomicU64,
+}
+
+impl Crowd {
+    async fn gathers(&self) {
+        self.most.fetch_max(self.now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        while self.most.load(Ordering::SeqCst) < self.wanted.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
+        // Whoever else is on the way arrives.
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        self.now.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// Keeps no objects: a write is answered with what was written, a look with 404 unless the name is taken.
 async fn answer(State(seen): State<Seen>, request: axum::extract::Request) -> (StatusCode, Json<Value>) {
+    if seen.crowd.wanted.load(Ordering::SeqCst) > 0 {
+        seen.crowd.gathers().await;
+    }
     let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
     let body = axum::body::to_bytes(request.into_body(), 1 << 20).await.expect("a body");
     let version = {
@@ -170,6 +196,24 @@ async fn reports_that_vary_and_machines_that_are_silent_for_a_moment_write_nothi
     let mut reconnecting = silent();
     reconnecting.members[1].role = Some(Role::Joining);
     assert_eq!(bench.pass(reconnecting).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn eight_resources_are_written_at_once_and_no_more() {
+    let mut bench = Bench::new().await;
+    let mut sets = Vec::new();
+    for n in 0..30 {
+        let name = format!("set-{n}");
+        bench.store.absorb(&None, Event::Apply(object(&name, |_| {})));
+        let mut set = ready();
+        set.key.name = ResourceName::new(name).expect("a name");
+        sets.push(set);
+    }
+    bench.seen.crowd.wanted.store(8, Ordering::SeqCst);
+    let snapshot = Snapshot { sets, ..Snapshot::empty(Realm::new("test").expect("a realm")) };
+    bench.snapshots.send_replace(Arc::new(snapshot));
+    tokio::time::timeout(Duration::from_secs(60), bench.publisher.publish()).await.expect("eight at once");
+    assert_eq!(bench.seen.crowd.most.load(Ordering::SeqCst), 8);
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ use crate::Connections;
 
 const NOW: Millis = Millis(1_700_000_000_500);
 
-fn object(name: &str, change: impl FnOnce(&mut Value)) -> DynamicObject {
+pub(super) fn object(name: &str, change: impl FnOnce(&mut Value)) -> DynamicObject {
     let mut object = json!({
         "apiVersion": "drover.dev/v1alpha1",
         "kind": "MySQLReplicaSet",
@@ -396,6 +396,9 @@ fn events_tell_the_story_once() {
     replaced.members[1].instance = Some("i-new".parse().expect("an id"));
     let replaced = status::of_report(&Resource { status: served.clone().into(), ..new }, &replaced, NOW);
     assert_eq!(told(&served, &replaced), ["MachineReplaced"]);
+    let mut ended = served.clone();
+    ended.members[1].instance = None;
+    assert_eq!(told(&served, &ended), ["MachineEnded"]);
     let (mut fewer, mut unknown) = (served.clone(), served.clone());
     fewer.members.pop();
     assert_eq!(told(&served, &fewer), ["MachineRemoved"]);
