@@ -75,7 +75,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         let text = if arguments.json {
             format!("{}\n", serde_json::to_string_pretty(&words::narrowed(snapshot, only.as_ref()))?)
         } else {
-            format!("{by}\n{}", words::status(&snapshot, only.as_ref(), SystemClock.now()))
+            in_order(&snapshot, &by, &words::status(&snapshot, only.as_ref(), SystemClock.now()))
         };
         show(&text, arguments.watch && !arguments.json)?;
         if !arguments.watch {
@@ -143,6 +143,12 @@ impl<'a> Looking<'a> {
     }
 }
 
+/// How the sets are comes first, and who says so last. Where nobody acts that is said first, for nothing else will change.
+fn in_order(snapshot: &Snapshot, by: &str, sets: &str) -> String {
+    let is_acting = snapshot.lock.ours && snapshot.lock.error.is_none();
+    if is_acting { format!("{sets}\n{by}") } else { format!("{by}\n{sets}") }
+}
+
 /// What is known where the operator that answered has not looked: what a look from here found, or nothing, and why.
 fn instead(asked: Snapshot, path: &Path, own: anyhow::Result<Snapshot>) -> Look {
     let why = if asked.waiting.is_empty() { String::new() } else { format!(" ({})", asked.waiting.join("; ")) };
@@ -195,6 +201,16 @@ mod tests {
 
     fn shown(look: &Look, only: Option<&ResourceKey>) -> String {
         format!("{}{}", look.by, words::status(&look.snapshot, only, SystemClock.now()))
+    }
+
+    #[test]
+    fn how_the_sets_are_is_said_before_who_says_so_unless_nobody_acts() {
+        let acting = not_looked(Lock { holder: "us".into(), fence: 1, ours: true, error: None });
+        assert_eq!(in_order(&acting, "us acts\n", "shop is ready\n"), "shop is ready\n\nus acts\n");
+        let away = not_looked(Lock { holder: "us".into(), fence: 1, ours: true, error: Some("no bucket".into()) });
+        for nobody in [stands_by(), away] {
+            assert_eq!(in_order(&nobody, "who\n", "shop\n"), "who\n\nshop\n");
+        }
     }
 
     #[test]
