@@ -3,7 +3,7 @@
 from datetime import datetime
 
 import pytest
-from cloud import BAD_PAGE_SIZE, BAD_PAGE_TOKEN, differs, refused, tags, unique, where, where_named
+from cloud import BAD_PAGE_SIZE, BAD_PAGE_TOKEN, differs, drover_only, refused, tags, unique, where, where_named
 
 
 @differs("images made from instances have no ebs root")
@@ -80,6 +80,15 @@ def test_image_filters_of_devices(cloud, ec2):
         for asked, mine in [(value, True), ("nothing-like-it", False)]:
             found = ec2.describe_images(Owners=["self"], Filters=[where_named(name, asked)])["Images"]
             assert (cloud.image["ImageId"] in [it["ImageId"] for it in found]) is mine
+
+
+@drover_only("whom moto shares its images with is moto's own")
+def test_images_are_found_whatever_else_is_asked_for_and_none_is_shared(cloud, ec2):
+    [image] = ec2.describe_images(ImageIds=[cloud.image["ImageId"]], IncludeDeprecated=True, IncludeDisabled=True)["Images"]
+    assert image["ImageId"] == cloud.image["ImageId"]
+    # An owner needs no permission of an image's own.
+    for who in ("self", "all"):
+        assert ec2.describe_images(ExecutableUsers=[who])["Images"] == []
 
 
 @differs("owners do not count where ids are named")

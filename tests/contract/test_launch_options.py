@@ -128,6 +128,14 @@ def test_volumes_at_launch(cloud, yard):
     assert root["Size"] == image["VolumeSize"] and root["SnapshotId"] == image["SnapshotId"]
 
 
+@drover_only("moto's images have no devices")
+def test_an_image_s_own_devices_can_be_sent_back(cloud, yard):
+    [root] = cloud.image["BlockDeviceMappings"]
+    ebs = {key: root["Ebs"][key] for key in ("SnapshotId", "VolumeSize", "VolumeType", "DeleteOnTermination")}
+    instance = cloud.instance(yard.run(BlockDeviceMappings=[root | {"Ebs": ebs}]))
+    assert [it["DeviceName"] for it in instance["BlockDeviceMappings"]] == [root["DeviceName"]]
+
+
 @drover_only("there are no instance profiles without IAM")
 @pytest.mark.parametrize("how", ["Name", "Arn"])
 def test_a_profile_by_name_or_arn(cloud, yard, how):

@@ -104,7 +104,9 @@ fn devices(image: &Image, mappings: &[BlockDeviceMapping]) -> Result<Vec<Device>
         if mappings.iter().filter(|it| it.device_name == *device_name).count() > 1 {
             return Err(invalid(format!("The device '{device_name}' is used in more than one block-device mapping")));
         }
-        if let Some(snapshot) = &ebs.snapshot_id {
+        // Of snapshots there is the one that each image is made of.
+        let is_image_s = |snapshot: &String| is_root && *snapshot == image.snapshot_id();
+        if let Some(snapshot) = ebs.snapshot_id.as_ref().filter(|snapshot| !is_image_s(snapshot)) {
             let message = format!("The snapshot '{snapshot}' does not exist.");
             return Err(ApiError::new("InvalidSnapshot.NotFound", message));
         }

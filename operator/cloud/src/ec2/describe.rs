@@ -82,6 +82,8 @@ impl Run for DescribeImages {
             .values()
             .filter(|it| self.image_ids.is_empty() || self.image_ids.contains(&it.image_id))
             .filter(|_| self.owners.is_empty() || self.owners.iter().any(mine))
+            // Those whose launch permissions name somebody; an owner needs none, and no image here is shared.
+            .filter(|_| self.executable_by.is_empty())
             .filter(|it| filters.matches(it))
             .cloned();
         page("DescribeImages", &self.paged, USUAL, found, |it| &it.image_id)

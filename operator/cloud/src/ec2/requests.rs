@@ -178,7 +178,7 @@ requests! {
     DescribeSecurityGroups { group_ids: Vec<String>, group_names: Vec<String>, paged: Paged }
 
     /// `owners`: `self`, account ids, or the aliases `amazon` and `aws-marketplace`, which own nothing here.
-    DescribeImages { image_ids: Vec<String>, owners: Vec<String>, paged: Paged }
+    DescribeImages { image_ids: Vec<String>, owners: Vec<String>, executable_by: Vec<String>, paged: Paged }
     DescribeInstanceTypes { instance_types: Vec<String>, paged: Paged }
 }
 

@@ -66,7 +66,8 @@ impl Machines for Fake {
 
     async fn images(&self, selector: &Selector, owners: &[String]) -> Result<Vec<Image>> {
         let (image_ids, paged) = selected(selector);
-        let found = self.call(&DescribeImages { image_ids, owners: owners.to_vec(), paged })?;
+        let found =
+            self.call(&DescribeImages { image_ids, owners: owners.to_vec(), paged, ..DescribeImages::default() })?;
         Ok(found.items.iter().map(convert::image).collect())
     }
 

@@ -191,4 +191,12 @@ mod tests {
         assert_eq!(cuts(&[own], &[]), BTreeSet::from([whole("i-1")]), "the zone is back");
         assert_eq!(cuts(&[frozen], &lost), BTreeSet::from([whole("i-1"), whole("i-2")]), "the cut is healed");
     }
+
+    #[test]
+    fn a_way_is_seen_from_the_machine() {
+        let direction = |way| cut("i-1", way, None).unwrap().direction;
+        assert_eq!(direction(Way::In), Direction::Receive);
+        assert_eq!(direction(Way::Out), Direction::Send);
+        assert_eq!(direction(Way::Both), Direction::Both);
+    }
 }

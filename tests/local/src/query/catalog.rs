@@ -32,7 +32,15 @@ impl Wire for DescribeAvailabilityZones {
 
 impl Wire for DescribeImages {
     fn read(form: &Reader<'_>) -> Result<Self, ApiError> {
-        Ok(Self { image_ids: form.list("ImageId")?, owners: form.list("Owner")?, paged: paged(form)? })
+        // Ask for deprecated and disabled images as well; here there are none of those.
+        form.optional::<bool>("IncludeDeprecated")?;
+        form.optional::<bool>("IncludeDisabled")?;
+        Ok(Self {
+            image_ids: form.list("ImageId")?,
+            owners: form.list("Owner")?,
+            executable_by: form.list("ExecutableBy")?,
+            paged: paged(form)?,
+        })
     }
 
     fn write(page: &Page<Image>, xml: &mut Xml) {
@@ -64,7 +72,6 @@ impl Wire for DescribeImages {
             xml.text("virtualizationType", "hvm");
             xml.text("hypervisor", "xen");
             xml.text("enaSupport", true);
-            xml.text("imdsSupport", "v2.0");
             write_tags(xml, &image.tags);
         });
         xml.optional("nextToken", page.next_token.as_ref());
