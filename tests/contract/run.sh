@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The contract suite: boto3 and the AWS command line against drover-local's endpoint, then against moto.
+# The contract suite: boto3 and the AWS command line against drover-local's endpoint, and beside that against moto.
 #
-#   tests/contract/run.sh [drover|moto ...] [-- pytest arguments]
+#   tests/contract/run.sh [drover|moto] [-- pytest arguments]
 #
 # Needs python3 with venv and pip (Debian: python3-venv), and for drover a built target/debug/drover-local.
 # CONTRACT_VENV says where the Python environment is kept, DROVER_LOCAL which binary is on trial.
@@ -12,21 +12,24 @@ root=$(cd "$here/../.." && pwd)
 target_dir=${CARGO_TARGET_DIR:-$root/target}
 venv=${CONTRACT_VENV:-$target_dir/contract-venv}
 drover_local=${DROVER_LOCAL:-$target_dir/debug/drover-local}
-work=$target_dir/contract
-server='' trial=''
-declare -a targets=() arguments=() summary=()
+server='' trial='' beside=''
+declare -a targets=() arguments=()
 
 # --- The Python environment, made once per requirements.txt ---
 
 prepare_venv() {
     local wanted
+    mkdir -p "$target_dir"
+    exec 7>"$target_dir/contract-venv.lock"
+    flock 7
     wanted=$(sha256sum <"$here/requirements.txt")
-    [[ $(cat "$venv/made-from" 2>/dev/null) == "$wanted" ]] && return
+    [[ $(cat "$venv/made-from" 2>/dev/null) == "$wanted" ]] && exec 7>&- && return
     echo "contract: making the Python environment in $venv"
     rm -rf "$venv"
     python3 -m venv "$venv" || { echo "contract: python3 cannot make a venv (Debian: apt-get install python3-venv)" >&2; exit 1; }
     "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt"
     echo "$wanted" >"$venv/made-from"
+    exec 7>&-
 }
 
 # --- The endpoint on trial. Like the trial itself it is a child that does not outlive this script, however that ends. ---
@@ -85,6 +88,21 @@ sweep() {
     rm -rf "$work"
 }
 
+# --- Both, side by side: each waits most of the time. What moto's says is shown when it ends. ---
+
+both() {
+    local log=$target_dir/contract-moto.log failed=0
+    trap 'kill $beside $trial 2>/dev/null; exit 130' INT TERM HUP
+    setpriv --pdeathsig TERM "$0" moto -- ${arguments[@]+"${arguments[@]}"} >"$log" 2>&1 &
+    beside=$!
+    setpriv --pdeathsig TERM "$0" drover -- ${arguments[@]+"${arguments[@]}"} &
+    trial=$!
+    wait "$trial" || failed=1
+    wait "$beside" || failed=1
+    cat "$log"
+    exit "$failed"
+}
+
 # --- One trial ---
 
 try() {
@@ -108,7 +126,7 @@ try() {
         status=1
     fi
     end
-    summary+=("contract: $target: $(tail -n 1 "$work/report" 2>/dev/null || echo 'not tried')")
+    echo "contract: $target: $(tail -n 1 "$work/report" 2>/dev/null || echo 'not tried')"
     if [[ -d $work/drover ]]; then
         "$drover_local" --dir "$work/drover" down
     fi
@@ -123,18 +141,13 @@ while (($#)); do
     esac
     shift
 done
-((${#targets[@]})) || targets=(drover moto)
 
-mkdir -p "$target_dir"
-exec 9>"$target_dir/contract.lock"
+prepare_venv
+((${#targets[@]} == 1)) || both
+work=$target_dir/contract-${targets[0]}
+exec 9>"$work.lock"
 flock --nonblock 9 || { echo "contract: another run is under way in this checkout" >&2; exit 1; }
 trap sweep EXIT
 trap 'exit 130' INT TERM HUP
 sweep
-prepare_venv
-failed=0
-for target in "${targets[@]}"; do
-    try "$target" || failed=1
-done
-printf '%s\n' "${summary[@]}"
-exit "$failed"
+try "${targets[0]}"
