@@ -3,6 +3,8 @@
 CARGO ?= cargo
 export DROVER_IMAGE_CACHE ?= /var/cache/drover-local
 export DROVER_KUBERNETES_CACHE ?= /var/cache/drover-kubernetes
+# Debian's Go does not fetch a newer one of itself unless it is told to.
+export GOTOOLCHAIN ?= auto
 
 # The steps of a test share this machine, its kernel and the build: never two at once.
 .NOTPARALLEL:
