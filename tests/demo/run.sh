@@ -167,7 +167,7 @@ build
 sweep
 begin
 machine_image
-heading "drover-local, and drover run --manifests crds/samples/quickstart"
+heading "drover-local, and drover run --manifests with a copy of crds/samples/quickstart, for the demo changes it"
 mkdir -p "$DROVER_MANIFESTS"
 cp "$root/crds/samples/quickstart/"*.yaml "$DROVER_MANIFESTS/"
 start_cloud

@@ -29,6 +29,8 @@ cp "$binary" "$work/other"
 printf "$number\\0" | dd of="$work/other" bs=1 seek=18 conv=notrunc status=none
 "$build" --binary "$binary" --agent "$other=$work/other" --root "$work/root"
 cmp -s "$work/other" "$work/root/agents/$other/drover" || fail "the agent for $other is another file in the image"
+agents=$(sed -n 's/^const AGENTS: &str = "\(.*\)";$/\1/p' "$here/../../operator/cli/src/commands/run.rs")
+[ -n "$agents" ] && [ -e "$work/root$agents/$other/drover" ] || fail "drover looks for agents in '$agents', and there are none in the image"
 if said=$("$build" --binary "$binary" --agent "$other=$binary" --root "$work/refused" 2>&1); then fail "an agent for $own is taken for one for $other"; fi
 [[ $said == *"it is no program for $other"* ]] || fail "what is wrong with the agent is not said: $said"
 found=$(cd "$work/root" && find . -type f | sed 's|^\./lib.*/lib[a-z_]*\.so\.[0-9]*$|a library|; s|^\./lib64/ld-linux.*|the loader|; s|^\./lib/ld-linux.*|the loader|' | LC_ALL=C sort -u)
@@ -61,5 +63,35 @@ for n in 1 2; do
   CONTAINERS_STORAGE_CONF=$work/storage.conf "$build" --with buildah --binary "$binary" --tag localhost/drover-check:1 --archive "$work/$n.tar" >"$work/said"
   tar -xOf "$work/$n.tar" index.json >"$work/index.$n"
 done
+# Who it is, and what it does (image-spec, config.md).
+python3 - "$work/1.tar" <<'CHECK' || fail "the image does not run /drover as 65532"
+import json, sys, tarfile
+archive = tarfile.open(sys.argv[1])
+blob = lambda digest: json.load(archive.extractfile("blobs/" + digest.replace(":", "/")))
+manifest = blob(json.load(archive.extractfile("index.json"))["manifests"][0]["digest"])
+config = blob(manifest["config"]["digest"])["config"]
+sys.exit((config.get("User"), config.get("Entrypoint")) != ("65532:65532", ["/drover"]))
+CHECK
 cmp -s "$work/index.1" "$work/index.2" || fail "the same files make another image the second time: $(cat "$work"/index.?)"
 sed "s|localhost/drover-check:1|built|; s|$work/2.tar|as an archive|" "$work/said"
+
+# Which tool builds it, of those that are there; and that it is asked for the image. Nothing of the host's own is on this PATH.
+mkdir "$work/path"
+cp --symbolic-link /usr/sbin/* /usr/bin/* /sbin/* /bin/* "$work/path" 2>/dev/null || true
+chooses() { # the words of the answer, then the tools that are there; docker! has no daemon
+  local expected=$1 tool said
+  shift
+  rm -f "$work"/path/{docker,podman,buildah} "$work/asked"
+  for tool in "$@"; do
+    printf '#!/bin/sh\necho "%s $*" >>%s/asked\n[ "%s $1" != "docker! version" ] || exit 1\n[ "$2" != inspect ] || echo 1000000\n' \
+      "${tool%!}" "$work" "$tool" >"$work/path/${tool%!}"
+    chmod +x "$work/path/${tool%!}"
+  done
+  said=$(PATH=$work/path "$build" --binary "$binary" --tag localhost/drover-check:1 2>&1) || true
+  [[ $said == *"$expected"* ]] || fail "with '$*' it is not '$expected': $said"
+  [ $# = 0 ] || grep -qE "^${expected#by } (build|bud) .*--tag localhost/drover-check:1 " "$work/asked" || fail "${expected#by } was not asked: $(cat "$work/asked")"
+}
+chooses "by docker" docker podman buildah
+chooses "by podman" docker! podman buildah
+chooses "by buildah" buildah
+chooses "install one of them"

@@ -188,7 +188,8 @@ fn unanswered() -> Vec<Fork> {
 
 #[test]
 fn a_launch_whose_machine_no_list_shows_yet_is_sent_again_and_not_twice() {
-    let changes = [Meanwhile::Released, Meanwhile::ManifestEdited, Meanwhile::BuildChanged];
+    let changes =
+        [Meanwhile::Released, Meanwhile::ManifestEdited, Meanwhile::BuildChanged, Meanwhile::CredentialsRevoked];
     walk(&unanswered(), &changes, Lists::Behind, Asked::Set);
 }
 
