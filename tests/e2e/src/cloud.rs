@@ -23,6 +23,10 @@ use crate::{
 };
 
 const BUCKET: &str = "drover";
+/// What s3s-fs keeps of its objects beside it begins so: with the bucket's name in base64.
+const KEPT: &str = ".bucket-ZHJvdmVy.object-";
+/// As often as that it is not there when it stays away: whatever was under way when it was taken has ended by then.
+const LOOKS: u32 = 5;
 /// The dot makes it no bucket's name.
 const LOST: &str = ".gone";
 const MOVE: Duration = Duration::from_secs(20);
@@ -185,8 +189,8 @@ impl Cloud {
         fs::rename(self.bucket(BUCKET), self.bucket(LOST))?;
         let mut looks = 0;
         within(MOVE, "the bucket stays away", || {
-            looks = if removed(&self.bucket(BUCKET))? { 0 } else { looks + 1 };
-            Ok((looks == 5).then_some(()))
+            looks = if removed(&self.bucket(BUCKET)).unwrap_or(true) { 0 } else { looks + 1 };
+            Ok((looks == LOOKS).then_some(()))
         })
     }
 
@@ -203,7 +207,8 @@ impl Cloud {
         within(MOVE, "nothing is kept of what was there meanwhile", || {
             for entry in fs::read_dir(self.bucket(""))? {
                 let path = entry?.path();
-                if path.to_string_lossy().ends_with(".internal.json") {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                if name.starts_with(KEPT) && name.ends_with(".internal.json") {
                     fs::remove_file(path)?;
                 }
             }

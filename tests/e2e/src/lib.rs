@@ -28,7 +28,7 @@ pub use ec2::{Role, Xml};
 pub use fleet::{Facts, Machine};
 pub use host::{Traces, has_or_will_have_ended, traces};
 pub use kubernetes::{
-    Access, ArgoCd, AuditEntry, Cluster, ControlPlane, History, image_of_mysql, image_of_program, reference,
+    Access, AuditEntry, Cluster, ControlPlane, History, image_of_mysql, image_of_program, reference,
     traces as kubernetes_traces,
 };
 pub use operator::{Asked, CONFIG, Installed, Operator, drover, manifest};

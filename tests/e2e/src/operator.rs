@@ -37,7 +37,7 @@ pub struct Operator {
     child: Child,
 }
 
-/// What an installation of the chart gives its Pods.
+/// What an installation of the chart gives its Pods: the configuration, and the variables that have a value of their own.
 #[derive(Clone, Debug)]
 pub struct Installed {
     pub config: String,
@@ -134,7 +134,7 @@ impl Operator {
         Self::start_installed(cloud, name, access, &plain)
     }
 
-    /// The same as a chart was installed.
+    /// The same, configured as an installation of the chart is.
     pub fn start_installed(cloud: &Cloud, name: &str, access: &Access, chart: &Installed) -> anyhow::Result<Self> {
         let mut environment: BTreeMap<&str, String> = cloud.environment();
         environment.extend(chart.environment.iter().map(|(name, value)| (name.as_str(), value.clone())));

@@ -58,6 +58,8 @@ fn the_whole_demo_shows_no_secret_and_ends_with_nothing_left() -> anyhow::Result
     for heading in HEADINGS {
         assert!(output.contains(heading), "{heading:?} is not in {output}");
     }
+    let begins = output.split_once("== ").map(|(before, _)| before).unwrap_or_default();
+    assert!(begins.contains("The demo needs 2 cores, ") && begins.contains("\nHere are "), "{output}");
     let cloud = Cloud::of_another(&demo.home)?;
     for words in [&["mysql", SET][..], &["mysql", SET, "--replica"]] {
         let asked = demo.drover(&cloud, &[words, &["--", "-e", "SELECT 1"]].concat())?;

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 use anyhow::{Context, bail, ensure};
 use drover_api::conditions::ConditionType;
 use drover_e2e::{
-    Call, Clock, Cloud, Facts, Operator, Policy, heading, image_cache, manifest, permission, scenario, within,
+    Call, Clock, Cloud, Facts, Operator, Policy, drover, heading, image_cache, manifest, permission, scenario, within,
 };
 
 /// Four machines boot on two cores while mysqld is initialised and copied.
@@ -26,7 +26,9 @@ fn a_set_comes_up_and_is_kept() -> anyhow::Result<()> {
         launch(cloud, &mut operator)?;
         plans(cloud, &operator)?;
         let facts = cloud.facts()?;
+        let (config, state) = (operator.config.clone(), operator.state.clone());
         operator.kill()?;
+        looked_at(cloud, &config, &state)?;
         let second = adoption(cloud, &facts, Operator::start(cloud, "second", &manifests)?)?;
         let third = two_operators(cloud, &facts, second, Operator::start(cloud, "third", &manifests)?)?;
         third.stop()?;
@@ -300,6 +302,21 @@ fn files(cloud: &Cloud, operator: &mut Operator, quickstart: &str) -> anyhow::Re
     assert!(unclaimed.iter().any(|line| line.contains(SET)), "{unclaimed:?}");
     operator.await_passes(3)?;
     assert_eq!(cloud.facts()?, before);
+    nothing_changed(cloud, calls)
+}
+
+/// `drover status` where no operator answers.
+fn looked_at(cloud: &Cloud, config: &Path, state: &Path) -> anyhow::Result<()> {
+    heading("without an operator drover status reads cloud, bucket and agents itself, and says so");
+    let calls = cloud.calls_so_far()?;
+    let mut environment = cloud.environment();
+    environment.insert("DROVER_CONFIG", config.display().to_string());
+    environment.insert("DROVER_STATE", state.display().to_string());
+    let said = drover(&environment, &["status", SET])?;
+    assert!(said.status.success(), "{said:?}");
+    let (by, sets) = said.out.split_once("\n\n").context("who says so, and then the sets")?;
+    assert!(by.contains("this is what cloud, bucket and agents say"), "{by}");
+    assert!(sets.contains("m0 is primary, 4/4 machines ready"), "{sets}");
     nothing_changed(cloud, calls)
 }
 

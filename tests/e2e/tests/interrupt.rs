@@ -1,6 +1,6 @@
 //! The demo broken off: by Ctrl-C at any moment, by power off. Nothing of it is left then, or what is left goes at the next start.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt, time::Duration};
 
 use drover_e2e::{Clock, Demo, Traces, heading, traces};
 
@@ -42,6 +42,17 @@ fn a_demo_that_is_broken_off_leaves_nothing() -> anyhow::Result<()> {
     crashed.kill_everything()?;
     crashed.down()?;
     assert_eq!(traces(&crashed.home)?, Traces::new());
+    heading("on a machine that is too small it says so, and begins nothing");
+    let tools = tempfile::tempdir()?;
+    let nproc = tools.path().join("nproc");
+    fs::write(&nproc, "#!/bin/sh\necho 1\n")?;
+    fs::set_permissions(&nproc, fs::Permissions::from_mode(0o755))?;
+    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", tools.path().display());
+    let mut small = Demo::start("interrupt", &[("PATH", &path)])?;
+    assert_eq!(small.end(SOON)?, Some(1), "{}", small.output());
+    let said = small.output();
+    assert!(said.contains("it needs 2 cores, and this machine has 1") && !said.contains("== Building"), "{said}");
+    assert_eq!(traces(&small.home)?, Traces::new());
     eprintln!("interrupt: {:.0} s", clock.elapsed().as_secs_f64());
     Ok(())
 }

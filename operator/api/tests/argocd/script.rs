@@ -4,7 +4,6 @@
 use mlua::{Function, Lua, LuaOptions, LuaSerdeExt, StdLib, Table, serde::SerializeOptions};
 use serde_json::Value;
 
-#[derive(Debug)]
 pub struct Script {
     lua: Lua,
     function: Function,

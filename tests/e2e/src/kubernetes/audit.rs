@@ -17,6 +17,8 @@ pub struct AuditEntry {
     pub subresource: String,
     pub namespace: String,
     pub name: String,
+    /// No role grants it, in that place and of that name.
+    pub forbidden: bool,
     /// HTTP's status.
     pub code: u16,
     /// RFC 3339, with microseconds.
@@ -57,6 +59,7 @@ fn entry(event: &Value) -> AuditEntry {
         subresource: text_at(event, "/objectRef/subresource"),
         namespace: text_at(event, "/objectRef/namespace"),
         name: text_at(event, "/objectRef/name"),
+        forbidden: text_at(event, "/annotations/authorization.k8s.io~1decision") == "forbid",
         code: u16::try_from(code).unwrap_or_default(),
         received: text_at(event, "/requestReceivedTimestamp"),
     }

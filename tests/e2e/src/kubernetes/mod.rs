@@ -2,7 +2,6 @@
 //! whole cluster of one node besides ([`Cluster`]). `make kubernetes` builds the programs; nothing of the host's is used or changed.
 
 mod access;
-mod argocd;
 mod audit;
 mod authority;
 mod cgroups;
@@ -14,11 +13,9 @@ mod node;
 mod permissions;
 mod plane;
 mod running;
-mod states;
 mod tools;
 
 pub use access::Access;
-pub use argocd::ArgoCd;
 pub use audit::AuditEntry;
 pub use cluster::Cluster;
 pub use history::History;

@@ -104,7 +104,7 @@ impl Place<'_> {
         text.lines().map(entry).collect()
     }
 
-    fn address(&self, slot: &str) -> anyhow::Result<String> {
+    pub fn address(&self, slot: &str) -> anyhow::Result<String> {
         let told = self.cloud.inside(&self.machine(slot)?, &["hostname", "-I"])?;
         told.split_whitespace().next().map(str::to_owned).context("an address")
     }

@@ -33,17 +33,30 @@ impl Place<'_> {
         let machine = self.machine("m1")?;
         self.cloud.fault("deny ec2:CreateTags")?;
         self.cloud.ec2("DeleteTags", &[("ResourceId.1", &machine), ("Tag.1.Key", "drover:role")])?;
-        within(SOON, "work goes on, and it is ready", || {
-            let status = self.admin.get_json(&[SHOP])?["status"].clone();
-            let is = |kind: &str| {
-                let mut conditions = status["conditions"].as_array().into_iter().flatten();
-                conditions.any(|condition| condition["type"] == kind && condition["status"] == "True")
-            };
-            Ok((is("Ready") && is("Reconciling")).then_some(()))
-        })?;
-        self.judged("shop", "Progressing", "")?;
+        self.judged("shop", "Progressing", "m1 is replica in")?;
+        self.condition(&[SHOP], "Ready", "Ready")?;
         self.cloud.mend("deny ec2:CreateTags")?;
-        self.judged("shop", "Healthy", "")
+        self.judged("shop", "Healthy", "")?;
+        let tag = (machine, "drover:role".to_owned());
+        within(SOON, "the tag is there again", || Ok(self.cloud.tags()?.contains_key(&tag).then_some(())))
+    }
+
+    pub fn replaces_what_is_lost(&self) -> anyhow::Result<()> {
+        heading("a machine that is lost is replaced, its Services follow, and all that is told");
+        let before = self.machine("m2")?;
+        self.cloud.end_machine(&before)?;
+        self.judged("shop", "Progressing", "m2: ")?;
+        self.makes()?;
+        ensure!(self.machine("m2")? != before);
+        let address = self.address("m2")?;
+        within(SOON, "it takes reads", || {
+            let slice = self.admin.get_json(&["endpointslice", "shop-replicas"])?;
+            let mut endpoints = slice["endpoints"].as_array().into_iter().flatten();
+            Ok(endpoints.any(|endpoint| endpoint["addresses"][0] == *address).then_some(()))
+        })?;
+        let told = self.admin.kubectl(&["describe", SHOP])?;
+        ensure!(told.contains("MachineEnded") && told.contains(&format!("m2: {before} has ended")), "{told}");
+        Ok(())
     }
 
     pub fn pauses(&self) -> anyhow::Result<()> {
@@ -76,9 +89,20 @@ impl Place<'_> {
         self.patch(r#"{"spec":{"paused":true}}"#)?;
         self.condition(&[SHOP], "Suspended", "Paused")?;
         self.judged("shop", "Degraded", "restore")?;
+        heading("a deletion is stopped by a pause, and lets everything go when the policy is to retain");
+        self.patch(r#"{"spec":{"deletionPolicy":"Delete"}}"#)?;
         self.admin.kubectl(&["delete", "--wait=false", SHOP])?;
+        within(SOON, "it is looked at", || {
+            let shown = self.admin.get_json(&[SHOP])?;
+            Ok((shown["metadata"]["generation"] == shown["status"]["observedGeneration"]).then_some(()))
+        })?;
+        self.condition(&[SHOP], "Suspended", "Paused")?;
+        self.patch(r#"{"spec":{"deletionPolicy":"Retain"}}"#)?;
         // It is retained: gone at once, with nothing ended.
-        within(SOON, "it is gone", || Ok(self.admin.kubectl(&["get", SHOP]).is_err().then_some(())))
+        within(SOON, "it is gone", || Ok(self.admin.kubectl(&["get", SHOP]).is_err().then_some(())))?;
+        let fleet = self.cloud.fleet_of("shop")?;
+        ensure!(fleet.contains_key("m1") && fleet.contains_key("m2"), "{fleet:?}");
+        Ok(())
     }
 
     /// Every object that the API server ever showed.
@@ -86,14 +110,15 @@ impl Place<'_> {
         heading("every object that the API server showed has a health, and the histories are what people expect");
         let states = [
             "deleting-retained",
+            "deleting-stopped",
             "held",
             "launching",
+            "mending",
             "new",
             "not-known",
             "paused",
             "paused-stalled",
             "primary-lost",
-            "ready",
             "ready-change-pending",
             "ready-working",
             "realm-held-by-other",
@@ -101,13 +126,18 @@ impl Place<'_> {
             "stalled",
             "stalled-before-change",
         ];
-        let histories = self.argo.judge_all(&seen.end()?, &states)?;
-        let shop = &histories["shop"];
+        let is_let_go = |object: &serde_json::Value| {
+            let is_asked = object["metadata"]["deletionTimestamp"].is_string();
+            object["metadata"]["name"] == "shop" && is_asked && object["spec"]["deletionPolicy"] == "Retain"
+        };
+        let histories = self.argo.judge_all(&seen.end(is_let_go)?, &states)?;
+        let shop = &histories["default/shop"];
         assert_eq!(shop[..2], ["Progressing", "Healthy"], "{shop:?}");
         // A sync is given up over Degraded: nothing that mends itself may be.
         let mut lost = shop.iter().skip_while(|health| *health != "Degraded");
         ensure!(lost.all(|health| health == "Degraded" || health == "Progressing"), "{shop:?}");
-        let is_ever = |name: &str, health: &str| histories[name].iter().any(|seen| seen == health);
+        let is_ever =
+            |name: &str, health: &str| histories[&format!("default/{name}")].iter().any(|seen| seen == health);
         ensure!(!is_ever("broken", "Healthy") && !is_ever("cracked", "Healthy"), "{histories:?}");
         Ok(())
     }
