@@ -146,7 +146,7 @@ impl<'a> Looking<'a> {
 /// How the sets are comes first, and who says so last. Where nobody acts that is said first, for nothing else will change.
 fn in_order(snapshot: &Snapshot, by: &str, sets: &str) -> String {
     let is_acting = snapshot.lock.ours && snapshot.lock.error.is_none();
-    if is_acting { format!("{sets}\n{by}") } else { format!("{by}\n{sets}") }
+    if is_acting { format!("{}\n\n{by}", sets.trim_end()) } else { format!("{by}\n{sets}") }
 }
 
 /// What is known where the operator that answered has not looked: what a look from here found, or nothing, and why.
