@@ -33,6 +33,10 @@ impl ControlPlane {
         let granted: BTreeSet<_> = asked.iter().filter(|entry| !entry.forbidden).map(what).collect();
         let refused: Vec<_> = asked.iter().filter(|entry| entry.forbidden && !granted.contains(&what(entry))).collect();
         ensure!(refused.is_empty(), "asked for and not granted: {refused:?}");
+        // Everybody's rights are no reason either: its own roles are to say what it does.
+        let (used, granted) = (self.used(namespace, account)?, self.granted(namespace, account)?);
+        let unsaid: Vec<_> = used.difference(&granted).collect();
+        ensure!(unsaid.is_empty(), "used and not granted by its own roles: {unsaid:?}");
         Ok(())
     }
 
