@@ -26,7 +26,7 @@ for_kubernetes=(
   "/usr/include/seccomp.h libseccomp-dev"
   "/usr/lib/cni/ptp containernetworking-plugins" # the pods' network
   "buildah buildah"               # the operator's image, without a daemon
-  "go golang-go"                  # building Kubernetes' programs; an older one fetches what go.mod asks for
+  "go golang-go"                  # building Kubernetes' programs; one that is too old fetches a newer one
 )
 check=
 for word in "$@"; do

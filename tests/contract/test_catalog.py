@@ -141,6 +141,12 @@ def test_an_instance_type(cloud, ec2):
     assert "ebs" in kind["SupportedRootDeviceTypes"]
 
 
+@pytest.mark.parametrize(("name", "cores", "threads"), [("t3.micro", 1, 2), ("m7i.xlarge", 2, 2), ("m7g.xlarge", 4, 1)])
+def test_the_cores_of_a_type(ec2, name, cores, threads):
+    cpu = types(ec2, InstanceTypes=[name])[name]["VCpuInfo"]
+    assert (cpu["DefaultVCpus"], cpu["DefaultCores"], cpu["DefaultThreadsPerCore"]) == (cores * threads, cores, threads)
+
+
 def test_named_types_only(cloud, ec2):
     assert set(types(ec2, InstanceTypes=cloud.types)) == set(cloud.types)
 
@@ -149,6 +155,10 @@ TYPE_FILTERS = {
     "instance-type": lambda it: it["InstanceType"],
     "vcpu-info.default-vcpus": lambda it: str(it["VCpuInfo"]["DefaultVCpus"]),
     "memory-info.size-in-mib": lambda it: str(it["MemoryInfo"]["SizeInMiB"]),
+    "vcpu-info.default-cores": lambda it: str(it["VCpuInfo"]["DefaultCores"]),
+    "vcpu-info.default-threads-per-core": lambda it: str(it["VCpuInfo"]["DefaultThreadsPerCore"]),
+    "network-info.ipv4-addresses-per-interface": lambda it: str(it["NetworkInfo"]["Ipv4AddressesPerInterface"]),
+    "supported-boot-mode": lambda it: it["SupportedBootModes"][0],
     "bare-metal": lambda it: str(it["BareMetal"]).lower(),
     "current-generation": lambda it: str(it["CurrentGeneration"]).lower(),
     "burstable-performance-supported": lambda it: str(it["BurstablePerformanceSupported"]).lower(),
@@ -159,6 +169,7 @@ TYPE_FILTERS = {
     "supported-virtualization-type": lambda it: it["SupportedVirtualizationTypes"][0],
 }
 LISTS_OF_TYPES = {
+    "supported-boot-mode": "SupportedBootModes",
     "supported-root-device-type": "SupportedRootDeviceTypes",
     "supported-usage-class": "SupportedUsageClasses",
     "supported-virtualization-type": "SupportedVirtualizationTypes",

@@ -44,13 +44,49 @@ def test_a_new_volume_is_creating_first(cloud, ec2, yard):
         ({"VolumeType": "gp3", "Iops": 3000, "Throughput": 750}, {"Throughput": 750}),
         ({"VolumeType": "io1", "Size": 10, "Iops": 500}, {"Iops": 500, "VolumeType": "io1"}),
         ({"VolumeType": "io2", "Size": 10, "Iops": 10000}, {"Iops": 10000}),
-        ({"Encrypted": True, "KmsKeyId": "alias/contract"}, {"Encrypted": True, "KmsKeyId": "alias/contract"}),
+        pytest.param({"VolumeType": "gp2", "Size": 1}, {"Iops": 100}, marks=differs("gp2 has no baseline")),
+        pytest.param({"VolumeType": "gp2", "Size": 50}, {"Iops": 150}, marks=differs("gp2 has no baseline")),
+        pytest.param({"VolumeType": "gp2", "Size": 6000}, {"Iops": 16000}, marks=differs("gp2 has no baseline")),
     ],
     ids=str,
 )
 def test_performance(cloud, yard, asked, kept):
     seen = cloud.volume(yard.volume(**asked))
     assert kept.items() <= seen.items()
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        None,
+        pytest.param("alias/contract", marks=differs("a key is told as it was named")),
+        pytest.param("arn:aws:kms:REGION:123456789012:alias/contract", marks=differs("a key is told as it was named")),
+        pytest.param("1234abcd-12ab-34cd-56ef-1234567890ab", marks=differs("a key is told as it was named")),
+    ],
+)
+def test_the_key_of_an_encrypted_volume_is_an_arn(cloud, yard, key):
+    key = key and key.replace("REGION", cloud.region)
+    seen = cloud.volume(yard.volume(Encrypted=True, **({"KmsKeyId": key} if key else {})))
+    assert seen["Encrypted"] is True
+    assert re.fullmatch(rf"arn:aws:kms:{cloud.region}:\d{{12}}:key/[0-9a-f-]{{36}}", seen["KmsKeyId"])
+    assert key is None or "alias/" in key or seen["KmsKeyId"].endswith(key)
+    again = cloud.volume(yard.volume(Encrypted=True, KmsKeyId=seen["KmsKeyId"]))
+    assert again["KmsKeyId"] == seen["KmsKeyId"]
+
+
+@differs("a zone has no id here")
+def test_a_zone_by_its_id(cloud, ec2, yard):
+    zone = cloud.subnets[cloud.zones[1]]["AvailabilityZoneId"]
+    volume = ec2.create_volume(AvailabilityZoneId=zone, Size=1)["VolumeId"]
+    yard.volumes.append(volume)
+    seen = cloud.volume(volume)
+    assert (seen["AvailabilityZone"], seen["AvailabilityZoneId"]) == (cloud.zones[1], zone)
+    for asked, code in [
+        ({"AvailabilityZoneId": zone, "AvailabilityZone": cloud.zones[1]}, "InvalidParameterCombination"),
+        ({"AvailabilityZoneId": "nowhere-az1"}, "InvalidZone.NotFound"),
+    ]:
+        with refused(code):
+            ec2.create_volume(Size=1, **asked)
 
 
 def test_the_default_type(cloud, ec2, yard):

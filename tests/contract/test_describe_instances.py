@@ -87,6 +87,7 @@ SAME_AS_N1 = {
 }
 SAME_AS_N1 |= {
     "owner-id": (lambda it: it["NetworkInterfaces"][0]["OwnerId"], ALL),
+    "current-instance-boot-mode": (lambda it: it["CurrentInstanceBootMode"], ALL),
     "source-dest-check": (lambda it: str(it["SourceDestCheck"]).lower(), ALL),
     "network-interface.private-ip-address": (lambda it: it["PrivateIpAddress"], ["n1"]),
     "network-interface.private-dns-name": (lambda it: it["PrivateDnsName"], ["n1"]),
@@ -138,6 +139,20 @@ AS_IT_IS = [
     ("ebs-optimized", "false", ALL),
     ("hibernation-options.configured", "false", ALL),
     ("usage-operation", "RunInstances", ALL),
+    ("capacity-reservation-specification.capacity-reservation-preference", "open", ALL),
+    ("ena-support", "true", ALL),
+    ("enclave-options.enabled", "false", ALL),
+    ("metadata-options.http-protocol-ipv4", "enabled", ALL),
+    ("metadata-options.http-protocol-ipv6", "disabled", ALL),
+    ("metadata-options.state", "applied", ALL),
+    ("network-interface.attachment.network-card-index", "0", ALL),
+    ("network-interface.ipv6-native", "false", ALL),
+    ("network-interface.operator.managed", "false", ALL),
+    ("network-performance-options.bandwidth-weighting", "default", ALL),
+    ("operator.managed", "false", ALL),
+    ("private-dns-name-options.hostname-type", "ip-name", ALL),
+    ("private-dns-name-options.enable-resource-name-dns-a-record", "false", ALL),
+    ("private-dns-name-options.enable-resource-name-dns-aaaa-record", "false", ALL),
     ("launch-index", "0", ALL),
     ("maintenance-options.auto-recovery", "default", ALL),
     ("metadata-options.http-tokens", "optional", ALL),
@@ -174,6 +189,7 @@ def test_filter_by_what_is_so_by_default(fleet, name, value, expected):
 @differs("filter not known")
 def test_filter_by_zone_id(cloud, fleet):
     zone = cloud.subnets[cloud.zones[1]]["AvailabilityZoneId"]
+    assert fleet["n1"]["Placement"]["AvailabilityZoneId"] == zone
     assert fleet.names(*where(availability_zone_id=zone)) == ["n1", "n4"]
 
 

@@ -300,6 +300,21 @@ def test_a_permission_that_is_missing_is_named(cloud, permission, asked):
     assert outcome(cloud.launch, DryRun=True, **asked) == ("DryRunOperation", 412)
 
 
+@pytest.mark.parametrize("resource", ["volume", "security-group"])
+def test_tagging_what_is_made_is_a_permission_of_its_own(cloud, ec2, yard, resource):
+    call, asked = {
+        "volume": (ec2.create_volume, {"AvailabilityZone": cloud.zones[0], "Size": 1}),
+        "security-group": (ec2.create_security_group, {"GroupName": unique(), "Description": "contract"}),
+    }[resource]
+    tagged = asked | {"TagSpecifications": [spec(resource, {"a": "b"})], "DryRun": True}
+    with fault("deny", "ec2:CreateTags"):
+        for dry in (True, False):
+            with refused("UnauthorizedOperation"):
+                call(**tagged | {"DryRun": dry})
+        assert outcome(call, **asked, DryRun=True) == ("DryRunOperation", 412)
+    assert outcome(call, **tagged) == ("DryRunOperation", 412)
+
+
 def test_what_is_denied_is_an_action_that_there_is():
     with pytest.raises(subprocess.CalledProcessError):
         drover_local("fault", "deny", "ec2:RunInstance")

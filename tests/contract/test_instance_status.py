@@ -66,12 +66,22 @@ STATUS_FILTERS_OF_MOTO = ("instance-state-name", "instance-state-code")
             ("system-status.reachability", ["passed", "initializing"], ["n0", "n1", "n2", "n3", "n4"]),
             ("instance-status.status", "not-applicable", ["n5"]),
             ("event.code", "instance-stop", []),
+            ("attached-ebs-status.status", "not-applicable", ["n5"]),
+            ("operator.managed", "true", []),
         ]
     ],
 )
 def test_status_filters(ec2, fleet, name, value, expected):
     found = statuses(ec2, IncludeAllInstances=True, Filters=[where_named(name, value)])
     assert sorted(each for each in FLEET if fleet.ids[each] in found) == expected
+
+
+@differs("any number of instances can be named")
+def test_at_most_a_hundred_instances_are_named(ec2):
+    with refused("InvalidParameterValue", "RequestResourceCountExceeded"):
+        ec2.describe_instance_status(InstanceIds=[f"i-{n:017x}" for n in range(101)])
+    with refused("InvalidInstanceID.NotFound"):
+        ec2.describe_instance_status(InstanceIds=[f"i-{n:017x}" for n in range(100)])
 
 
 @differs("filters of status ignored")

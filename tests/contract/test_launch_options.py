@@ -121,11 +121,80 @@ def test_volumes_at_launch(cloud, yard):
     yard.volumes.append(mapped["/dev/sdg"]["VolumeId"])
     data = cloud.volume(mapped[DATA]["VolumeId"])
     assert [data[key] for key in ("Size", "VolumeType", "Iops", "Throughput", "Encrypted")] == [*shape.values()]
-    assert data["KmsKeyId"] == "alias/contract"
+    assert data["KmsKeyId"].startswith("arn:aws:kms:")
     assert data["Attachments"][0]["Device"] == DATA
     root = cloud.volume(mapped[instance["RootDeviceName"]]["VolumeId"])
     image = {it["DeviceName"]: it["Ebs"] for it in cloud.image["BlockDeviceMappings"]}[instance["RootDeviceName"]]
-    assert root["Size"] == image["VolumeSize"] and root["SnapshotId"] == image["SnapshotId"]
+    for same in ("SnapshotId", "VolumeType"):
+        assert root[same] == image[same]
+    assert root["Size"] == image["VolumeSize"]
+
+
+@differs("images made from instances have no ebs root")
+@pytest.mark.parametrize("kind", ["st1", "sc1"])
+def test_no_machine_boots_from_a_disk_of_the_slow_kinds(cloud, yard, kind):
+    [root] = cloud.image["BlockDeviceMappings"]
+    with refused("InvalidBlockDeviceMapping", "InvalidParameterValue"):
+        yard.launch(BlockDeviceMappings=[device(root["DeviceName"], VolumeType=kind, VolumeSize=125)])
+
+
+@differs("a zone has no id here")
+def test_what_a_description_shows_can_be_asked_for(cloud, yard):
+    zone = cloud.subnets[cloud.zones[1]]["AvailabilityZoneId"]
+    shown = cloud.instance(
+        yard.new(
+            Placement={"AvailabilityZoneId": zone},
+            MetadataOptions={"HttpProtocolIpv6": "disabled"},
+            HibernationOptions={"Configured": False},
+            EnclaveOptions={"Enabled": False},
+        )
+    )
+    assert shown["Placement"]["AvailabilityZone"] == cloud.zones[1]
+    assert shown["NetworkInterfaces"][0]["Attachment"]["NetworkCardIndex"] == 0
+
+
+@drover_only("what moto does not have it does not refuse")
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"MetadataOptions": {"HttpProtocolIpv6": "enabled"}},
+        {"HibernationOptions": {"Configured": True}},
+        {"EnclaveOptions": {"Enabled": True}},
+        {"NetworkInterfaces": [{"DeviceIndex": 0, "NetworkCardIndex": 1}]},
+    ],
+    ids=str,
+)
+def test_what_is_not_there_is_refused(yard, asked):
+    with refused("InvalidParameterValue", "UnsupportedOperation"):
+        yard.launch(**asked)
+
+
+@differs("a zone has two names and none is checked")
+def test_a_zone_is_named_once(cloud, yard):
+    place = {"AvailabilityZoneId": cloud.subnet["AvailabilityZoneId"], "AvailabilityZone": cloud.zones[0]}
+    with refused("InvalidParameterCombination"):
+        yard.launch(Placement=place)
+
+
+@differs("secondary addresses are not given by count")
+def test_secondary_addresses_by_count(cloud, yard):
+    asked = interface(cloud, SecondaryPrivateIpAddressCount=1)
+    [shown] = cloud.instance(yard.new(NetworkInterfaces=[asked]))["NetworkInterfaces"]
+    addresses = {it["PrivateIpAddress"]: it["Primary"] for it in shown["PrivateIpAddresses"]}
+    assert sorted(addresses.values()) == [False, True]
+    own = cloud.address()
+    [shown] = cloud.instance(yard.new(NetworkInterfaces=[asked | {"PrivateIpAddress": own}]))["NetworkInterfaces"]
+    assert [it["PrivateIpAddress"] for it in shown["PrivateIpAddresses"] if it["Primary"]] == [own]
+    assert len(shown["PrivateIpAddresses"]) == 2
+    listed = [{"PrivateIpAddress": cloud.address(), "Primary": False}]
+    for wrong, code in [
+        ({"SecondaryPrivateIpAddressCount": 50}, "PrivateIpAddressLimitExceeded"),
+        ({"PrivateIpAddresses": listed}, "InvalidParameterCombination"),
+    ]:
+        with refused(code):
+            yard.launch(NetworkInterfaces=[asked | wrong])
+    with refused("InvalidParameterCombination"):
+        yard.launch(NetworkInterfaces=[asked], MinCount=2, MaxCount=2)
 
 
 @drover_only("moto's images have no devices")

@@ -78,6 +78,17 @@ def test_the_vpc(cloud, ec2):
         assert ipaddress.ip_network(subnet["CidrBlock"]).subnet_of(network)
 
 
+def test_the_addresses_of_the_vpc(cloud, ec2):
+    [vpc] = ec2.describe_vpcs(VpcIds=[cloud.vpc])["Vpcs"]
+    [association] = vpc["CidrBlockAssociationSet"]
+    assert association["CidrBlock"] == vpc["CidrBlock"]
+    assert association["CidrBlockState"]["State"] == "associated"
+    for name, value in [("cidr-block", vpc["CidrBlock"]), ("association-id", association["AssociationId"])]:
+        for asked, found in [(value, [cloud.vpc]), ("nothing-like-it", [])]:
+            filters = [where_named(f"cidr-block-association.{name}", asked)]
+            assert [it["VpcId"] for it in ec2.describe_vpcs(Filters=filters)["Vpcs"]] == found
+
+
 VPC_FILTERS = {
     "vpc-id": "VpcId",
     "cidr": "CidrBlock",
@@ -238,9 +249,17 @@ def test_the_default_group_lets_its_own_members_in(cloud, ec2):
     assert (within["IpProtocol"], within["IpRanges"]) == ("-1", [])
     assert within["UserIdGroupPairs"] == [{"UserId": group["OwnerId"], "GroupId": cloud.group}]
     assert "FromPort" not in within and "ToPort" not in within
-    for name, value in [("ip-permission.group-id", cloud.group), ("ip-permission.protocol", "-1")]:
+    for name, value in [
+        ("ip-permission.group-id", cloud.group),
+        ("ip-permission.group-name", group["GroupName"]),
+        ("ip-permission.user-id", group["OwnerId"]),
+        ("ip-permission.protocol", "-1"),
+    ]:
         found = ec2.describe_security_groups(Filters=[where_named(name, value), *where(group_id=cloud.group)])
         assert len(found["SecurityGroups"]) == 1
+    # A rule for all protocols has no ports; of what comes out nothing is said but where it may go.
+    for name in ("ip-permission.from-port", "ip-permission.to-port", "egress.ip-permission.user-id"):
+        assert ec2.describe_security_groups(Filters=[where_named(name, "*")])["SecurityGroups"] == []
 
 
 @differs("the answer does not show the tags")
@@ -341,6 +360,25 @@ def test_groups_by_id_and_name(cloud, ec2, yard):
         ({"GroupIds": [group, other]}, {group, other}),
     ]:
         assert {it["GroupId"] for it in ec2.describe_security_groups(**asked)["SecurityGroups"]} == expected
+
+
+@differs("an id is no name")
+def test_an_id_is_as_good_as_a_name(ec2, yard):
+    group, other = yard.group(), yard.group()
+    found = ec2.describe_security_groups(GroupNames=[group])["SecurityGroups"]
+    assert [it["GroupId"] for it in found] == [group]
+    ec2.delete_security_group(GroupName=other)
+    yard.groups.remove(other)
+    with refused("InvalidGroup.NotFound"):
+        ec2.describe_security_groups(GroupIds=[other])
+
+
+def test_a_group_has_an_arn(cloud, ec2, yard):
+    answer = ec2.create_security_group(GroupName=unique(), Description="contract", VpcId=cloud.vpc)
+    yard.groups.append(answer["GroupId"])
+    [group] = ec2.describe_security_groups(GroupIds=[answer["GroupId"]])["SecurityGroups"]
+    arn = f"arn:aws:ec2:{cloud.region}:{group['OwnerId']}:security-group/{group['GroupId']}"
+    assert group["SecurityGroupArn"] == answer["SecurityGroupArn"] == arn
 
 
 @differs("a group in use is deleted")

@@ -208,6 +208,15 @@ def test_an_unknown_instance_profile_is_refused(yard, profile):
         pytest.param({"ImageId": "image"}, ["InvalidAMIID.Malformed"], marks=differs("images are not looked up")),
         ({"SubnetId": "subnet-0123456789abcdef0"}, ["InvalidSubnetID.NotFound"]),
         ({"SecurityGroupIds": ["sg-0123456789abcdef0"]}, ["InvalidGroup.NotFound"]),
+        pytest.param({"SubnetId": "subnet"}, ["InvalidSubnetID.Malformed"], marks=differs("the form of ids is unchecked")),
+        pytest.param(
+            {"SecurityGroupIds": ["group"]}, ["InvalidGroupId.Malformed"], marks=differs("the form of ids is unchecked")
+        ),
+        pytest.param(
+            {"Placement": {"AvailabilityZoneId": "nowhere-az1"}},
+            ["InvalidZone.NotFound", "InvalidParameterValue"],
+            marks=differs("a zone has no id here"),
+        ),
         pytest.param(
             {"InstanceType": "t1.unheard"},
             ["InvalidParameterValue", "InvalidInstanceType"],

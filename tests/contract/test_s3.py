@@ -15,7 +15,7 @@ import pytest
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.exceptions import ClientError
-from cloud import ONE_ATTEMPT, differs, refused, unique
+from cloud import ONE_ATTEMPT, differs, drover_only, refused, unique
 
 WRITERS = 64
 
@@ -295,6 +295,7 @@ def _outcome(connection):
     return answer.headers["ETag"] if answer.status == 200 else re.search("<Code>(.*?)</Code>", content)[1]
 
 
+@drover_only("on a busy host two win: what is there is looked at and written without a lock")
 @pytest.mark.parametrize("condition", ["If-None-Match", "If-Match"])
 @pytest.mark.parametrize("how", ["boto3", *range(5)])
 def test_of_64_writers_one_wins(s3, bucket, key, condition, how):

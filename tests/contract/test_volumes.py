@@ -171,6 +171,30 @@ def test_a_volume_is_attached_as_something(ec2, running, idle):
         ec2.attach_volume(VolumeId=idle, InstanceId=running, Device="")
 
 
+@differs("devices are unchecked")
+@pytest.mark.parametrize("name", ["/dev/sdi1", "/dev/sdaa", "/dev/nvme1n1", "/dev/hda", "data", "/dev/xvdez"])
+def test_a_device_has_a_name_that_ec2_knows(ec2, yard, running, idle, name):
+    with refused("InvalidParameterValue"):
+        ec2.attach_volume(VolumeId=idle, InstanceId=running, Device=name)
+    with refused("InvalidBlockDeviceMapping"):
+        yard.launch(BlockDeviceMappings=[{"DeviceName": name, "Ebs": {"VolumeSize": 1}}])
+
+
+@differs("volumes of an instance are not counted")
+def test_an_instance_has_room_for_so_many_volumes(cloud, ec2, yard):
+    # Of Nitro: 28 attachments, one of which is the interface; or 32 volumes, of types with room for nothing but volumes.
+    most = 32 if cloud.types[0].startswith("m7i.") else 27
+    names = [f"/dev/sd{chr(letter)}" for letter in range(ord("b"), ord("z") + 1)]
+    names += [f"/dev/xvdb{chr(letter)}" for letter in range(ord("a"), ord("x") + 1)]
+    devices = [{"DeviceName": name, "Ebs": {"VolumeSize": 1}} for name in names]
+    with refused("AttachmentLimitExceeded"):
+        yard.launch(BlockDeviceMappings=devices[:most])
+    instance = yard.run(BlockDeviceMappings=devices[: most - 1])
+    assert len(cloud.instance(instance)["BlockDeviceMappings"]) == most
+    with refused("AttachmentLimitExceeded"):
+        ec2.attach_volume(VolumeId=yard.volume(), InstanceId=instance, Device=names[most])
+
+
 @pytest.fixture(scope="module")
 def idle(shared):
     """A volume that nobody attaches."""

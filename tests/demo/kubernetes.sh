@@ -33,10 +33,6 @@ show() { [ ! -e "$home/env" ] || kubectl --kubeconfig "$kubeconfig" --request-ti
 first_time() {
   [ -z "$(are_built)" ] || return 0
   echo "Kubernetes' programs are built first, once, from Go modules: about 15 minutes on 2 cores; they are kept in $kubernetes_cache."
-  local minor
-  minor=$(go env GOVERSION 2>/dev/null | sed -n 's/^go1\.\([0-9]*\).*/\1/p')
-  [ "${minor:-0}" -ge 26 ] ||
-    die "there is no Go 1.26 or newer on the PATH of $(id -un): install it from https://go.dev/dl and put it on the PATH"
 }
 # Something, or nothing. What else may be missing is a Debian package.
 are_built() { tools --find 2>&1 | grep -q 'not built yet' || echo yes; }

@@ -148,12 +148,13 @@ impl Durable {
         }
     }
 
-    /// A machine begins to use it in boot `boot_id`; `left` is the boot in which this very machine last used it. Where the
+    /// A machine begins to use it in boot `boot_id`; `left` is the boot in which this very machine last used it, and `anew` says
+    /// that its file system was not there just before, as after a disk that was taken away from a machine that runs. Where the
     /// host did not go down in order, received transactions that were not flushed may be missing; where the volume was not
     /// left here as it is found, it may be an older copy, and nothing on it can tell. Whoever votes here then is not who voted
     /// before. `step` is drawn at random, so that no two futures of one copy come to the same life.
-    pub fn begin_boot(&mut self, boot_id: &str, left: Option<&str>, step: NonZeroU64) {
-        if self.boot_id != boot_id {
+    pub fn begin_boot(&mut self, boot_id: &str, left: Option<&str>, anew: bool, step: NonZeroU64) {
+        if self.boot_id != boot_id || anew {
             let as_left = left == Some(self.boot_id.as_str());
             let strict =
                 self.orders.as_ref().is_some_and(|orders| orders.wanted.mysql.durability == Durability::Strict);

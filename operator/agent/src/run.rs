@@ -82,18 +82,46 @@ const ASKED_MAX: usize = 8;
 pub async fn run<O: Objects + 'static>(config: Config, objects: O) -> Result<(), AgentError> {
     // Two crates here could bring a provider; the first to say so wins, and it is always this one.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    // Heard from here on: a host may go down while a build that was just taken still looks around.
+    let mut ends = signal(SignalKind::terminate()).map_err(AgentError::Signals)?;
+    let mut goes_down = false;
     let build = update::running_build()?;
     let Some(trial) = update::begin_trial(&config.paths.bin, &build)? else {
-        return begin(config, objects, build, None).await?.turn().await;
+        return match come_up(begin(config, objects, build, None), &mut ends, &mut goes_down).await? {
+            Some(agent) => agent.turn(ends, goes_down).await,
+            None => Ok(()),
+        };
     };
     let (bin, arguments) = (config.paths.bin.clone(), config.arguments.clone());
     let until = edge::now().plus(update::TRIAL);
-    match tokio::time::timeout(update::TRIAL, begin(config, objects, build, Some((trial, until)))).await {
-        Ok(Ok(agent)) => agent.turn().await,
+    let begins = begin(config, objects, build, Some((trial, until)));
+    match tokio::time::timeout(update::TRIAL, come_up(begins, &mut ends, &mut goes_down)).await {
+        Ok(Ok(Some(agent))) => agent.turn(ends, goes_down).await,
+        Ok(Ok(None)) => Ok(()),
+        // The build before would not be told of it.
+        _ if goes_down => Ok(()),
         failed => {
             tracing::error!(failed = ?failed.map(|begun| begun.err()), "this build does not come up and is sent back");
             update::send_back(&bin)?;
             Err(AgentError::Become(update::become_current(&bin, &arguments)))
+        }
+    }
+}
+
+/// Begins. A signal that comes meanwhile ends it, or says that the host goes down: the first thing that the agent is told then.
+async fn come_up<O>(
+    begins: impl Future<Output = Result<Agent<O>, AgentError>>,
+    ends: &mut Signal,
+    goes_down: &mut bool,
+) -> Result<Option<Agent<O>>, AgentError> {
+    let mut begins = std::pin::pin!(begins);
+    loop {
+        tokio::select! {
+            agent = &mut begins => return agent.map(Some),
+            _ = ends.recv() => match host_goes_down().await {
+                true => *goes_down = true,
+                false => return Ok(None),
+            },
         }
     }
 }
@@ -204,22 +232,27 @@ async fn bundle<O: Objects>(
 }
 
 impl<O: Objects + 'static> Agent<O> {
-    async fn turn(mut self) -> Result<(), AgentError> {
+    async fn turn(mut self, mut ends: Signal, goes_down: bool) -> Result<(), AgentError> {
+        if goes_down && self.deliver(Event::HostShutdown).await {
+            return Ok(());
+        }
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut ends: Signal = signal(SignalKind::terminate()).map_err(AgentError::Signals)?;
         loop {
             let event = tokio::select! {
+                // The signal first: a build that was fetched would not be told of it.
+                biased;
                 _ = ends.recv() => if host_goes_down().await { Event::HostShutdown } else { Event::Stop },
                 Some(event) = self.events.recv() => event,
                 Some((build, fetched)) = self.built.1.recv() => match fetched {
-                    Ok(()) if self.state.is_making() => {
+                    Ok(()) => match self.state.stays() {
                         // It may have begun since the build was ordered; whoever did orders it again.
-                        let why = "data is being made; it would be begun again".to_owned();
-                        self.build_is(BuildReport::Failed { build, why });
-                        continue;
-                    }
-                    Ok(()) => return self.become_build(&build),
+                        Some(why) => {
+                            self.build_is(BuildReport::Failed { build, why: why.to_owned() });
+                            continue;
+                        }
+                        None => return self.become_build(&build),
+                    },
                     Err(error) => {
                         self.build_failed(build, &error);
                         continue;
@@ -340,6 +373,7 @@ impl<O: Objects + 'static> Agent<O> {
                     self.beats = self.beats.wrapping_add(1);
                     tokio::spawn(hands.write_heartbeat(start, epoch, edge::wall(), self.beats));
                 }
+                Effect::Nudge { epoch } => drop(tokio::spawn(hands.write_nudge(start, epoch, edge::wall()))),
                 Effect::Exit => ends = true,
             }
         }
@@ -411,7 +445,7 @@ impl<O: Objects + 'static> Agent<O> {
         if self.state.is_settled(trial.mysqld.as_deref()) {
             self.trial = None;
             update::end_trial(bin)?;
-        } else if edge::now() > *until {
+        } else if edge::now() > *until && self.state.stays().is_none() {
             tracing::error!("this build did not find mysqld again and is sent back");
             update::send_back(bin)?;
             return Err(AgentError::Become(update::become_current(bin, &self.config.arguments)));

@@ -1,8 +1,11 @@
 //! The binary `drover`: arguments and wiring, nothing else.
 
+#![deny(clippy::print_stdout, reason = "`out` knows what to do where nobody reads")]
+
 mod cloud;
 mod cluster;
 mod commands;
+mod out;
 mod settings;
 mod words;
 
@@ -126,7 +129,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Credentials(arguments) => credentials::run(arguments).await,
         Command::Ready(arguments) => ready::run(arguments).await,
         Command::Crd => {
-            print!("{}", drover_api::crd::yaml()?);
+            out::print(drover_api::crd::yaml()?)?;
             Ok(ExitCode::SUCCESS)
         }
     }

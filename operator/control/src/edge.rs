@@ -82,3 +82,24 @@ impl Entropy for SystemEntropy {
         generator.fill_bytes(bytes);
     }
 }
+
+#[cfg(test)]
+pub mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    /// A clock that goes when its test says so: seconds since it was made, at a day in 2023.
+    #[derive(Debug, Default)]
+    pub struct At(pub AtomicU64);
+
+    impl Clock for At {
+        fn now(&self) -> Millis {
+            Millis(1_700_000_000_000 + 1000 * self.0.load(Ordering::SeqCst))
+        }
+
+        fn monotonic(&self) -> Duration {
+            Duration::from_secs(self.0.load(Ordering::SeqCst))
+        }
+    }
+}

@@ -178,28 +178,14 @@ async fn metrics(State(health): State<Arc<Health>>) -> impl IntoResponse {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    use drover_api::Millis;
+    use std::sync::atomic::Ordering;
 
     use super::*;
-
-    /// Seconds.
-    struct At(AtomicU64);
-
-    impl Clock for At {
-        fn now(&self) -> Millis {
-            Millis(0)
-        }
-
-        fn monotonic(&self) -> Duration {
-            Duration::from_secs(self.0.load(Ordering::SeqCst))
-        }
-    }
+    use crate::edge::tests::At;
 
     #[tokio::test]
     async fn a_process_whose_pass_does_not_end_is_to_be_killed() {
-        let clock = Arc::new(At(AtomicU64::new(0)));
+        let clock = Arc::new(At::default());
         let health = Arc::new(Health::new(Arc::clone(&clock) as Arc<dyn Clock>, Arc::default()));
         let answer = async || live(State(Arc::clone(&health))).await.into_response().status();
         clock.0.store(TURN_MAX.as_secs() * 2, Ordering::SeqCst);

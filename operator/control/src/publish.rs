@@ -73,8 +73,8 @@ impl Binary {
         }
     }
 
-    /// Uploads the binary unless it is there, and names it current. `permit` is asked before the one write that another
-    /// operator could see differently.
+    /// Uploads the binary unless it is there, and names it current. `permit` is asked before each write. An upload that outlasts the
+    /// lease does no harm: it is named by its content, and whoever holds the lock by then finds it there.
     pub async fn publish(
         &self,
         objects: &impl Objects,
@@ -83,7 +83,11 @@ impl Binary {
     ) -> Result<(), PublishError> {
         let key = keys.binary(&self.build);
         if objects.list(key.as_str()).await?.is_empty() {
-            objects.put(&key, read(&self.path)?, Condition::Always).await?;
+            let bytes = read(&self.path)?;
+            if !permit() {
+                return Err(PublishError::LeaseEnds);
+            }
+            objects.put(&key, bytes, Condition::Always).await?;
             tracing::info!(build = %self.build, architecture = self.architecture, "the agent's binary is in the bucket");
         }
         for _ in 0..TRIES {

@@ -236,9 +236,14 @@ fn a_binary_is_published_once_and_named_current_only_inside_the_lease() {
     let before = cloud.plan().calls(Counted::Mutating);
     block_on(binary.publish(&cloud, &keys, || true)).expect("published");
     assert_eq!(cloud.plan().calls(Counted::Mutating), before);
-    // Another build does not name itself current outside the lease.
+    // Another build is not uploaded outside the lease, and one whose lease ends meanwhile does not name itself current.
     let other = Binary { build: drover_api::BuildId::new("cd".repeat(32)).expect("a build"), ..binary };
     assert!(matches!(block_on(other.publish(&cloud, &keys, || false)), Err(PublishError::LeaseEnds)));
+    assert_eq!(cloud.plan().calls(Counted::Mutating), before);
+    let asked = std::cell::Cell::new(0);
+    let once = || asked.replace(asked.get() + 1) == 0;
+    assert!(matches!(block_on(other.publish(&cloud, &keys, once)), Err(PublishError::LeaseEnds)));
+    assert!(world.records().contains_key(keys.binary(&other.build).as_str()));
     assert_eq!(world.records()[keys.current().as_str()], current.as_bytes());
 }
 

@@ -109,23 +109,7 @@ fn launch(cloud: &Cloud, operator: &mut Operator) -> anyhow::Result<()> {
     let [n, user, _, cipher] = said[..] else { bail!("{asked:?}") };
     assert!(n == "1" && user == format!("drover_admin@{host}") && cipher.starts_with("TLS_"), "{asked:?}");
 
-    heading("people may do everything but take the set's protection away");
-    for statement in [
-        "RESET BINARY LOGS AND GTIDS",
-        "SET GLOBAL super_read_only = ON",
-        "UPDATE mysql.user SET Super_priv = 'Y'",
-        "INSTALL COMPONENT 'file://component_validate_password'",
-        "DROP USER drover_voter_m1",
-        "DELETE FROM drover.marker",
-    ] {
-        let asked = operator.ask(cloud, &["mysql", SET, "--", "-e", statement])?;
-        assert!(!asked.status.success() && asked.error.contains("denied"), "{statement}: {asked:?}");
-    }
-    let asked = operator.ask(
-        cloud,
-        &["mysql", SET, "--", "-e", "CREATE USER joe IDENTIFIED BY 'joe'; GRANT ALL ON shop.* TO joe; FLUSH TABLES"],
-    )?;
-    assert!(asked.status.success(), "{asked:?}");
+    people(cloud, operator, &facts.machines["quickstart/m0"].instance)?;
 
     heading("load balancers are told the truth");
     for row in &set.members {
@@ -144,6 +128,46 @@ fn launch(cloud: &Cloud, operator: &mut Operator) -> anyhow::Result<()> {
             Ok(([answer("/primary")?, answer("/replica?lag=2s")?] == expected).then_some(()))
         })?;
         assert_eq!(answer("/replica?lag=soon")?, "400");
+    }
+    Ok(())
+}
+
+/// What the account for people may not do.
+fn people(cloud: &Cloud, operator: &Operator, primary: &str) -> anyhow::Result<()> {
+    heading("people may do everything but take the set's protection away");
+    for statement in [
+        "RESET BINARY LOGS AND GTIDS",
+        "SET GLOBAL super_read_only = ON",
+        "UPDATE mysql.user SET Super_priv = 'Y'",
+        "INSTALL COMPONENT 'file://component_validate_password'",
+        "DROP USER drover_voter_m1",
+        "DELETE FROM drover.marker",
+        "SELECT User_password FROM mysql.slave_master_info",
+    ] {
+        let asked = operator.ask(cloud, &["mysql", SET, "--", "-e", statement])?;
+        assert!(!asked.status.success() && asked.error.contains("denied"), "{statement}: {asked:?}");
+    }
+    let asked = operator.ask(
+        cloud,
+        &["mysql", SET, "--", "-e", "CREATE USER joe IDENTIFIED BY 'joe'; GRANT ALL ON shop.* TO joe; FLUSH TABLES"],
+    )?;
+    assert!(asked.status.success(), "{asked:?}");
+    // Nor may whoever they let read everything.
+    let watcher =
+        "CREATE USER watcher IDENTIFIED BY 'watcher'; GRANT SELECT ON *.* TO watcher; SELECT COUNT(*) FROM mysql.user";
+    let asked = operator.ask(cloud, &["mysql", SET, "--", "-e", watcher])?;
+    assert!(asked.status.success(), "{asked:?}");
+    let login = ["mysql", "--host=127.0.0.1", "--user=watcher", "--password=watcher", "-Ne"];
+    let read = |statement| cloud.inside(primary, &[&login[..], &[statement]].concat());
+    assert_eq!(read("SELECT n FROM shop.t")?.trim(), "1");
+    let refused = read("SELECT User_password FROM mysql.slave_master_info").expect_err("it is nobody's to read");
+    assert!(format!("{refused:#}").contains("denied"), "{refused:#}");
+
+    heading("tables that a restart empties, or that are not copied, cannot be made");
+    for engine in ["MEMORY", "CSV", "MyISAM"] {
+        let make = format!("CREATE TABLE shop.other (n INT NOT NULL PRIMARY KEY) ENGINE = {engine}");
+        let asked = operator.ask(cloud, &["mysql", SET, "--", "-e", &make])?;
+        assert!(!asked.status.success() && asked.error.contains("disabled"), "{engine}: {asked:?}");
     }
     Ok(())
 }

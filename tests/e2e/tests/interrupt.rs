@@ -43,16 +43,26 @@ fn a_demo_that_is_broken_off_leaves_nothing() -> anyhow::Result<()> {
     crashed.down()?;
     assert_eq!(traces(&crashed.home)?, Traces::new());
     heading("on a machine that is too small it says so, and begins nothing");
-    let tools = tempfile::tempdir()?;
-    let nproc = tools.path().join("nproc");
-    fs::write(&nproc, "#!/bin/sh\necho 1\n")?;
-    fs::set_permissions(&nproc, fs::Permissions::from_mode(0o755))?;
-    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", tools.path().display());
-    let mut small = Demo::start("interrupt", &[("PATH", &path)])?;
-    assert_eq!(small.end(SOON)?, Some(1), "{}", small.output());
-    let said = small.output();
-    assert!(said.contains("it needs 2 cores, and this machine has 1") && !said.contains("== Building"), "{said}");
-    assert_eq!(traces(&small.home)?, Traces::new());
+    for (tool, instead, why) in [
+        ("nproc", "echo 1", "it needs 2 cores, and this machine has 1"),
+        (
+            "awk",
+            "case \"$*\" in */proc/meminfo) echo 100 ;; *) exec /usr/bin/awk \"$@\" ;; esac",
+            "MiB of free memory, and 100 MiB are available",
+        ),
+        ("df", "printf 'Avail\\n%s\\n' 100", "and 100 MiB are left: free some"),
+    ] {
+        let tools = tempfile::tempdir()?;
+        let stub = tools.path().join(tool);
+        fs::write(&stub, format!("#!/bin/sh\n{instead}\n"))?;
+        fs::set_permissions(&stub, fs::Permissions::from_mode(0o755))?;
+        let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", tools.path().display());
+        let mut small = Demo::start("interrupt", &[("PATH", &path)])?;
+        assert_eq!(small.end(SOON)?, Some(1), "{}", small.output());
+        let said = small.output();
+        assert!(said.contains(why) && !said.contains("== Building"), "{said}");
+        assert_eq!(traces(&small.home)?, Traces::new());
+    }
     eprintln!("interrupt: {:.0} s", clock.elapsed().as_secs_f64());
     Ok(())
 }

@@ -7,10 +7,10 @@
 #   --find     builds nothing: says how to, where something is missing
 #   CACHE      DROVER_KUBERNETES_CACHE, or /var/cache/drover-kubernetes
 #
-# What KUBEBUILDER_ASSETS holds is taken from there (envtest's etcd, kube-apiserver and kubectl); only the rest is built. Needs Go 1.26 and,
-# for runc, libseccomp's headers. GOPROXY and the rest of Go's own settings are as they are, but its caches: where GOMODCACHE or
-# GOCACHE is not in the environment, one in CACHE serves until everything is built, so that gigabytes do not stay. A build that was
-# broken off is gone on with.
+# What KUBEBUILDER_ASSETS holds is taken from there (envtest's etcd, kube-apiserver and kubectl); only the rest is built. Needs Go and,
+# for runc, libseccomp's headers; a Go that is too old fetches a newer one. GOPROXY and the rest of Go's own settings are as they are, but its
+# caches: where GOMODCACHE or GOCACHE is not in the environment, one in CACHE serves until everything is built, so that gigabytes do not
+# stay. A build that was broken off is gone on with.
 set -euo pipefail
 export LC_ALL=C
 umask 022
@@ -89,8 +89,32 @@ if [ ${#lacking[@]} = 0 ]; then answer; exit; fi
 
 lacks() { [[ " ${lacking[*]} " == *" $1 "* ]]; }
 
+# Everything of a build is below one directory, so that one that was killed leaves nothing elsewhere.
+work=$cache/.work
+
+# Go before 1.21, as Debian 12 has it, knows of no newer one. It fetches modules, and Go's own toolchains are modules too.
+toolchain() {
+  local minor wanted module fetched=$work/toolchain
+  minor=$(cd / && go env GOVERSION | sed -n 's/^go1\.\([0-9]*\).*/\1/p')
+  [ -n "$minor" ] && [ "$minor" -lt 21 ] || return 0
+  wanted=$(sed -n 's/^go //p' "$here/go.mod")
+  module=golang.org/toolchain@v0.0.1-go$wanted.$(cd / && go env GOOS)-$(cd / && go env GOARCH)
+  say "Go 1.$minor is too old; fetching Go $wanted for this build"
+  mkdir -p "$fetched"
+  printf 'module fetched\n' >"$fetched/go.mod"
+  # It ends with this script, and holds the lock until it has.
+  (cd "$fetched" && GOWORK=off GOFLAGS=-modcacherw GOMODCACHE=$fetched setpriv --pdeathsig TERM timeout --foreground "$limit" \
+    go mod download "$module") || die "go cannot fetch $module: $advice"
+  # As in every module, no file in it is a program.
+  chmod +x "$fetched/$module"/bin/* "$fetched/$module"/pkg/tool/*/*
+  PATH=$fetched/$module/bin:$PATH
+}
+
 advice="install Go $go_wanted or newer from https://go.dev/dl and put it on the PATH, or name built programs in KUBEBUILDER_ASSETS"
 command -v go >/dev/null || die "there is no go on the PATH of $(id -un): $advice"
+free=$(($(df --output=avail -k "$cache" | tail -n 1) / 1024))
+[ "$free" -ge "$room" ] || die "building needs $room MiB free in $cache, there are $free"
+toolchain
 # Asked where go.mod stands: a Go that fetches newer ones of itself does so.
 found=$(cd "$here" && GOWORK=off go env GOVERSION 2>&1) || die "go does not take go.mod: $found; $advice"
 found=${found##*go}
@@ -99,11 +123,7 @@ if lacks runc; then
   command -v pkg-config >/dev/null && pkg-config --exists libseccomp && command -v cc >/dev/null ||
     die "runc needs cc, pkg-config and libseccomp-dev: tests/setup.sh --kubernetes installs them"
 fi
-free=$(($(df --output=avail -k "$cache" | tail -n 1) / 1024))
-[ "$free" -ge "$room" ] || die "building needs $room MiB free in $cache, there are $free"
 
-# Everything of a build is below one directory, so that one that was killed leaves nothing elsewhere.
-work=$cache/.work
 own_modules=${GOMODCACHE:-}
 export GOMODCACHE=${GOMODCACHE:-$work/modules} GOCACHE=${GOCACHE:-$work/builds} GOTMPDIR=$work/tmp GOBIN=$work/bin GOWORK=off
 rm -rf "$GOTMPDIR" "$GOBIN"

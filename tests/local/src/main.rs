@@ -204,7 +204,7 @@ fn print_exports(home: &Home, at: &Endpoints, credentials: &[(&str, &str)]) -> a
         ("DROVER_BUCKET", &at.bucket),
     ];
     // A session token or a profile of the surrounding shell would be used instead of these, or beside them.
-    let unset = "unset AWS_SESSION_TOKEN AWS_CREDENTIAL_EXPIRATION AWS_PROFILE AWS_ENDPOINT_URL\n".to_owned();
+    let unset = "unset AWS_SESSION_TOKEN AWS_SECURITY_TOKEN AWS_CREDENTIAL_EXPIRATION AWS_PROFILE AWS_DEFAULT_PROFILE AWS_ENDPOINT_URL\n".to_owned();
     let exports = place.iter().chain(credentials);
     print(&exports.fold(unset, |text, (name, value)| format!("{text}export {name}={}\n", quoted(value))))
 }

@@ -34,11 +34,11 @@ impl Disk {
     }
 
     /// As an agent finds it when it is mounted; `left` is what its machine remembers of it.
-    pub fn mounted(&self, volume: &VolumeId, left: Option<String>, minted: Minted) -> Mounted {
+    pub fn mounted(&self, volume: &VolumeId, left: Option<String>, anew: bool, minted: Minted) -> Mounted {
         let record = match &self.record {
             Some(record) => Recorded::Record(Box::new(record.clone())),
             None => Recorded::Empty,
         };
-        Mounted { volume: volume.clone(), record, data: self.data.is_some(), left, minted }
+        Mounted { volume: volume.clone(), record, data: self.data.is_some(), left, anew, minted }
     }
 }

@@ -21,7 +21,7 @@ use drover_cloud::{
 };
 
 use crate::{
-    process::Stops,
+    process::{Moment, Stops},
     world::{Sim, keys, realm},
 };
 
@@ -230,14 +230,13 @@ impl Objects for Guarded {
             self.sim.lock().keep("after the lock".into());
             return answer;
         }
-        // An agent's binary is named by its content: writing it twice is writing it once.
-        if condition != Condition::Always {
-            self.witness("PutObject");
-        }
+        self.witness("PutObject");
         self.changes(format!("Put {key}"), self.fake.put(key, body, condition)).await
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectKey>> {
-        Objects::list(&self.fake, prefix).await
+        let answer = Objects::list(&self.fake, prefix).await;
+        self.stops.reach(Moment::Listed);
+        answer
     }
 }

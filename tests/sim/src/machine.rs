@@ -43,6 +43,8 @@ pub struct Machine {
     hint: Option<VolumeId>,
     /// The boot in which its agent last wrote a record to its volume.
     left: Option<String>,
+    /// It is mounted, and no record was written to it since.
+    begins: bool,
     starts: u64,
     /// Counts the agent's processes.
     agents: u64,
@@ -102,6 +104,7 @@ impl Machine {
             cut: false,
             hint: None,
             left: None,
+            begins: false,
             starts: 0,
             agents: 0,
             shutting_down: false,
@@ -246,7 +249,7 @@ impl World {
             match effect {
                 Effect::Persist(record) => {
                     let volume = machine.mounted.clone().expect("a record is persisted on a mounted volume");
-                    machine.left = Some(record.boot_id.clone());
+                    (machine.left, machine.begins) = (Some(record.boot_id.clone()), false);
                     self.disks.get_mut(&volume).expect("a mounted volume is there").record = Some(*record);
                 }
                 Effect::Reply { reply, .. } => answer = Some(reply),
@@ -260,6 +263,7 @@ impl World {
                     let takes = self.jitter(20);
                     self.schedule(takes, id, life, Happening::Observe { agent, ticket });
                 }
+                Effect::Nudge { .. } => self.commit(id, What::Heartbeat(now)),
                 Effect::Marker { epoch, n } => self.commit(id, What::Marker(epoch, n)),
                 Effect::Heartbeat { .. } => {
                     let beats = |mysqld: &Mysqld| {
@@ -346,6 +350,10 @@ impl World {
 
     fn sql(&mut self, id: &InstanceId, task: Task) -> Result<Outcome, String> {
         let now = self.now();
+        if let Task::Close = task {
+            // It waits for what is in flight, and acknowledgements take milliseconds.
+            self.replicate(id);
+        }
         let (mysqld, data) = self.server(id)?;
         match task {
             Task::Close => {
@@ -441,7 +449,8 @@ impl World {
         let minted = self.minted();
         let machine = &self.machines[id];
         let mounted = machine.mounted.as_ref();
-        let mounted = mounted.map(|volume| Box::new(self.disks[volume].mounted(volume, machine.left.clone(), minted)));
+        let mounted = mounted
+            .map(|volume| Box::new(self.disks[volume].mounted(volume, machine.left.clone(), machine.begins, minted)));
         let server = machine.mysqld.as_ref().map(|mysqld| mysqld.up.clone());
         Ok(Outcome::Around { server, mounted, hint: machine.hint.clone() })
     }
@@ -460,11 +469,14 @@ impl World {
         if machine.hint.as_ref() != Some(volume) {
             machine.left = None;
         }
+        let anew = machine.begins || machine.mounted.as_ref() != Some(volume);
         machine.mounted = Some(volume.clone());
         machine.hint = Some(volume.clone());
+        // Until a record is written, whoever finds it mounted is not to take it for what was left.
+        machine.begins = anew;
         let left = machine.left.clone();
         let disk = self.disks.get(volume).ok_or("there is no such volume")?;
-        Ok(Outcome::Mounted(Box::new(disk.mounted(volume, left, minted))))
+        Ok(Outcome::Mounted(Box::new(disk.mounted(volume, left, anew, minted))))
     }
 
     fn start_mysqld(&mut self, id: &InstanceId) -> Result<Outcome, String> {

@@ -84,11 +84,20 @@ pub struct Mysqld {
     pub replica_semi_sync: bool,
     pub receiving: bool,
     pub applying: bool,
-    /// The connection of the receiver: the source's start, and whether it acknowledges.
-    pub link: Option<(String, bool)>,
+    pub link: Option<Link>,
     pub refused: Option<String>,
     /// In the binary log, and waiting for acknowledgements, oldest first.
     pub waiting: Vec<Waiting>,
+}
+
+/// The connection of a receiver, as it began.
+#[derive(Clone, Debug)]
+pub struct Link {
+    pub id: u64,
+    /// The source's.
+    pub start: String,
+    /// Whether it acknowledges.
+    pub semi_sync: bool,
 }
 
 /// A commit that waits.

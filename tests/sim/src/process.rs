@@ -57,6 +57,8 @@ pub struct Parts {
 /// A moment in which a process may be stopped, as SIGSTOP does it, until it goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
+    /// It knows what objects there are below a prefix of the bucket: whether the agent's binary is there, before anything else.
+    Listed,
     /// It has looked at the cloud and heard the agents, and has not acted yet.
     Heard,
     /// It has sent its nth mutating call or order, and has the answer.
@@ -70,6 +72,7 @@ pub(crate) struct Stops(Arc<Mutex<Stop>>);
 #[derive(Default)]
 struct Stop {
     changes: u64,
+    reached: Vec<Moment>,
     at: Option<(Moment, Box<dyn FnOnce() + Send>)>,
 }
 
@@ -147,9 +150,10 @@ impl Process {
         locked(&self.stops.0).at = Some((moment, Box::new(meanwhile)));
     }
 
-    /// Mutating calls, the lock's aside, and orders to agents so far.
-    pub fn changes(&self) -> u64 {
-        locked(&self.stops.0).changes
+    /// Every moment that it got to since this was asked last, each once. Its changes are mutating calls, the lock's aside, and orders
+    /// to agents.
+    pub fn reached(&self) -> Vec<Moment> {
+        std::mem::take(&mut locked(&self.stops.0).reached)
     }
 
     /// Gives the lock up, as a graceful end does; it may fail, and then the lease ends by itself.
@@ -170,8 +174,14 @@ impl Stops {
         self.reach(Moment::Changed(changes));
     }
 
-    fn reach(&self, moment: Moment) {
-        let stop = locked(&self.0).at.take_if(|(at, _)| *at == moment);
+    pub(crate) fn reach(&self, moment: Moment) {
+        let stop = {
+            let mut stop = locked(&self.0);
+            if !stop.reached.contains(&moment) {
+                stop.reached.push(moment);
+            }
+            stop.at.take_if(|(at, _)| *at == moment)
+        };
         if let Some((_, meanwhile)) = stop {
             meanwhile();
         }

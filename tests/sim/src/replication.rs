@@ -10,7 +10,7 @@ use drover_agent::state::{Dump, Event, Observation, SeenUser};
 use drover_api::{InstanceId, records::Register};
 
 use crate::{
-    mysqld::{Data, Mysqld, Transaction, What},
+    mysqld::{Data, Link, Mysqld, Transaction, What},
     world::{World, keys},
 };
 
@@ -36,7 +36,7 @@ impl World {
             mysqld.link = None;
             return;
         }
-        let semi_sync = mysqld.link.as_ref().map_or(mysqld.replica_semi_sync, |(_, semi_sync)| *semi_sync);
+        let (before, semi_sync) = (mysqld.link.clone(), mysqld.replica_semi_sync);
         let source = self.server_at(id, channel.source);
         let source = source.filter(|source| self.data(source).is_some_and(|data| data.lets_in(&channel.credential)));
         let Some(source) = source else {
@@ -51,8 +51,15 @@ impl World {
         let binlog = &self.data(&source).expect("looked up above").binlog;
         let new = binlog.iter().rev().take_while(|transaction| transaction.n > known(&transaction.uuid));
         let new: Vec<Transaction> = new.cloned().collect();
+        // What it had when it connected it is not sent, and so it does not acknowledge it (PROTOCOL, fact 8).
+        let is_sent = !new.is_empty();
+        let link = before.filter(|link| link.start == start).unwrap_or_else(|| {
+            self.links += 1;
+            Link { id: self.links, start, semi_sync }
+        });
+        let semi_sync = link.semi_sync;
         let (mysqld, data) = self.server(id).expect("it ran above");
-        mysqld.link = Some((start, semi_sync));
+        mysqld.link = Some(link);
         let channel = data.channel.as_mut().expect("looked up above");
         for transaction in new.into_iter().rev() {
             channel.received.insert(transaction.uuid.clone(), transaction.n);
@@ -62,7 +69,7 @@ impl World {
         if mysqld.applying {
             data.apply_relay();
         }
-        if semi_sync {
+        if semi_sync && is_sent {
             let uuid = self.data(&source).expect("looked up above").uuid.clone();
             let n = received.get(&uuid).copied().unwrap_or(0).max(self.position(id, &uuid));
             self.check_voter(id, &user);
@@ -126,10 +133,10 @@ impl World {
         let mysqld = self.machines[id].mysqld.as_ref().ok_or("mysqld does not run")?;
         let data = self.data(id).ok_or("there is no data")?;
         let dumps = self.machines.values().filter_map(|replica| {
-            let (link, semi_sync) = replica.mysqld.as_ref()?.link.as_ref()?;
+            let link = replica.mysqld.as_ref()?.link.as_ref()?;
             let channel = self.data(&replica.id)?.channel.as_ref()?;
             let user = channel.credential.user.clone();
-            (*link == mysqld.up.start).then_some(Dump { user, semi_sync: *semi_sync })
+            (link.start == mysqld.up.start).then_some(Dump { id: link.id, user, semi_sync: link.semi_sync })
         });
         Ok(mysqld.observe(data, dumps.collect()))
     }

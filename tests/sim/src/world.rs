@@ -48,6 +48,8 @@ pub struct World {
     pub(crate) rows: u64,
     /// Operators started so far: their names and randomness.
     pub(crate) processes: u64,
+    /// Connections of receivers so far.
+    pub(crate) links: u64,
     /// Mutating calls of operators, the lock's aside, and orders to agents.
     pub changes: u64,
     recorder: Option<Vec<Fork>>,
@@ -120,6 +122,7 @@ impl World {
             rng: ChaCha8Rng::seed_from_u64(seed),
             rows: 0,
             processes: 0,
+            links: 0,
             changes: 0,
             recorder: None,
             queue: BTreeMap::new(),
@@ -139,6 +142,7 @@ impl World {
             rng: self.rng.clone(),
             rows: self.rows,
             processes: self.processes,
+            links: self.links,
             changes: self.changes,
             recorder: None,
             queue: self.queue.clone(),

@@ -96,7 +96,8 @@ fn wherever_operator_and_agents_die_a_restart_is_done_and_what_was_acknowledged_
             }
             converge(&sim, &mut operator, &[(shop.key(), slots(3, 0))], LIMIT);
             let after = starts(&sim);
-            assert!(before.iter().all(|(id, start)| after[id] != *start), "{before:?} {after:?}");
+            let answer = answer(&operator, "restart");
+            assert!(before.iter().all(|(id, start)| after[id] != *start), "{answer:?} {before:?} {after:?}");
         },
     );
     let (operators, agents) = (operators.into_inner(), agents.into_inner());

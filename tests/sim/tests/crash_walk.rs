@@ -20,6 +20,8 @@ const REVOKED: Duration = Duration::from_secs(10 * 60);
 const LAG: Duration = Duration::from_secs(60);
 /// Shorter than [`LAG`].
 const REVOKED_WHILE_HIDDEN: Duration = Duration::from_secs(40);
+/// How long an edited manifest is there before the end of its set is asked for. Shorter than [`LAG`].
+const EDITED: Duration = Duration::from_secs(20);
 
 /// What is otherwise when the next operator starts.
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +93,14 @@ fn go_on(fork: &Fork, meanwhile: Meanwhile, lists: Lists, asked: Asked) {
     match meanwhile {
         Meanwhile::Nothing | Meanwhile::BuildChanged => {}
         Meanwhile::Released => release(&sim),
-        Meanwhile::ManifestEdited => operator.operator.declare(shop().edited().intents(), vec![]),
+        Meanwhile::ManifestEdited => {
+            operator.operator.declare(shop().edited().intents(), vec![]);
+            if let Asked::Deletion = asked {
+                // Acted on before the end is asked for, and sooner than lists that are behind show anything.
+                release(&sim);
+                pass_for(&sim, &mut operator, EDITED);
+            }
+        }
         Meanwhile::CredentialsRevoked => without_credentials(&sim, &mut operator, revoked),
     }
     match asked {

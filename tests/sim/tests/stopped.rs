@@ -78,21 +78,18 @@ impl Asked {
     }
 }
 
-/// Every moment of an undisturbed history: before each pass acts, and after each change.
+/// Every moment of an undisturbed history: before each pass acts, and after each change. A pass that changes nothing had nothing to send.
 #[expect(clippy::panic, reason = "a history that does not end says which")]
 fn moments(asked: Asked, world: &World) -> Vec<(u64, Moment)> {
     let sim = Sim::of(world.fork());
     let mut process = asked.start(&sim);
     let mut moments = Vec::new();
-    let mut changes = 0;
     let mut at_rest = 0;
     for pass in 0..PASSES_MAX {
         at_rest = if asked.pass(&mut process) { at_rest + 1 } else { 0 };
-        if process.changes() > changes {
-            // A pass that changes nothing had nothing to send.
-            moments.push((pass, Moment::Heard));
-            moments.extend((changes + 1..=process.changes()).map(|change| (pass, Moment::Changed(change))));
-            changes = process.changes();
+        let reached = process.reached();
+        if reached.iter().any(|moment| matches!(moment, Moment::Changed(_))) {
+            moments.extend(reached.into_iter().map(|moment| (pass, moment)));
         }
         if at_rest == AT_REST {
             return moments;

@@ -16,7 +16,7 @@ use drover_api::{
 use serde_json::{Value, json};
 
 use super::{
-    SOCKET,
+    HEARTBEAT_LANES, SOCKET,
     sql::{FOR_EVER, Logged, Session, SqlError, end_connections, quote},
 };
 use crate::{
@@ -142,9 +142,15 @@ fn foreign(name: &str, host: &str) -> Problem {
     Problem { reason: Reason::ForeignUser, message }
 }
 
-/// A commit of now has its acknowledgements. In the rows of the heartbeats, which are there wherever one was acknowledged.
+/// A commit of now has its acknowledgements. In the rows of the lanes, which are there wherever one was acknowledged; a nudge's are
+/// free for the next.
 async fn acknowledged(session: &mut Session) -> Result<(), SqlError> {
-    session.run(&format!("UPDATE drover.heartbeat SET at_ms = GREATEST(at_ms + 1, {})", edge::wall().0)).await
+    session
+        .run(&format!(
+            "UPDATE drover.heartbeat SET at_ms = GREATEST(at_ms + 1, {}) WHERE lane < {HEARTBEAT_LANES}",
+            edge::wall().0
+        ))
+        .await
 }
 
 /// What is ordered first, so that nothing is refused meanwhile that is allowed before and after.
@@ -190,14 +196,14 @@ fn creation(order: &DatabaseOrder) -> String {
 /// Without rights: those follow, and are on the mark when all are there.
 fn making(order: &UserOrder, now: u64) -> String {
     let mark = mark(json!({ "version": order.version, "changed": now }));
-    format!("CREATE USER {} {} {FOR_EVER} ATTRIBUTE {mark}", account(&order.name), identified(order))
+    format!("CREATE USER {} {} REQUIRE SSL {FOR_EVER} ATTRIBUTE {mark}", account(&order.name), identified(order))
 }
 
 /// MySQL merges an ATTRIBUTE into what is there.
 fn rotation(order: &UserOrder, now: u64) -> String {
     let mark = mark(json!({ "version": order.version, "changed": now }));
     let user = account(&order.name);
-    format!("ALTER USER {user} {} RETAIN CURRENT PASSWORD {FOR_EVER} ATTRIBUTE {mark}", identified(order))
+    format!("ALTER USER {user} {} RETAIN CURRENT PASSWORD REQUIRE SSL {FOR_EVER} ATTRIBUTE {mark}", identified(order))
 }
 
 fn identified(order: &UserOrder) -> String {

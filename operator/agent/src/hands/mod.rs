@@ -4,7 +4,7 @@ use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
 use drover_api::{Epoch, Millis, Slot, VoterId, bucket::ObjectKey, problems::Reason, records::Register};
 use drover_cloud::Objects;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, Semaphore, mpsc};
 
 use crate::{
     edge,
@@ -27,6 +27,8 @@ use sql::{Logged, Session, SqlError};
 
 /// From several connections, each with a row of its own: a lost acknowledgement holds one up only until another writes.
 const HEARTBEAT_LANES: usize = 3;
+/// Beats beside the lanes that may wait at once; each is for an acknowledger that connected while everything waited.
+const NUDGES: usize = 8;
 const REGISTER: Duration = Duration::from_secs(5);
 const OBSERVATION: Duration = Duration::from_secs(8);
 const LISTENS_AGAIN: Duration = Duration::from_millis(50);
@@ -41,6 +43,7 @@ pub struct Hands<O> {
     pub events: mpsc::Sender<Event>,
     watched: Mutex<Option<Watched>>,
     lanes: [Arc<Mutex<Lane>>; HEARTBEAT_LANES],
+    nudges: Arc<Semaphore>,
 }
 
 /// A heartbeat's connection, kept while its mysqld lives.
@@ -63,7 +66,8 @@ enum TaskError {
 
 impl<O: Objects + 'static> Hands<O> {
     pub fn new(paths: Paths, slot: Slot, register: ObjectKey, objects: Arc<O>, events: mpsc::Sender<Event>) -> Self {
-        Self { paths, slot, register, objects, events, watched: Mutex::default(), lanes: Default::default() }
+        let (watched, nudges) = (Mutex::default(), Arc::new(Semaphore::new(NUDGES)));
+        Self { paths, slot, register, objects, events, watched, lanes: Default::default(), nudges }
     }
 
     /// Performs one task and tells how it ended.
@@ -118,6 +122,18 @@ impl<O: Objects + 'static> Hands<O> {
             }
             drop(lane);
             return self.tell(Event::HeartbeatAcknowledged { start, at }).await;
+        }
+    }
+
+    /// Writes a heartbeat from a connection of its own, in a row that hardly any wait holds: an agent that was killed leaves waits behind
+    /// that hold the lanes' rows.
+    pub async fn write_nudge(self: Arc<Self>, start: String, epoch: Epoch, at: Millis) {
+        let Ok(_one) = self.nudges.clone().try_acquire_owned() else { return };
+        let [random, ..] = edge::random_bytes();
+        let row = HEARTBEAT_LANES + usize::from(random) % (usize::from(u8::MAX) - HEARTBEAT_LANES);
+        match Lane::default().beat(&start, row, epoch, at).await {
+            Ok(()) => self.tell(Event::HeartbeatAcknowledged { start, at }).await,
+            Err(error) => tracing::debug!(%error, "heartbeat for who connected"),
         }
     }
 

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use drover_api::{
     Slot,
+    names::{MEMBERS_MAX, READERS_MAX},
     set::Durability,
     settings::{normalise, refuse},
     wire::{MYSQL_PORT, MysqlOrder},
@@ -17,6 +18,18 @@ const PLUGINS: [&str; 4] = ["auth_socket.so", "mysql_clone.so", "semisync_source
 /// Milliseconds, the most that mysqld takes: a wait for acknowledgements never ends unacknowledged.
 pub const TIMEOUT_INFINITE: u64 = 1_000_000_000_000_000_000;
 const MIB: u64 = 1 << 20;
+/// What is not copied by CLONE, or not there after a crash. A MEMORY table is emptied by a restart, by a transaction of the server's
+/// own even where it is read-only (MySQL manual, "Replication and MEMORY Tables"): a replica has errant ones then.
+const DISABLED_ENGINES: &str = "MyISAM,MRG_MYISAM,BLACKHOLE,FEDERATED,ARCHIVE,MEMORY,CSV";
+/// Connections beside those that an account of clients may have: for every member and read replica, twice for those that reconnect, and
+/// for the agent. Clients whose commits wait for acknowledgements keep theirs whatever they do, and come again; whoever is to
+/// acknowledge, and the agent that lets it, must get in all the same.
+const RESERVED_CONNECTIONS: u32 = 2 * (MEMBERS_MAX as u32 + READERS_MAX as u32) + AGENT_CONNECTIONS;
+/// Its lanes, nudges, looks and tasks, and those of agents that were killed while they waited.
+pub const AGENT_CONNECTIONS: u32 = 46;
+/// What mysqld has by itself, and the most that it takes.
+const CONNECTIONS: u32 = 151;
+const CONNECTIONS_MAX: u32 = 100_000;
 
 /// The server that serves.
 pub fn serving(paths: &Paths, slot: Slot, order: &MysqlOrder, memory: u64) -> String {
@@ -57,7 +70,7 @@ pub fn serving(paths: &Paths, slot: Slot, order: &MysqlOrder, memory: u64) -> St
         ("replica_preserve_commit_order", "ON".into()),
         ("replication_sender_observe_commit_only", "OFF".into()),
         ("binlog_format", "ROW".into()),
-        ("disabled_storage_engines", "MyISAM,BLACKHOLE,FEDERATED,ARCHIVE".into()),
+        ("disabled_storage_engines", DISABLED_ENGINES.into()),
         ("loose_rpl_semi_sync_source_enabled", "OFF".into()),
         ("loose_rpl_semi_sync_replica_enabled", "OFF".into()),
         ("loose_rpl_semi_sync_source_timeout", TIMEOUT_INFINITE.to_string()),
@@ -68,7 +81,33 @@ pub fn serving(paths: &Paths, slot: Slot, order: &MysqlOrder, memory: u64) -> St
         ("ssl_key", paths.mysqld().join("key.pem").display().to_string()),
     ];
     set(&mut text, &ours);
+    if let Some(clients) = connections(order, memory) {
+        let all = clients.saturating_add(RESERVED_CONNECTIONS).min(CONNECTIONS_MAX);
+        // Of each account: mysqld has no limit for all clients together that leaves out who is not one.
+        set(&mut text, &[("max_connections", all.to_string()), ("max_user_connections", clients.to_string())]);
+    }
     text
+}
+
+/// How many connections an account of clients may have. None where mysqld is to say what is wrong with what was asked for.
+fn connections(order: &MysqlOrder, memory: u64) -> Option<u32> {
+    match order.settings.iter().find(|(name, _)| normalise(name) == "max_connections") {
+        Some((_, asked)) => number(asked).filter(|asked| *asked > 0),
+        None if memory < SMALL => Some(SMALL_CONNECTIONS),
+        None => Some(CONNECTIONS),
+    }
+}
+
+/// As mysqld reads one in an option file: `2K` is 2048.
+fn number(text: &str) -> Option<u32> {
+    let digits = text.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "" => 1,
+        "K" | "k" => 1 << 10,
+        "M" | "m" => 1 << 20,
+        _ => return None,
+    };
+    digits.parse::<u32>().ok()?.checked_mul(unit)
 }
 
 /// A server that only makes data, seen by nobody.
@@ -105,6 +144,10 @@ fn beginning(order: &MysqlOrder, memory: u64) -> String {
     text
 }
 
+/// Machines with less memory have small caches and room for fewer clients.
+const SMALL: u64 = 2048 * MIB;
+const SMALL_CONNECTIONS: u32 = 100;
+
 /// What suits the machine where the user says nothing: half of the memory for pages on machines of 4 GiB or more, a quarter
 /// below; small caches below 2 GiB, where mysqld's own defaults take 200 MB more (measured: 525 against 305 MB).
 fn defaults(memory: u64) -> Vec<(&'static str, String)> {
@@ -114,8 +157,8 @@ fn defaults(memory: u64) -> Vec<(&'static str, String)> {
         // Fewer events in the relay log: with `durability: strict` each costs an fsync.
         ("binlog_transaction_compression", "ON".into()),
     ];
-    if memory < 2048 * MIB {
-        let small = [("max_connections", "100"), ("table_open_cache", "400"), ("table_definition_cache", "400")];
+    if memory < SMALL {
+        let small = [("table_open_cache", "400"), ("table_definition_cache", "400")];
         defaults.extend(small.map(|(name, value)| (name, value.to_owned())));
     }
     defaults
@@ -172,7 +215,7 @@ mod tests {
     #[test]
     fn whatever_we_set_for_safety_is_refused_to_the_user() {
         let text = serving(&Paths::default(), Slot::Member(0), &order(&[]), 8192 * MIB);
-        let suits = ["innodb_buffer_pool_size", "binlog_transaction_compression"];
+        let suits = ["innodb_buffer_pool_size", "binlog_transaction_compression", "max_connections"];
         let names = text.lines().filter_map(|line| line.split_once(" = ")).map(|(name, _)| name);
         let open: Vec<&str> = names.filter(|name| !suits.contains(name) && refuse(name, "1").is_none()).collect();
         assert_eq!(open, [""; 0]);
@@ -199,6 +242,22 @@ mod tests {
         );
         assert_eq!(value(&text, "innodb_buffer_pool_size").as_deref(), Some("1G"));
         assert!(text.contains("sql_mode = \"A # \\\"b\"\n") && !text.contains("x super"), "{text}");
+    }
+
+    /// An account of clients never takes what is kept for replicas and the agent.
+    #[test]
+    fn connections_are_kept_for_whoever_acknowledges() {
+        let limits = |settings: &[(&str, &str)], mib: u64| {
+            let text = serving(&Paths::default(), Slot::Member(0), &order(settings), mib * MIB);
+            (value(&text, "max_connections"), value(&text, "max_user_connections"))
+        };
+        let told = |all: &str, clients: &str| (Some(all.to_owned()), Some(clients.to_owned()));
+        assert_eq!(limits(&[], 8192), told("407", "151"));
+        assert_eq!(limits(&[], 1024), told("356", "100"));
+        assert_eq!(limits(&[("max_connections", "500")], 1024), told("756", "500"));
+        assert_eq!(limits(&[("max_connections", "2K")], 8192), told("2304", "2048"));
+        assert_eq!(limits(&[("max-connections", "100000")], 8192), told("100000", "100000"));
+        assert_eq!(limits(&[("max_connections", "many")], 8192), (Some("many".into()), None));
     }
 
     #[test]

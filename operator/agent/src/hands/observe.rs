@@ -88,15 +88,15 @@ async fn channel(session: &mut Session) -> Result<Option<Channel>, SqlError> {
 
 /// A receiver says in a variable of its session whether it acknowledges (MySQL source, `repl_semi_slave_request_dump`).
 async fn dumps(session: &mut Session) -> Result<Vec<Dump>, SqlError> {
-    let rows: Vec<(String, i64)> = session
+    let rows: Vec<(u64, String, i64)> = session
         .rows(
-            "SELECT t.processlist_user, COALESCE(MAX(v.variable_value), 0) <> 0 FROM performance_schema.threads t \
+            "SELECT t.processlist_id, t.processlist_user, COALESCE(MAX(v.variable_value), 0) <> 0 FROM performance_schema.threads t \
              LEFT JOIN performance_schema.user_variables_by_thread v \
              ON v.thread_id = t.thread_id AND v.variable_name = 'rpl_semi_sync_replica' \
-             WHERE t.processlist_command = 'Binlog Dump GTID' GROUP BY t.thread_id, t.processlist_user",
+             WHERE t.processlist_command = 'Binlog Dump GTID' GROUP BY t.thread_id, t.processlist_id, t.processlist_user",
         )
         .await?;
-    Ok(rows.into_iter().map(|(user, semi_sync)| Dump { user, semi_sync: semi_sync != 0 }).collect())
+    Ok(rows.into_iter().map(|(id, user, semi_sync)| Dump { id, user, semi_sync: semi_sync != 0 }).collect())
 }
 
 /// Accounts with our mark. One that cannot be read says nothing of the account but that it is ours.

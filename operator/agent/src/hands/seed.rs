@@ -122,8 +122,15 @@ async fn put_in_place(paths: &Paths, server_uuid: &str) -> Result<(), SeedError>
     let paths = paths.clone();
     blocking(move || {
         std::fs::rename(&made, paths.data())?;
-        File::open(paths.volume())?.sync_all()?;
-        std::fs::remove_dir_all(paths.making())
+        if let Err(error) = File::open(paths.volume()).and_then(|volume| volume.sync_all()) {
+            // Not in place before it is for good; the next attempt finds room.
+            std::fs::rename(paths.data(), &made)?;
+            return Err(error);
+        }
+        if let Err(error) = std::fs::remove_dir_all(paths.making()) {
+            tracing::warn!(%error, "what data was made with is left until more is made");
+        }
+        Ok(())
     })
     .await
     .map_err(SeedError::Io)

@@ -5,7 +5,10 @@ use std::time::Duration;
 use drover_api::wire::{Account, Credential, Source, ThreadReport};
 use mysql_async::{Conn, OptsBuilder, prelude::Queryable};
 
-use super::{mycnf::TIMEOUT_INFINITE, paths::Paths};
+use super::{
+    mycnf::{AGENT_CONNECTIONS, TIMEOUT_INFINITE},
+    paths::Paths,
+};
 use crate::edge;
 
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +46,8 @@ const GONE_LOOK: Duration = Duration::from_millis(50);
 /// An applier that keeps up has executed what was received within milliseconds.
 const EXECUTED_LOOK: Duration = Duration::from_millis(50);
 const EXECUTED_LOOKS: u32 = 400;
+/// A replica's one connection, and those of its that were killed and wait.
+const REPLICA_CONNECTIONS: u32 = 16;
 /// MySQL's error numbers.
 const NO_SUCH_THREAD: u16 = 1094;
 const LOCK_WAIT_TIMEOUT: u16 = 1205;
@@ -156,7 +161,7 @@ pub async fn accounts(
             AccountStep::AwaitGone => {
                 end_connections(session, &shut_out(accounts), "shutting a replica out", GONE).await
             }
-            AccountStep::Make(credential, grants) => make_user(session, credential, grants).await,
+            AccountStep::Make(credential, grants) => make_user(session, credential, REPLICA_CONNECTIONS, grants).await,
         };
         if made.is_err() {
             break;
@@ -230,16 +235,58 @@ pub(super) async fn end_connections(
 }
 
 /// Whatever a user's settings demand of passwords: ours are long and random, never typed, and made again with the same one.
-pub(super) const FOR_EVER: &str = "REQUIRE SSL PASSWORD EXPIRE NEVER PASSWORD HISTORY 0 PASSWORD REUSE INTERVAL 0 DAY \
+pub(super) const FOR_EVER: &str = "PASSWORD EXPIRE NEVER PASSWORD HISTORY 0 PASSWORD REUSE INTERVAL 0 DAY \
      PASSWORD REQUIRE CURRENT OPTIONAL FAILED_LOGIN_ATTEMPTS 0 PASSWORD_LOCK_TIME 0 ACCOUNT UNLOCK";
 
-async fn make_user(session: &mut Session, credential: &Credential, grants: &str) -> Result<(), SqlError> {
+/// `connections` at a time; 0: as many as any client.
+async fn make_user(
+    session: &mut Session,
+    credential: &Credential,
+    connections: u32,
+    grants: &str,
+) -> Result<(), SqlError> {
     let user = format!("{}@'%'", quote(&credential.user));
-    let identified = format!("IDENTIFIED WITH caching_sha2_password BY {} {FOR_EVER}", quote(&credential.password));
+    let identified = format!(
+        "IDENTIFIED WITH caching_sha2_password BY {} REQUIRE SSL WITH MAX_USER_CONNECTIONS {connections} {FOR_EVER}",
+        quote(&credential.password)
+    );
     session.run(&format!("CREATE USER IF NOT EXISTS {user} {identified}")).await?;
     session.run(&format!("ALTER USER {user} {identified}")).await?;
     session.run(&format!("GRANT {grants} ON *.* TO {user}")).await
 }
+
+/// All that people may read of MySQL's own tables: what there is in a later version is not among it before somebody has looked.
+/// `slave_master_info` has, in clear, the password by which this server replicates, which lets in past offline_mode, and may acknowledge.
+const READABLE: [&str; 28] = [
+    "columns_priv",
+    "component",
+    "db",
+    "default_roles",
+    "engine_cost",
+    "func",
+    "general_log",
+    "global_grants",
+    "gtid_executed",
+    "help_category",
+    "help_keyword",
+    "help_relation",
+    "help_topic",
+    "innodb_index_stats",
+    "innodb_table_stats",
+    "plugin",
+    "procs_priv",
+    "proxies_priv",
+    "role_edges",
+    "server_cost",
+    "slow_log",
+    "tables_priv",
+    "time_zone",
+    "time_zone_leap_second",
+    "time_zone_name",
+    "time_zone_transition",
+    "time_zone_transition_type",
+    "user",
+];
 
 /// The account for people: everything but what would let it past offline_mode, read_only or the protocol. Of RELOAD, which
 /// includes RESET BINARY LOGS AND GTIDS, only what is harmless; and nothing by which it could give itself the rest: a row in
@@ -248,7 +295,7 @@ pub async fn admin(session: &mut Session, credential: &Credential) -> Result<(),
     let user = format!("{}@'%'", quote(&credential.user));
     let change = "INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX, REFERENCES, CREATE VIEW, TRIGGER, EVENT, CREATE ROUTINE, \
                   ALTER ROUTINE, CREATE TEMPORARY TABLES, LOCK TABLES";
-    make_user(session, credential, "SELECT").await?;
+    make_user(session, credential, 0, "SELECT").await?;
     for grants in [
         change,
         "SELECT, SHOW VIEW, EXECUTE, CREATE USER, CREATE ROLE, DROP ROLE, PROCESS, SHOW DATABASES, REPLICATION CLIENT, \
@@ -258,6 +305,12 @@ pub async fn admin(session: &mut Session, credential: &Credential) -> Result<(),
     }
     for schema in ["mysql", "drover"] {
         session.run(&format!("REVOKE {change} ON {schema}.* FROM {user}")).await?;
+    }
+    // Whatever clients are limited to, the agent is not. Here, for an account of MySQL's own is changed where it is acknowledged.
+    session.run(&format!("ALTER USER root@localhost WITH MAX_USER_CONNECTIONS {AGENT_CONNECTIONS}")).await?;
+    session.run(&format!("REVOKE SELECT ON mysql.* FROM {user}")).await?;
+    for table in READABLE {
+        session.run(&format!("GRANT SELECT ON mysql.{table} TO {user} WITH GRANT OPTION")).await?;
     }
     Ok(())
 }
@@ -376,10 +429,20 @@ const EXECUTED: &str = "SELECT GTID_SUBSET(received_transaction_set, @@GLOBAL.gt
 
 /// The receiver connects anew, so that the source learns of it.
 pub async fn acknowledge(session: &mut Session, on: bool) -> Result<(), SqlError> {
-    session.run(&format!("SET GLOBAL rpl_semi_sync_replica_enabled = {}", if on { "ON" } else { "OFF" })).await?;
-    session.run_within("STOP REPLICA IO_THREAD", SLOW).await?;
-    session.run_within("START REPLICA SQL_THREAD", SLOW).await?;
-    session.run_within("START REPLICA IO_THREAD", SLOW).await
+    for statement in acknowledge_steps(on) {
+        session.run_within(statement, SLOW).await?;
+    }
+    Ok(())
+}
+
+/// What a receiver does was decided when it connected, and the variable is all that is looked at: so it is stopped before the variable
+/// changes.
+fn acknowledge_steps(on: bool) -> [&'static str; 4] {
+    let set = match on {
+        true => "SET GLOBAL rpl_semi_sync_replica_enabled = ON",
+        false => "SET GLOBAL rpl_semi_sync_replica_enabled = OFF",
+    };
+    ["STOP REPLICA IO_THREAD", set, "START REPLICA SQL_THREAD", "START REPLICA IO_THREAD"]
 }
 
 pub async fn apply(session: &mut Session) -> Result<(), SqlError> {
@@ -447,6 +510,27 @@ mod tests {
         let ours = r"(processlist_user LIKE 'drover\\_voter\\_%' OR processlist_user LIKE 'drover\\_learner\\_%')";
         assert_eq!(shut_out(&[]), ours);
         assert_eq!(shut_out(&[stays]), format!("{ours} AND CAST(processlist_user AS BINARY) <> 'drover_voter_m1'"));
+    }
+
+    #[test]
+    fn cut_short_anywhere_no_receiver_does_otherwise_than_the_variable_says() {
+        for on in [true, false] {
+            let steps = acknowledge_steps(on);
+            for cut in 0..=steps.len() {
+                // The variable, and what the receiver that runs does.
+                let (mut variable, mut receiver) = (!on, Some(!on));
+                for step in &steps[..cut] {
+                    match *step {
+                        "STOP REPLICA IO_THREAD" => receiver = None,
+                        "START REPLICA IO_THREAD" => receiver = receiver.or(Some(variable)),
+                        step if step.starts_with("SET ") => variable = step.ends_with("ON"),
+                        _ => {}
+                    }
+                }
+                assert!(receiver.is_none_or(|does| does == variable), "on: {on}, cut after {cut}");
+                assert!(cut < steps.len() || (receiver, variable) == (Some(on), on));
+            }
+        }
     }
 
     #[test]

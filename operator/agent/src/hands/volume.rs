@@ -96,18 +96,21 @@ pub async fn format(id: &VolumeId) -> Result<(), VolumeError> {
 pub async fn mount(paths: &Paths, id: &VolumeId, minted: Minted) -> Result<Mounted, VolumeError> {
     let (device, target) = (device(id.as_str()), paths.volume());
     std::fs::create_dir_all(&target)?;
+    let known = read_hint(paths)?.filter(|hint| hint.volume == *id);
+    let begins = known.as_ref().is_some_and(|hint| hint.begins);
+    let left = known.and_then(|hint| hint.boot_id);
+    let anew = begins || !is_mounted(&target).await?;
+    if anew {
+        // An agent that is killed before the record is written anew leaves this to the next, which finds the volume mounted.
+        write_hint(paths, &Hint { volume: id.clone(), boot_id: left.clone(), begins: true })?;
+    }
     if !is_mounted(&target).await? {
         let options = ["-t".as_ref(), "ext4".as_ref(), "-o".as_ref(), "noatime".as_ref()];
         run("mount", &[&options[..], &[device.as_os_str(), target.as_os_str()]].concat(), COMMAND).await?;
     }
-    let known = read_hint(paths)?.filter(|hint| hint.volume == *id);
-    if known.is_none() {
-        durable::write_file(&paths.home, HINT, format!("{id}\n").as_bytes(), 0o600)?;
-    }
-    let left = known.and_then(|hint| hint.boot_id);
     blocking({
         let (paths, id) = (paths.clone(), id.clone());
-        move || read_mounted(&paths, id, left, minted)
+        move || read_mounted(&paths, id, left, anew, minted)
     })
     .await
 }
@@ -116,8 +119,8 @@ pub async fn mount(paths: &Paths, id: &VolumeId, minted: Minted) -> Result<Mount
 /// be written, the volume is taken for one that was used elsewhere, which costs a voter its vote and nothing else.
 pub fn remember(paths: &Paths, boot_id: &str) -> io::Result<()> {
     match read_hint(paths)? {
-        Some(Hint { volume, boot_id: known }) if known.as_deref() != Some(boot_id) => {
-            durable::write_file(&paths.home, HINT, format!("{volume}\n{boot_id}\n").as_bytes(), 0o600)
+        Some(Hint { volume, boot_id: known, begins }) if begins || known.as_deref() != Some(boot_id) => {
+            write_hint(paths, &Hint { volume, boot_id: Some(boot_id.to_owned()), begins: false })
         }
         Some(_) | None => Ok(()),
     }
@@ -136,12 +139,12 @@ pub async fn unmount(paths: &Paths) -> Result<(), VolumeError> {
 
 /// What an earlier agent of this machine left: the volume that it mounted last, and what is on it if it still is mounted.
 pub async fn look_around(paths: &Paths, minted: Minted) -> Result<(Option<VolumeId>, Option<Mounted>), VolumeError> {
-    let Some(Hint { volume, boot_id }) = read_hint(paths)? else { return Ok((None, None)) };
+    let Some(Hint { volume, boot_id, begins }) = read_hint(paths)? else { return Ok((None, None)) };
     if !is_mounted(&paths.volume()).await? {
         return Ok((Some(volume), None));
     }
     let (paths, id) = (paths.clone(), volume.clone());
-    let mounted = blocking(move || read_mounted(&paths, id, boot_id, minted)).await?;
+    let mounted = blocking(move || read_mounted(&paths, id, boot_id, begins, minted)).await?;
     Ok((Some(volume), Some(mounted)))
 }
 
@@ -198,12 +201,23 @@ fn write_mark(path: &Path, id: Option<&VolumeId>) -> Result<u64, VolumeError> {
     Ok(size)
 }
 
+/// A line of the hint.
+const BEGINS: &str = "begins";
+
 /// What this machine remembers of the volume that it mounted last.
 #[derive(Debug, PartialEq, Eq)]
 struct Hint {
     volume: VolumeId,
     /// The latest in which a record was written to it.
     boot_id: Option<String>,
+    /// It is being mounted, and no record was written to it since.
+    begins: bool,
+}
+
+fn write_hint(paths: &Paths, hint: &Hint) -> io::Result<()> {
+    let Hint { volume, boot_id, begins } = hint;
+    let (left, begins) = (boot_id.as_deref().unwrap_or_default(), if *begins { BEGINS } else { "" });
+    durable::write_file(&paths.home, HINT, format!("{volume}\n{left}\n{begins}\n").as_bytes(), 0o600)
 }
 
 fn read_hint(paths: &Paths) -> io::Result<Option<Hint>> {
@@ -214,10 +228,18 @@ fn read_hint(paths: &Paths) -> io::Result<Option<Hint>> {
     };
     let mut lines = text.lines();
     let volume = lines.next().and_then(|line| VolumeId::new(line).ok());
-    Ok(volume.map(|volume| Hint { volume, boot_id: lines.next().map(str::to_owned) }))
+    let boot_id = lines.next().filter(|line| !line.is_empty()).map(str::to_owned);
+    let begins = lines.next() == Some(BEGINS);
+    Ok(volume.map(|volume| Hint { volume, boot_id, begins }))
 }
 
-fn read_mounted(paths: &Paths, id: VolumeId, left: Option<String>, minted: Minted) -> Result<Mounted, VolumeError> {
+fn read_mounted(
+    paths: &Paths,
+    id: VolumeId,
+    left: Option<String>,
+    anew: bool,
+    minted: Minted,
+) -> Result<Mounted, VolumeError> {
     let root = paths.volume();
     let record = match durable::read(&root) {
         Ok(Some(record)) => Recorded::Record(Box::new(record)),
@@ -228,7 +250,7 @@ fn read_mounted(paths: &Paths, id: VolumeId, left: Option<String>, minted: Minte
         Err(DurableError::Read(error)) => return Err(error.into()),
         Err(error) => Recorded::Unreadable { found: error.to_string() },
     };
-    Ok(Mounted { volume: id, record, data: paths.data().is_dir(), left, minted })
+    Ok(Mounted { volume: id, record, data: paths.data().is_dir(), left, anew, minted })
 }
 
 /// Anything that mkfs or a write of the record that was cut short did not leave.
@@ -293,8 +315,22 @@ mod tests {
                 remember(&paths, boot).expect("noted");
             }
             let boot_id = boot.map(str::to_owned);
-            assert_eq!(read_hint(&paths).expect("read"), Some(Hint { volume: id(), boot_id }));
+            assert_eq!(read_hint(&paths).expect("read"), Some(Hint { volume: id(), boot_id, begins: false }));
         }
+    }
+
+    /// What it remembers of the boot before is needed once more when a mount did not succeed.
+    #[test]
+    fn while_it_is_mounted_a_volume_is_not_as_it_was_left() {
+        let home = tempfile::tempdir().expect("a directory");
+        let paths = Paths { home: home.path().into(), bin: home.path().into() };
+        let hint = |begins| Hint { volume: id(), boot_id: Some("boot-1".into()), begins };
+        write_hint(&paths, &hint(true)).expect("noted");
+        assert_eq!(read_hint(&paths).expect("read"), Some(hint(true)));
+        remember(&paths, "boot-1").expect("noted");
+        assert_eq!(read_hint(&paths).expect("read"), Some(hint(false)));
+        write_hint(&paths, &Hint { boot_id: None, ..hint(true) }).expect("noted");
+        assert_eq!(read_hint(&paths).expect("read"), Some(Hint { boot_id: None, ..hint(true) }));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use drover_api::{
     wire::{BuildOrder, BuildReport},
 };
 
-use super::State;
+use super::{Closing, State};
 
 /// A build that could not be fetched is not fetched again for this long: a binary is tens of megabytes, and mysqld shares the
 /// network and the disk.
@@ -25,8 +25,8 @@ impl State {
         if order.fence < self.fence() {
             return Err("a higher fence was seen".to_owned());
         }
-        if self.is_making() {
-            return Err("data is being made; it would be begun again".to_owned());
+        if let Some(why) = self.stays() {
+            return Err(why.to_owned());
         }
         if order.build == self.me.build {
             return Ok(false);
@@ -44,6 +44,15 @@ impl State {
         }
         self.build_is(now, BuildReport::Fetching { build: order.build.clone() });
         Ok(true)
+    }
+
+    /// Why this process may not give way to another build now.
+    pub fn stays(&self) -> Option<&'static str> {
+        if self.closing != Closing::No {
+            // The next process would be told nothing of it: systemd has sent its signal, and a leader would open again.
+            return Some("the host goes down");
+        }
+        self.is_making().then_some("data is being made; it would be begun again")
     }
 
     /// What has become of a build: found at the start, or at the end of fetching it.

@@ -9,7 +9,7 @@ use drover_api::{
     wire::{LeaderOrder, LeaderPhase, Orders, RoleOrder, RunningRole, Voting},
 };
 
-use super::{Marker, Next, Observation, Server, State, Task, Wait, orders::digest};
+use super::{Marker, Next, Observation, Server, State, Task, Wait, admin_digest, orders::digest};
 use crate::durable::Origin;
 
 /// The register is asked again this often while it names someone else or nobody.
@@ -114,7 +114,7 @@ impl State {
             self.use_register(orders, seen)?;
             return Ok(Task::Admit);
         }
-        if self.durable.as_ref().and_then(|durable| durable.admin.as_ref()) != Some(&digest(&leader.admin)) {
+        if self.durable.as_ref().and_then(|durable| durable.admin.as_ref()) != Some(&admin_digest(&leader.admin)) {
             return Ok(Task::Admin(leader.admin.clone()));
         }
         self.next_client(&leader.clients, seen).ok_or(Wait::Quiet)

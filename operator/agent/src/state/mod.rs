@@ -14,7 +14,7 @@ use drover_api::{
     BuildId, Epoch, Millis, VolumeId,
     problems::{Problem, Reason},
     records::Register,
-    wire::{Orders, OrdersReply, Report, RoleOrder},
+    wire::{Credential, Orders, OrdersReply, Report, RoleOrder},
 };
 
 use crate::durable::{Durable, Origin};
@@ -77,6 +77,10 @@ pub struct State {
     update: Option<build::Update>,
     observe: Observe,
     heartbeat: Option<Millis>,
+    /// Since when somebody who acknowledges has been connected, for whom no beat is acknowledged yet.
+    joined: Option<Millis>,
+    /// When a beat was last written for it; `None`: it is due.
+    nudged: Option<Millis>,
     clients: clients::Progress,
     /// The newest beat in the tables, by its writer's wall clock, and when it was first seen there.
     beat: Option<(Millis, Millis)>,
@@ -168,10 +172,19 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// For so long after the host began to go down a close that fails is tried again. One takes 40 s at most by its deadlines, and
 /// systemd gives this unit 90 (TimeoutStopSec), of which up to 18 go by until it says that the host goes down.
 const CLOSES: Duration = Duration::from_secs(30);
+/// A beat for whoever connected may be lost, or wait behind a row that another holds.
+const NUDGE_AGAIN: Duration = Duration::from_secs(5);
 /// A device or register that is not there yet is looked for this often.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Why nothing is told and no order taken.
 const NOT_LOOKED: &str = "the agent has not looked around yet";
+
+/// Counts the changes of what people may do: an account that was made before is made again.
+const ADMIN_RIGHTS: u32 = 2;
+
+fn admin_digest(credential: &Credential) -> String {
+    orders::digest(&(credential, ADMIN_RIGHTS))
+}
 
 impl State {
     pub fn new(me: Me) -> Self {
@@ -204,6 +217,8 @@ impl State {
             update: None,
             observe: Observe::default(),
             heartbeat: None,
+            joined: None,
+            nudged: None,
             clients: clients::Progress::default(),
             beat: None,
             report: report::Published::default(),
@@ -223,6 +238,14 @@ impl State {
         if tick && self.is_unsealed_leader() {
             let epoch = self.epoch();
             effects.push(Effect::Heartbeat { epoch });
+        }
+        if self.is_unsealed_leader()
+            && self.joined.is_some()
+            && self.nudged.is_none_or(|at| tick && now.since(at) >= NUDGE_AGAIN)
+        {
+            self.nudged = Some(now);
+            let epoch = self.epoch();
+            effects.push(Effect::Nudge { epoch });
         }
         if let Some(durable) = self.durable.clone().filter(|durable| before.as_ref() != Some(durable)) {
             effects.insert(0, Effect::Persist(Box::new(durable)));
@@ -331,6 +354,7 @@ impl State {
             }
             Event::HeartbeatAcknowledged { start, at } if self.runs(&start) => {
                 self.heartbeat = Some(at);
+                self.joined = None;
                 self.clients.acknowledged = Some(now);
             }
             Event::MarkerAcknowledged { .. } | Event::MarkerFailed { .. } | Event::HeartbeatAcknowledged { .. } => {}
@@ -409,7 +433,7 @@ impl State {
                 durable.accounts = Some(orders::digest(&(accounts, clone)));
             }
             Task::Admin(credential) | Task::Initialise { admin: credential, .. } => {
-                durable.admin = Some(orders::digest(credential))
+                durable.admin = Some(admin_digest(credential));
             }
             Task::Discard => durable.wired = Some(String::new()),
             Task::Follow { source, credential, .. } => durable.wired = Some(orders::digest(&(source, credential))),

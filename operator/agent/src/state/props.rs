@@ -131,7 +131,7 @@ impl Truth {
                     prop_assert!(self.unsealed, "a marker on a sealed server");
                     self.written.push((epoch, n));
                 }
-                Effect::Heartbeat { .. } | Effect::Reply { .. } | Effect::Exit => {}
+                Effect::Heartbeat { .. } | Effect::Nudge { .. } | Effect::Reply { .. } | Effect::Exit => {}
             }
         }
         Ok(())
@@ -191,7 +191,7 @@ impl Truth {
                     .persisted
                     .clone()
                     .filter(|_| luck.is_multiple_of(2))
-                    .map(|record| Box::new(self.mounted(Recorded::Record(Box::new(record)), luck))),
+                    .map(|record| Box::new(self.mounted(Recorded::Record(Box::new(record)), false, luck))),
                 hint: luck.is_multiple_of(3).then(volume),
             },
             Task::LookAtVolume(_) => {
@@ -207,7 +207,7 @@ impl Truth {
             Task::Mount(_) => {
                 let record = self.persisted.clone();
                 let record = record.map_or(Recorded::Empty, |record| Recorded::Record(Box::new(record)));
-                Outcome::Mounted(Box::new(self.mounted(record, luck)))
+                Outcome::Mounted(Box::new(self.mounted(record, true, luck)))
             }
             Task::Initialise { .. } | Task::Seed { .. } => {
                 self.data = true;
@@ -251,9 +251,9 @@ impl Truth {
         }
     }
 
-    fn mounted(&self, record: Recorded, luck: u8) -> Mounted {
+    fn mounted(&self, record: Recorded, anew: bool, luck: u8) -> Mounted {
         let left = self.persisted.as_ref().filter(|_| !luck.is_multiple_of(4)).map(|record| record.boot_id.clone());
-        Mounted { volume: volume(), record, data: self.data, left, minted: minted(1 + u64::from(luck)) }
+        Mounted { volume: volume(), record, data: self.data, left, anew, minted: minted(1 + u64::from(luck)) }
     }
 
     fn observation(&self, up: &Up) -> Observation {

@@ -9,11 +9,13 @@ use drover_api::{
 };
 
 use super::{
-    CLOSES, Closing, Effect, Failure, Marker, Next, Observation, Pause, Server, State, Task, Up, Wait,
+    CLOSES, Closing, Dump, Effect, Failure, Marker, Next, Observation, Pause, Server, State, Task, Up, Wait,
     clients::Progress,
 };
 use crate::durable::Died;
 
+/// Whoever connected to acknowledge, and does not within this time, is not waited for.
+const JOINED: Duration = Duration::from_secs(10);
 /// mysqld is observed this often when nothing else asks for it, and not more often while an observation hangs.
 const OBSERVE_EVERY: Duration = Duration::from_millis(900);
 /// An observation whose answer never came is asked again after this.
@@ -26,7 +28,7 @@ impl State {
         self.server = Server::Up { up, begun: now, seen: None, fresh: false, at: now, silent: None };
         self.beat = None;
         self.marker = Marker::Idle;
-        self.heartbeat = None;
+        (self.heartbeat, self.joined) = (None, None);
         self.clients = Progress::default();
         self.register = None;
         self.resumed = None;
@@ -50,6 +52,12 @@ impl State {
                 if let Some(beat) = observation.heartbeat.filter(is_new) {
                     self.beat = Some((beat, now));
                 }
+                let before = seen.as_ref().map(|seen| seen.dumps.as_slice()).unwrap_or_default();
+                let known = |dump: &Dump| before.iter().any(|before| before.id == dump.id);
+                if observation.dumps.iter().any(|dump| dump.semi_sync && !known(dump)) {
+                    self.joined.get_or_insert(now);
+                    self.nudged = None;
+                }
                 (*seen, *fresh, *at, *silent) = (Some(observation), true, now, None);
             }
             Ok(_) => {}
@@ -68,7 +76,7 @@ impl State {
         };
         self.server = Server::Down;
         self.marker = Marker::Idle;
-        self.heartbeat = None;
+        (self.heartbeat, self.joined) = (None, None);
         self.clients = Progress::default();
         self.register = None;
         self.led_and_ended(how.clone(), executed);
@@ -156,12 +164,18 @@ impl State {
             let message = "mysqld was told to end, and begins anew then".into();
             return Some(Err(Wait::For(Reason::MysqldRestarts, message)));
         }
+        let awaits = self.awaits_who_joined();
         let durable = self.durable.as_mut()?;
         match &self.server {
             _ if token.is_none() || durable.restarted.as_ref() == token => None,
             Server::Down => {
                 durable.restarted = token.cloned();
                 None
+            }
+            Server::Up { .. } if awaits => {
+                let message =
+                    "commits wait for a member that has just connected: it is closed when they have ended".into();
+                Some(Err(Wait::For(Reason::MysqldRestarts, message)))
             }
             Server::Up { seen: Some(seen), fresh: true, .. } => {
                 // The variables alone prove nothing: they are set while commits still wait.
@@ -170,6 +184,12 @@ impl State {
             }
             Server::Up { .. } => None,
         }
+    }
+
+    /// What was committed before somebody connected to acknowledge it may wait until that one has acknowledged what came after: no
+    /// close returns before.
+    fn awaits_who_joined(&self) -> bool {
+        self.is_unsealed_leader() && self.joined.is_some_and(|joined| self.now.since(joined) < JOINED)
     }
 
     /// It runs, and was told to end so that it begins anew.

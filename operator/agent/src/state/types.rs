@@ -97,6 +97,11 @@ pub enum Effect {
     Heartbeat {
         epoch: Epoch,
     },
+    /// The same from a connection of its own, however many wait: somebody who acknowledges has connected, and may have everything
+    /// that waits without having acknowledged it. It acknowledges what it is sent.
+    Nudge {
+        epoch: Epoch,
+    },
     Exit,
 }
 
@@ -257,6 +262,8 @@ pub struct Mounted {
     pub data: bool,
     /// The boot in which this machine last used the volume, by what the machine itself remembers; `None` where it never did.
     pub left: Option<String>,
+    /// It was mounted just now, and not found mounted.
+    pub anew: bool,
     pub minted: Minted,
 }
 
@@ -320,6 +327,8 @@ pub struct Channel {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dump {
+    /// mysqld's number of the connection.
+    pub id: u64,
     pub user: String,
     pub semi_sync: bool,
 }

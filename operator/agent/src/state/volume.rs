@@ -14,6 +14,7 @@ impl State {
         let expected = self.early.as_ref().and_then(|orders| orders.wanted.volume.expected.clone());
         let new = self.early.as_ref().is_some_and(|orders| orders.wanted.volume.new);
         let Minted { voter_id, server_uuid, life_step } = mounted.minted;
+        let fresh = matches!(mounted.record, Recorded::Empty);
         let mut durable = match mounted.record {
             Recorded::Empty if self.early.is_none() => {
                 self.volume = Volume::Unclear;
@@ -40,7 +41,9 @@ impl State {
             orders.digest = orders.wanted.digest();
         }
         let booted = durable.boot_id != self.me.boot_id;
-        durable.begin_boot(&self.me.boot_id, mounted.left.as_deref(), life_step);
+        if !fresh {
+            durable.begin_boot(&self.me.boot_id, mounted.left.as_deref(), mounted.anew, life_step);
+        }
         self.durable = Some(durable);
         self.raise_fence(self.fence);
         self.data = mounted.data;

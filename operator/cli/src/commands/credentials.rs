@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::{
     cloud,
     commands::run::{looking, must_be_directory},
+    out,
     settings::{Installation, Named, Secrets},
 };
 
@@ -68,7 +69,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let connections = operator.connections().borrow().get(&key).cloned();
     let connections = connections.with_context(|| format!("{key} is not made yet: {}", set.verdict))?;
     if arguments.ca {
-        print!("{}", connections.ca_pem);
+        out::print(&connections.ca_pem)?;
         return Ok(ExitCode::SUCCESS);
     }
     let credentials = credentials(set, &connections, &arguments.user)?;
@@ -76,9 +77,9 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         eprintln!("drover: MySQL does not have {} with this password yet: see `drover status`", arguments.user);
     }
     match arguments.json {
-        true => println!("{}", serde_json::to_string_pretty(&credentials)?),
-        false => print!("{}", lines(&credentials)),
-    }
+        true => out::println(serde_json::to_string_pretty(&credentials)?)?,
+        false => out::print(lines(&credentials))?,
+    };
     Ok(ExitCode::SUCCESS)
 }
 

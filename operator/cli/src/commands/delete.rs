@@ -1,6 +1,6 @@
 //! `drover delete`.
 
-use std::{io::Write, path::Path, process::ExitCode, time::Duration};
+use std::{path::Path, process::ExitCode, time::Duration};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -9,6 +9,7 @@ use drover_control::socket::{self, DeleteRequest};
 
 use crate::{
     commands::status::pause,
+    out,
     settings::{Installation, Named},
 };
 
@@ -39,7 +40,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
     let request = DeleteRequest { namespace: key.namespace.clone(), name: key.name.clone() };
     socket::ask_delete(&path, &request).await?;
-    println!("{key}: its end is written down; machines and volumes are being ended");
+    out::println(format_args!("{key}: its end is written down; machines and volumes are being ended"))?;
     if !arguments.no_wait {
         wait(&path, &key).await?;
     }
@@ -52,13 +53,13 @@ async fn wait(path: &Path, key: &ResourceKey) -> anyhow::Result<()> {
     loop {
         let snapshot = socket::ask_status(path).await?;
         if snapshot.ended.contains(key) {
-            println!("{key}: deleted; nothing of it is left");
+            out::println(format_args!("{key}: deleted; nothing of it is left"))?;
             return Ok(());
         }
         if let Some(set) = snapshot.sets.iter().find(|set| set.key == *key)
             && set.verdict != last
         {
-            println!("{}", set.verdict);
+            out::println(&set.verdict)?;
             last = set.verdict.clone();
         }
         pause(AGAIN).await;
@@ -67,8 +68,9 @@ async fn wait(path: &Path, key: &ResourceKey) -> anyhow::Result<()> {
 
 /// A name that is typed is read; a `y` is not.
 fn confirmed(name: &str) -> anyhow::Result<bool> {
-    print!("This ends every machine of {name} and deletes its data for good. Type its name to go on: ");
-    std::io::stdout().flush()?;
+    out::print(format_args!(
+        "This ends every machine of {name} and deletes its data for good. Type its name to go on: "
+    ))?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
     Ok(answer.trim() == name)

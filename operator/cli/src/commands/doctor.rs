@@ -1,8 +1,7 @@
 //! `drover doctor`.
 
 use std::{
-    io::Write,
-    iter,
+    io, iter,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -20,6 +19,7 @@ use drover_control::{
 use crate::{
     cloud, cluster,
     commands::run::{AgentsBeside, architecture, machines_user_data, must_be_directory},
+    out,
     settings::{Installation, Settings},
 };
 
@@ -45,11 +45,12 @@ pub struct Arguments {
 struct Told {
     json: bool,
     findings: Vec<Finding>,
+    unwritten: Option<io::Error>,
 }
 
 pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let settings = arguments.installation.settings()?;
-    let mut told = Told { json: arguments.json, findings: Vec::new() };
+    let mut told = Told { json: arguments.json, findings: Vec::new(), unwritten: None };
     let sections = match arguments.manifests.as_deref() {
         Some(directory) => of_manifests(directory, &settings, &mut told)?,
         None => vec![doctor::of_defaults(&settings.terms.defaults)],
@@ -114,15 +115,17 @@ fn of_manifests(directory: &Path, settings: &Settings, told: &mut Told) -> anyho
 impl Told {
     fn tell(&mut self, finding: &Finding) {
         if !self.json {
-            // A closed pipe is no reason to stop looking, and println would.
-            drop(write!(std::io::stdout().lock(), "{}", line(finding)));
+            self.unwritten = out::print(line(finding)).err().or(self.unwritten.take());
         }
         self.findings.push(finding.clone());
     }
 
     fn end(self) -> anyhow::Result<ExitCode> {
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&self.findings)?);
+            out::println(serde_json::to_string_pretty(&self.findings)?)?;
+        }
+        if let Some(error) = self.unwritten {
+            return Err(error.into());
         }
         let has_failed = self.findings.iter().any(|finding| finding.level == Level::Fail);
         Ok(if has_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })

@@ -10,7 +10,10 @@ use drover_aws::{
     policy::{self, Names, Policy, ServiceAccount, Trusted},
 };
 
-use crate::settings::{Installation, Settings};
+use crate::{
+    out,
+    settings::{Installation, Settings},
+};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -78,7 +81,7 @@ enum By {
 const SCP_CHARS_MAX: usize = 5_120;
 
 pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    println!("{}", document(&arguments)?);
+    out::println(document(&arguments)?)?;
     Ok(ExitCode::SUCCESS)
 }
 

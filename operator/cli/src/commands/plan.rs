@@ -9,6 +9,7 @@ use drover_plan::observed::Seen;
 use crate::{
     cloud,
     commands::run::{looking, must_be_directory},
+    out,
     settings::{Installation, Secrets},
     words,
 };
@@ -43,10 +44,10 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let lines = forecast.iter().flat_map(|(key, actions)| actions.iter().map(move |planned| line(key, planned)));
     let lines: Vec<_> = lines.collect();
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&Snapshot { plan: lines, ..snapshot.as_ref().clone() })?);
+        out::println(serde_json::to_string_pretty(&Snapshot { plan: lines, ..snapshot.as_ref().clone() })?)?;
     } else {
         let sets: Vec<_> = observed.intents.values().filter_map(|intent| intent.set.as_ref().ok()).collect();
-        print!("{}", words::plan(&snapshot, &lines, &sets));
+        out::print(words::plan(&snapshot, &lines, &sets))?;
     }
     // A plan made without a part of the world is not the plan: a mistake, even where the rest is quiet.
     let unknown = observed.records.values().any(|seen| matches!(seen, Seen::Unknown { .. }));

@@ -6,6 +6,8 @@ use anyhow::anyhow;
 use clap::Args;
 use drover_control::health;
 
+use crate::out;
+
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// The operator's host or address.
@@ -24,6 +26,6 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
              ready: `/drover ready` in its Pod says what it waits for"
         )
     })?;
-    print!("{said}");
+    out::print(said)?;
     Ok(if is_ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

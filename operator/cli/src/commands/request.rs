@@ -24,7 +24,7 @@ use kube::{
 };
 use serde_json::json;
 
-use crate::{cluster, settings::Named};
+use crate::{cluster, out, settings::Named};
 
 /// A request about machines.
 #[derive(Debug, Args)]
@@ -104,7 +104,7 @@ async fn ask(verb: &str, set: &Named, words: &[String], way: Way) -> anyhow::Res
         let asked = AskRequest { namespace: key.namespace, name: key.name, request };
         socket::ask_request(&path, &asked).await?
     };
-    println!("{outcome}");
+    out::println(&outcome)?;
     Ok(if outcome.starts_with("done") { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

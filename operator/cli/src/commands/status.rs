@@ -1,7 +1,7 @@
 //! `drover status`.
 
 use std::{
-    io::{IsTerminal, Write},
+    io::IsTerminal,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -18,6 +18,7 @@ use drover_control::{
 use crate::{
     cloud::{self, Cloud},
     commands::run::{looking, must_be_directory},
+    out,
     settings::{Installation, Secrets},
     words,
 };
@@ -77,12 +78,15 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         } else {
             in_order(&snapshot, &by, &words::status(&snapshot, only.as_ref(), SystemClock.now()))
         };
-        show(&text, arguments.watch && !arguments.json)?;
+        let is_read = show(&text, arguments.watch && !arguments.json)?;
         if !arguments.watch {
             if arguments.json && !is_answered {
                 eprint!("{by}");
             }
             return Ok(if is_answered { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        if !is_read {
+            return Ok(ExitCode::SUCCESS);
         }
         tokio::select! {
             _ = tokio::signal::ctrl_c() => return Ok(ExitCode::SUCCESS),
@@ -170,15 +174,11 @@ fn instead(asked: Snapshot, path: &Path, own: anyhow::Result<Snapshot>) -> Look 
     }
 }
 
-/// On a terminal a later look replaces the one before.
-fn show(text: &str, replace: bool) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    if replace && out.is_terminal() {
-        // Home, then clear to the end of the screen (ECMA-48: CUP, ED).
-        out.write_all(b"\x1b[H\x1b[J")?;
-    }
-    out.write_all(text.as_bytes())?;
-    out.flush()
+/// On a terminal a later look replaces the one before. False where nobody reads any more.
+fn show(text: &str, replace: bool) -> std::io::Result<bool> {
+    // Home, then clear to the end of the screen (ECMA-48: CUP, ED).
+    let clear = if replace && std::io::stdout().is_terminal() { "\x1b[H\x1b[J" } else { "" };
+    out::print(format_args!("{clear}{text}"))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the pace of a screen that a person watches")]

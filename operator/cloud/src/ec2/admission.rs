@@ -1,9 +1,11 @@
 //! Everything that can refuse a launch: nothing has changed when it does.
 
 use super::{
-    ApiError, Architecture, BlockDeviceMapping, EbsBlockDevice, Ec2, HttpTokens, Image, InstanceProfile,
-    InstanceTypeInfo, InterfaceSpecification, MetadataOptions, MetadataOptionsRequest, ResourceType, RunInstances,
-    Subnet, Switch, ids,
+    ApiError, Architecture, BlockDeviceMapping, EbsBlockDevice, Ec2, HttpTokens, IMAGE_VOLUME_TYPE, Image,
+    InstanceProfile, InstanceTypeInfo, InterfaceSpecification, MetadataOptions, MetadataOptionsRequest, ResourceType,
+    RunInstances, Subnet, Switch, TagSpecification,
+    attachments::{check_volumes_max, is_device_name},
+    ids,
     tags::{CreationTags, check_metadata_keys},
     volumes::{Shape, check_encryption, shape},
 };
@@ -101,6 +103,9 @@ fn devices(image: &Image, mappings: &[BlockDeviceMapping]) -> Result<Vec<Device>
         if device_name.is_empty() {
             return Err(ApiError::missing("BlockDeviceMapping.DeviceName"));
         }
+        if !is_device_name(device_name) {
+            return Err(invalid(format!("Invalid device name {device_name}")));
+        }
         if mappings.iter().filter(|it| it.device_name == *device_name).count() > 1 {
             return Err(invalid(format!("The device '{device_name}' is used in more than one block-device mapping")));
         }
@@ -119,9 +124,13 @@ fn devices(image: &Image, mappings: &[BlockDeviceMapping]) -> Result<Vec<Device>
                 "Volume of size {size}GB is smaller than snapshot, expect size >= {needed}GB"
             )));
         }
+        let volume_type = ebs.volume_type.as_deref().or(is_root.then_some(IMAGE_VOLUME_TYPE));
+        if is_root && volume_type.is_some_and(|it| matches!(it, "st1" | "sc1")) {
+            return Err(invalid("st1 and sc1 volumes cannot be the root device".into()));
+        }
         devices.push(Device {
             name: device_name.clone(),
-            shape: shape(size, ebs.volume_type.as_deref(), ebs.iops, ebs.throughput)?,
+            shape: shape(size, volume_type, ebs.iops, ebs.throughput)?,
             delete_on_termination: ebs.delete_on_termination.unwrap_or(true),
             encrypted: check_encryption(ebs.encrypted, ebs.kms_key_id.as_deref())?,
             kms_key_id: ebs.kms_key_id.clone(),
@@ -208,6 +217,7 @@ impl Ec2 {
         let info = self.find_type(request.instance_type.as_deref(), image.architecture)?.clone();
         check_extras(request, &info)?;
         let devices = devices(&image, &request.block_device_mappings)?;
+        check_volumes_max(&info, devices.len())?;
         let profile = self.find_profile(request)?;
         self.check_permissions(request, profile.as_ref())?;
         let interface = interface(request)?;
@@ -215,7 +225,7 @@ impl Ec2 {
         let groups = self.groups_of(request, &interface)?;
         self.require_zone(&subnet.zone)?;
         let addresses = self.launch_addresses(request, &interface, &subnet)?;
-        let secondary_addresses = self.secondary_addresses(request, &interface, &subnet, &info)?;
+        let secondary_addresses = self.secondary_addresses(request, &interface, &subnet, &info, &addresses)?;
         Ok(Launch {
             image,
             info,
@@ -241,14 +251,21 @@ impl Ec2 {
 
     /// Tagging what is made and giving it a role are permissions of their own.
     fn check_permissions(&self, request: &RunInstances, profile: Option<&InstanceProfile>) -> Result<(), ApiError> {
-        let (region, owner) = (&self.account.region, &self.account.owner_id);
-        if !request.tag_specifications.is_empty() {
-            self.require_permission("ec2:CreateTags", &format!("arn:aws:ec2:{region}:{owner}:instance/*"))?;
-        }
+        let owner = &self.account.owner_id;
+        self.require_tagging(&request.tag_specifications, "instance")?;
         profile.map_or(Ok(()), |profile| {
             // The role in a profile is called as the profile is.
             self.require_permission("iam:PassRole", &format!("arn:aws:iam::{owner}:role/{}", profile.name))
         })
+    }
+
+    /// Tagging what is made is a permission of its own.
+    pub(super) fn require_tagging(&self, asked: &[TagSpecification], resource: &str) -> Result<(), ApiError> {
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let (region, owner) = (&self.account.region, &self.account.owner_id);
+        self.require_permission("ec2:CreateTags", &format!("arn:aws:ec2:{region}:{owner}:{resource}/*"))
     }
 
     fn find_image(&self, image_id: Option<&str>) -> Result<&Image, ApiError> {
@@ -315,16 +332,17 @@ impl Ec2 {
 
     /// The subnet named, or that of the zone named, or that of the first zone.
     fn place(&self, request: &RunInstances, interface: &InterfaceSpecification) -> Result<&Subnet, ApiError> {
+        let zone = self.zone_asked(request.availability_zone.as_ref(), request.availability_zone_id.as_ref())?;
         if let Some(subnet_id) = &interface.subnet_id {
             let subnet = self.find_subnet(subnet_id)?;
-            if request.availability_zone.as_ref().is_some_and(|zone| *zone != subnet.zone) {
+            if zone.as_ref().is_some_and(|zone| *zone != subnet.zone) {
                 let message = format!("The availability zone of the subnet '{subnet_id}' is {}", subnet.zone);
                 return Err(ApiError::combination(message));
             }
             return Ok(subnet);
         }
         let subnets = self.subnets();
-        let Some(zone) = &request.availability_zone else {
+        let Some(zone) = &zone else {
             return subnets.first().copied().ok_or_else(|| {
                 ApiError::new("MissingInput", "No subnets found for the default VPC. Please specify a subnet.")
             });
@@ -353,17 +371,31 @@ impl Ec2 {
         interface: &InterfaceSpecification,
         subnet: &Subnet,
         info: &InstanceTypeInfo,
+        primaries: &[String],
     ) -> Result<Vec<String>, ApiError> {
         let wanted: Vec<String> =
             interface.private_ip_addresses.iter().map(|address| address.private_ip_address.clone()).collect();
-        if !wanted.is_empty() && request.max_count != 1 {
-            let message = "The parameter PrivateIpAddresses can be used with one instance only";
+        let any = interface.secondary_private_ip_address_count.unwrap_or(0);
+        if !wanted.is_empty() && any > 0 {
+            let message =
+                "The parameters PrivateIpAddresses and SecondaryPrivateIpAddressCount cannot be used together";
+            return Err(ApiError::combination(message));
+        }
+        if (!wanted.is_empty() || any > 0) && request.max_count != 1 {
+            let message = "Secondary private addresses can be asked for with one instance only";
             return Err(ApiError::combination(message));
         }
         let max = info.ipv4_addresses_per_interface;
-        if wanted.len() >= usize::try_from(max).unwrap_or(usize::MAX) {
+        if wanted.len() >= usize::try_from(max).unwrap_or(usize::MAX) || any >= max {
             let message = format!("Number of private addresses will exceed limit: {max}");
             return Err(ApiError::new("PrivateIpAddressLimitExceeded", message));
+        }
+        if any > 0 {
+            // One more, for the primary may be among them: it is not taken yet.
+            let mut picked = self.pick_addresses(subnet, any + 1)?;
+            picked.retain(|address| !primaries.contains(address));
+            picked.truncate(usize::try_from(any).unwrap_or(usize::MAX));
+            return Ok(picked);
         }
         let mut seen: Vec<&String> = interface.private_ip_address.iter().collect();
         for address in &wanted {

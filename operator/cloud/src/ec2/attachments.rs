@@ -2,7 +2,7 @@
 
 use super::{
     ApiError, AttachVolume, Attachment, AttachmentState, BlockDevice, DetachVolume, Ec2, HostEvent, Instance,
-    InstanceStateName, Volume, VolumeAttachment, VolumeState,
+    InstanceStateName, InstanceTypeInfo, Volume, VolumeAttachment, VolumeState,
     calls::{action, sealed::Run},
     host::{Due, known},
     ids,
@@ -25,6 +25,9 @@ impl Run for AttachVolume {
         let found = ec2.named_instances(std::slice::from_ref(&self.instance_id))?;
         let instance = found.first().expect("a named instance that is not there is an error");
         check_attachable(volume, instance, &self.device)?;
+        if let Some(info) = ec2.type_info(&instance.instance_type) {
+            check_volumes_max(info, instance.block_devices.len() + 1)?;
+        }
         let attachment = VolumeAttachment {
             instance_id: self.instance_id.clone(),
             device: self.device.clone(),
@@ -77,6 +80,31 @@ impl Run for DetachVolume {
     }
 }
 
+/// As many volumes as the type allows.
+pub(super) fn check_volumes_max(info: &InstanceTypeInfo, wanted: usize) -> Result<(), ApiError> {
+    let max = info.volumes_max();
+    if wanted > max {
+        let message = format!("The instance type {} has room for {max} volumes", info.instance_type);
+        return Err(ApiError::new("AttachmentLimitExceeded", message));
+    }
+    Ok(())
+}
+
+/// What an HVM machine of Linux may call a device, with `/dev/` or without ("Device names for volumes on Amazon EC2 instances"): `sd[a-z]`,
+/// `xvd[a-z]`, `xvd[a-d][a-x]`, and `sda1` for a root device.
+pub(super) fn is_device_name(name: &str) -> bool {
+    let name = name.strip_prefix("/dev/").unwrap_or(name);
+    match (name.strip_prefix("sd"), name.strip_prefix("xvd")) {
+        (Some("a1"), _) => true,
+        (Some(drive), _) | (None, Some(drive)) => match drive.as_bytes() {
+            [b'a'..=b'z'] => true,
+            [b'a'..=b'd', b'a'..=b'x'] => name.starts_with("xvd"),
+            _ => false,
+        },
+        (None, None) => false,
+    }
+}
+
 fn check_attachable(volume: &Volume, instance: &Instance, device: &str) -> Result<(), ApiError> {
     if volume.zone != instance.zone {
         let message = format!(
@@ -95,6 +123,11 @@ fn check_attachable(volume: &Volume, instance: &Instance, device: &str) -> Resul
     if !matches!(instance.state, InstanceStateName::Running | InstanceStateName::Stopped) {
         let message = format!("Instance '{}' is not 'running'.", instance.instance_id);
         return Err(ApiError::new("IncorrectState", message));
+    }
+    if !is_device_name(device) {
+        return Err(ApiError::value(format!(
+            "Value ({device}) for parameter device is invalid. {device} is not a valid EBS device name."
+        )));
     }
     if instance.block_devices.iter().any(|it| it.device_name == device) {
         let message = format!("Invalid value '{device}' for unixDevice. Attachment point {device} is already in use");

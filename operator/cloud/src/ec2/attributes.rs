@@ -22,6 +22,7 @@ impl Run for DescribeInstanceAttribute {
             "disableApiStop" => AttributeValue::DisableApiStop(it.disable_api_stop),
             "disableApiTermination" => AttributeValue::DisableApiTermination(it.disable_api_termination),
             "ebsOptimized" => AttributeValue::EbsOptimized(it.ebs_optimized),
+            "enclaveOptions" => AttributeValue::EnclaveOptions { enabled: false },
             "enaSupport" => AttributeValue::EnaSupport(true),
             "groupSet" => {
                 let groups = interface.map(|it| ec2.group_identifiers(&it.groups));
@@ -32,9 +33,13 @@ impl Run for DescribeInstanceAttribute {
             }
             "instanceType" => AttributeValue::InstanceType(it.instance_type.clone()),
             "kernel" => AttributeValue::Kernel(None),
+            // What the Marketplace sells.
+            "productCodes" => AttributeValue::ProductCodes,
             "ramdisk" => AttributeValue::Ramdisk(None),
             "rootDeviceName" => AttributeValue::RootDeviceName(it.root_device_name.clone()),
             "sourceDestCheck" => AttributeValue::SourceDestCheck(interface.is_none_or(|it| it.source_dest_check)),
+            // Of machines before ENA.
+            "sriovNetSupport" => AttributeValue::SriovNetSupport(None),
             "userData" => AttributeValue::UserData(it.user_data.clone()),
             "" => return Err(ApiError::missing("Attribute")),
             other => {

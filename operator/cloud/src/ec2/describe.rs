@@ -17,6 +17,9 @@ action!(DescribeImages, describing);
 action!(DescribeInstanceTypes, describing);
 action!(DescribeTags, describing);
 
+/// Of DescribeInstanceStatus (API reference).
+const STATUS_IDS_MAX: usize = 100;
+
 /// Whether a describe draws from the larger of the two request buckets.
 pub(super) fn narrowed(paged: &Paged) -> bool {
     !paged.filters.is_empty() || paged.max_results.is_some() || paged.next_token.is_some()
@@ -55,6 +58,9 @@ impl Run for DescribeInstanceStatus {
 
     fn run(&self, ec2: &mut Ec2) -> Result<Page<InstanceStatus>, ApiError> {
         not_with_ids(&self.instance_ids, "instancesSet", &self.paged)?;
+        if self.instance_ids.len() > STATUS_IDS_MAX {
+            return Err(ApiError::value(format!("At most {STATUS_IDS_MAX} instances can be named in one request")));
+        }
         let filters = fields::INSTANCE_STATUS.compile(&self.paged.filters)?;
         let found = ec2.select_instances(&self.instance_ids)?;
         let found = found
@@ -139,7 +145,8 @@ impl Run for DescribeTags {
     }
 }
 
-const TAG_AS_TAGS: super::filters::Fields<Tags> = super::filters::Fields { named: &[], tags: Some(|tags| tags) };
+const TAG_AS_TAGS: super::filters::Fields<Tags> =
+    super::filters::Fields { named: &[], absent: &[], tags: Some(|tags| tags) };
 
 impl DescribedInterface {
     /// `in-use` while attached, `available` else.

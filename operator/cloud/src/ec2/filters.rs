@@ -9,6 +9,8 @@ pub(super) type Field<T> = (&'static str, fn(&T) -> Vec<String>);
 /// What can be filtered: named fields and, where it has any, tags.
 pub(super) struct Fields<T: 'static> {
     pub named: &'static [Field<T>],
+    /// EC2's names of what nothing here has: no value matches, and nobody is refused for asking.
+    pub absent: &'static [&'static str],
     /// None where the action has no `tag:<key>` and `tag-key`.
     pub tags: Option<fn(&T) -> &Tags>,
 }
@@ -48,6 +50,7 @@ impl<T> Fields<T> {
         let source = match (filter.name.strip_prefix("tag:"), self.tags) {
             (Some(key), Some(tags)) => Source::Tag(key, tags),
             (None, Some(tags)) if filter.name == "tag-key" => Source::TagKey(tags),
+            _ if self.absent.contains(&filter.name.as_str()) => Source::Field(|_| Vec::new()),
             _ => {
                 let field = self.named.iter().find(|(name, _)| *name == filter.name);
                 Source::Field(field.ok_or_else(invalid)?.1)

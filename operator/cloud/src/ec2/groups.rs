@@ -26,8 +26,13 @@ const PER_INTERFACE_MAX: usize = 5;
 impl Run for CreateSecurityGroup {
     type Reply = CreatedSecurityGroup;
 
+    fn try_out(&self, ec2: &Ec2) -> Result<(), ApiError> {
+        ec2.require_tagging(&self.tag_specifications, "security-group")
+    }
+
     fn run(&self, ec2: &mut Ec2) -> Result<CreatedSecurityGroup, ApiError> {
         let tags = CreationTags::parse(&self.tag_specifications, &[ResourceType::SecurityGroup])?;
+        self.try_out(ec2)?;
         check_text("GroupName", &self.group_name)?;
         check_text("GroupDescription", &self.description)?;
         if self.group_name.starts_with("sg-") {
@@ -48,7 +53,8 @@ impl Run for CreateSecurityGroup {
         }
         let tags = tags.of(ResourceType::SecurityGroup);
         let group_id = ec2.found_group(&self.group_name, &self.description, &vpc_id, tags.clone());
-        Ok(CreatedSecurityGroup { group_id, tags })
+        let arn = ec2.groups.get(&group_id).expect("it was just made").arn.clone();
+        Ok(CreatedSecurityGroup { group_id, arn, tags })
     }
 }
 
@@ -92,8 +98,9 @@ impl Run for DescribeSecurityGroups {
         ids::GROUP.check_all(&self.group_ids, |id| ec2.visible_group(id).is_some())?;
         self.group_names.iter().try_for_each(|name| ec2.group_named(name).map(|_| ()))?;
         let all = self.group_ids.is_empty() && self.group_names.is_empty();
-        let named =
-            |it: &SecurityGroup| self.group_ids.contains(&it.group_id) || self.group_names.contains(&it.group_name);
+        let named = |it: &SecurityGroup| {
+            self.group_ids.contains(&it.group_id) || self.group_names.iter().any(|name| it.goes_by(name))
+        };
         let found = ec2
             .groups
             .values()
@@ -123,6 +130,12 @@ fn check_text(parameter: &str, text: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
+impl SecurityGroup {
+    fn goes_by(&self, name: &str) -> bool {
+        self.group_name == name || self.group_id == name
+    }
+}
+
 impl Ec2 {
     /// A group as every group begins: nothing in, everything out.
     pub(super) fn found_group(&mut self, name: &str, description: &str, vpc_id: &str, tags: Tags) -> String {
@@ -131,6 +144,7 @@ impl Ec2 {
             IpPermission { ip_protocol: "-1".into(), ports: None, cidrs: vec!["0.0.0.0/0".into()], groups: Vec::new() };
         let group = SecurityGroup {
             group_id: group_id.clone(),
+            arn: format!("arn:aws:ec2:{}:{}:security-group/{group_id}", self.account.region, self.account.owner_id),
             group_name: name.into(),
             description: description.into(),
             owner_id: self.account.owner_id.clone(),
@@ -210,9 +224,9 @@ impl Ec2 {
             .ok_or_else(|| ApiError::new("InvalidGroup.NotFound", format!("The security group '{id}' does not exist")))
     }
 
-    /// Names work in the default VPC, the only one of this account.
+    /// Names work in the default VPC, the only one of this account; an id is as good as a name.
     pub(super) fn group_named(&self, name: &str) -> Result<&SecurityGroup, ApiError> {
-        let found = self.groups.values().find(|it| it.group_name == name && self.visible(it.created));
+        let found = self.groups.values().find(|it| it.goes_by(name) && self.visible(it.created));
         found.ok_or_else(|| {
             ApiError::new("InvalidGroup.NotFound", format!("The security group '{name}' does not exist in default VPC"))
         })

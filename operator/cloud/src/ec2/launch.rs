@@ -190,7 +190,7 @@ impl Ec2 {
         let shape = Shape { volume_type: device.shape.volume_type.clone(), ..device.shape };
         let volume = Volume {
             encrypted: device.encrypted,
-            kms_key_id: device.kms_key_id.clone(),
+            kms_key_id: device.encrypted.then(|| self.kms_key(device.kms_key_id.as_deref())),
             image_id: device.image_id.clone(),
             attachment: Some(VolumeAttachment {
                 instance_id: instance_id.into(),

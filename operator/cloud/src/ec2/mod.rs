@@ -44,7 +44,10 @@ pub use account::*;
 pub use calls::Action;
 pub use error::ApiError;
 pub use faults::*;
-pub use fields::{PLATFORM_DETAILS, USAGE_OPERATION, private_dns_name, time};
+pub use fields::{
+    CAPACITY_PREFERENCE, DHCP_OPTIONS_ID, HOSTNAME_TYPE, IMAGE_VOLUME_TYPE, PLATFORM_DETAILS, USAGE_OPERATION,
+    private_dns_name, time,
+};
 pub use host::HostEvent;
 pub use log::*;
 pub use replies::*;

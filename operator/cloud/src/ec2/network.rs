@@ -161,6 +161,22 @@ impl Ec2 {
         self.allow_within(&machines);
     }
 
+    /// The zone that a request names, by its name or by its id.
+    pub(super) fn zone_asked(&self, name: Option<&String>, id: Option<&String>) -> Result<Option<String>, ApiError> {
+        match (name, id) {
+            (Some(_), Some(_)) => {
+                let message = "The parameters AvailabilityZone and AvailabilityZoneId cannot be used together";
+                Err(ApiError::combination(message))
+            }
+            (name, None) => Ok(name.cloned()),
+            (None, Some(id)) => {
+                let found = self.account.subnets.iter().find(|spec| self.zone_id(&spec.zone) == *id);
+                let missing = || ApiError::new("InvalidZone.NotFound", format!("The zone '{id}' does not exist."));
+                found.map(|spec| Some(spec.zone.clone())).ok_or_else(missing)
+            }
+        }
+    }
+
     /// Zone ids as AWS writes them, made from the region and the order of its zones: `use1-az1`.
     pub fn zone_id(&self, zone: &str) -> String {
         let short = |part: &str| match part {

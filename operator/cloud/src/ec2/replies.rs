@@ -82,14 +82,20 @@ pub enum AttributeValue {
     DisableApiTermination(bool),
     EbsOptimized(bool),
     EnaSupport(bool),
+    EnclaveOptions {
+        enabled: bool,
+    },
     GroupSet(Vec<GroupIdentifier>),
     InstanceInitiatedShutdownBehavior(ShutdownBehavior),
     InstanceType(String),
     /// None: EC2 answers with the empty element.
     Kernel(Option<String>),
+    /// No image here has any.
+    ProductCodes,
     Ramdisk(Option<String>),
     RootDeviceName(String),
     SourceDestCheck(bool),
+    SriovNetSupport(Option<String>),
     /// Raw bytes; None where none was given at launch.
     UserData(Option<Vec<u8>>),
 }
@@ -140,5 +146,6 @@ pub struct DescribedZone {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CreatedSecurityGroup {
     pub group_id: String,
+    pub arn: String,
     pub tags: Tags,
 }

@@ -58,6 +58,8 @@ requests! {
         private_ip_address: Option<String>,
         /// PrivateIpAddresses.N: the primary address by its flag, and secondary ones.
         private_ip_addresses: Vec<AddressSpecification>,
+        /// So many secondary addresses, whichever are free; not beside those above.
+        secondary_private_ip_address_count: Option<u32>,
         description: Option<String>,
         delete_on_termination: Option<bool>,
         associate_public_ip_address: Option<bool>,
@@ -84,6 +86,8 @@ requests! {
         subnet_id: Option<String>,
         /// Placement.AvailabilityZone.
         availability_zone: Option<String>,
+        /// Placement.AvailabilityZoneId.
+        availability_zone_id: Option<String>,
         /// Placement.Tenancy: `default` is all there is here.
         tenancy: Option<String>,
         /// CreditSpecification.CpuCredits.
@@ -131,8 +135,10 @@ requests! {
     TagToDelete { key: String, value: Option<String> }
     DescribeTags { paged: Paged }
 
+    /// The zone by its name or by its id, not both.
     CreateVolume {
         availability_zone: Option<String>,
+        availability_zone_id: Option<String>,
         size: Option<u32>,
         volume_type: Option<String>,
         iops: Option<u32>,

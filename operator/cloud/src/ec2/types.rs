@@ -250,6 +250,7 @@ pub struct IpPermission {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecurityGroup {
     pub group_id: String,
+    pub arn: String,
     pub group_name: String,
     pub description: String,
     pub owner_id: String,
@@ -311,7 +312,58 @@ pub struct InstanceTypeInfo {
     pub burstable: bool,
 }
 
+impl Architecture {
+    /// How its machines boot where the image says nothing of it ("Instance launch behavior with Amazon EC2 boot modes").
+    pub fn boot_mode(self) -> &'static str {
+        match self {
+            Self::Arm64 => "uefi",
+            Self::X86_64 => "legacy-bios",
+        }
+    }
+
+    /// Those that its types support.
+    pub fn boot_modes(self) -> &'static [&'static str] {
+        match self {
+            Self::Arm64 => &["uefi"],
+            Self::X86_64 => &["legacy-bios", "uefi"],
+        }
+    }
+}
+
+impl InstanceTypeInfo {
+    /// A thread is a vCPU: two on each of Intel's cores, one on each of Graviton's.
+    pub fn threads_per_core(&self) -> u32 {
+        match self.architecture {
+            Architecture::Arm64 => 1,
+            Architecture::X86_64 => 2,
+        }
+    }
+
+    pub fn cores(&self) -> u32 {
+        self.vcpus / self.threads_per_core()
+    }
+
+    /// Volumes on one machine, its one interface beside them ("Amazon EBS volume limits for Amazon EC2 instances": dedicated to
+    /// volumes, or shared with the interfaces).
+    pub fn volumes_max(&self) -> usize {
+        if self.instance_type.starts_with("m7i.") { 32 } else { 28 - 1 }
+    }
+}
+
+impl Vpc {
+    /// Of its one range of addresses.
+    pub fn association_id(&self) -> String {
+        self.vpc_id.replacen("vpc-", "vpc-cidr-assoc-", 1)
+    }
+}
+
 impl Volume {
+    /// Provisioned, or the baseline of a gp2 volume: 3 IOPS per GiB, 100 at least and 16,000 at most ("General Purpose SSD volumes").
+    pub fn shown_iops(&self) -> Option<u32> {
+        let baseline = (self.volume_type == "gp2").then(|| (self.size_gib * 3).clamp(100, 16_000));
+        self.iops.or(baseline)
+    }
+
     /// The snapshot that it was made from; empty for one that began empty.
     pub fn snapshot_id(&self) -> String {
         self.image_id.as_deref().map(snapshot_of).unwrap_or_default()
@@ -319,6 +371,11 @@ impl Volume {
 }
 
 impl Image {
+    /// ImageLocation.
+    pub fn location(&self) -> String {
+        format!("{}/{}", self.owner_id, self.name)
+    }
+
     /// The snapshot of its root volume.
     pub fn snapshot_id(&self) -> String {
         snapshot_of(&self.image_id)

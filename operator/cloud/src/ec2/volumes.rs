@@ -37,13 +37,19 @@ pub(super) struct Shape {
 impl Run for CreateVolume {
     type Reply = Volume;
 
+    fn try_out(&self, ec2: &Ec2) -> Result<(), ApiError> {
+        ec2.require_tagging(&self.tag_specifications, "volume")
+    }
+
     fn run(&self, ec2: &mut Ec2) -> Result<Volume, ApiError> {
         check_token(self.client_token.as_deref())?;
         if let Some(known) = self.client_token.as_ref().and_then(|token| ec2.volume_tokens.get(token)) {
             return ec2.repeat_volume(self, known);
         }
         let tags = CreationTags::parse(&self.tag_specifications, &[ResourceType::Volume])?.of(ResourceType::Volume);
-        let zone = self.availability_zone.clone().ok_or_else(|| ApiError::missing("AvailabilityZone"))?;
+        self.try_out(ec2)?;
+        let zone = ec2.zone_asked(self.availability_zone.as_ref(), self.availability_zone_id.as_ref())?;
+        let zone = zone.ok_or_else(|| ApiError::missing("AvailabilityZone"))?;
         if !ec2.account.subnets.iter().any(|spec| spec.zone == zone) {
             return Err(ApiError::new("InvalidZone.NotFound", format!("The zone '{zone}' does not exist.")));
         }
@@ -61,7 +67,7 @@ impl Run for CreateVolume {
         ec2.require_volume_quota(1)?;
         let volume = Volume {
             encrypted,
-            kms_key_id: self.kms_key_id.clone(),
+            kms_key_id: encrypted.then(|| ec2.kms_key(self.kms_key_id.as_deref())),
             tags,
             ..ec2.blank_volume(shape, &zone, VolumeState::Creating)
         };
@@ -213,6 +219,20 @@ fn check_ratios(volume_type: &str, size_gib: u32, iops: Option<u32>, throughput:
 }
 
 impl Ec2 {
+    /// The key of an encrypted volume as an ARN: the one that is named by id, alias or ARN, or the account's own for EBS.
+    pub(super) fn kms_key(&self, named: Option<&str>) -> String {
+        match named {
+            Some(arn) if arn.starts_with("arn:") && !arn.contains(":alias/") => arn.into(),
+            named => {
+                let (region, owner) = (&self.account.region, &self.account.owner_id);
+                // Aliases are not resolved here: a key of the account stands behind each.
+                let id = named.filter(|named| !named.contains("alias/"));
+                let id = id.unwrap_or("00000000-0000-4000-8000-000000000000");
+                format!("arn:aws:kms:{region}:{owner}:key/{id}")
+            }
+        }
+    }
+
     pub(super) fn visible_volume(&self, id: &str) -> Option<&Volume> {
         self.volumes.get(id).filter(|it| self.visible(it.create_time))
     }

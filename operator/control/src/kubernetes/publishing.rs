@@ -10,7 +10,7 @@ use std::{
 
 use axum::{Json, Router, extract::State, http::StatusCode};
 use drover_api::{
-    Millis, Realm, ResourceName,
+    Realm, ResourceName,
     conditions::{Condition, ConditionType},
     tags::Role,
 };
@@ -28,20 +28,7 @@ use super::{
     store::Store,
     tests::{object, ready, shop},
 };
-use crate::{Clock, Snapshot, metrics::Metrics, task::Task};
-
-/// Seconds.
-struct At(AtomicU64);
-
-impl Clock for At {
-    fn now(&self) -> Millis {
-        Millis(1_700_000_000_000 + 1000 * self.0.load(Ordering::SeqCst))
-    }
-
-    fn monotonic(&self) -> Duration {
-        Duration::from_secs(self.0.load(Ordering::SeqCst))
-    }
-}
+use crate::{Snapshot, edge::tests::At, metrics::Metrics, task::Task};
 
 #[derive(Clone, Default)]
 struct Seen {
@@ -136,7 +123,7 @@ impl Bench {
         let (snapshots, receiver) = watch::channel(Arc::new(Snapshot::empty(Realm::new("test").expect("a realm"))));
         let connections = watch::Sender::default();
         let passes = Passes { snapshots: receiver, connections: connections.subscribe() };
-        let clock = Arc::new(At(AtomicU64::new(0)));
+        let clock = Arc::new(At::default());
         let (hands, at) = (Hands::new(client, "test".into()), Arc::clone(&clock));
         let publisher = Publisher::new(hands, Arc::clone(&store), passes, at, Duration::from_secs(15));
         Self { publisher, store, clock, snapshots, _connections: connections, seen, _server: server }

@@ -1,8 +1,8 @@
 //! The actions on what an account is given: zones, images, instance types.
 
 use drover_cloud::ec2::{
-    ApiError, DescribeAvailabilityZones, DescribeImages, DescribeInstanceTypes, DescribedZone, Image, InstanceTypeInfo,
-    Page,
+    ApiError, DescribeAvailabilityZones, DescribeImages, DescribeInstanceTypes, DescribedZone, IMAGE_VOLUME_TYPE,
+    Image, InstanceTypeInfo, Page,
 };
 
 use super::{Reader, Wire, Xml, filters, paged, write_tags};
@@ -46,7 +46,7 @@ impl Wire for DescribeImages {
     fn write(page: &Page<Image>, xml: &mut Xml) {
         xml.items("imagesSet", &page.items, |xml, image| {
             xml.text("imageId", &image.image_id);
-            xml.text("imageLocation", format!("{}/{}", image.owner_id, image.name));
+            xml.text("imageLocation", image.location());
             xml.text("imageState", "available");
             xml.text("imageOwnerId", &image.owner_id);
             xml.time("creationDate", image.creation_date);
@@ -64,7 +64,7 @@ impl Wire for DescribeImages {
                 xml.element("ebs", |xml| {
                     xml.text("snapshotId", image.snapshot_id());
                     xml.text("volumeSize", image.root_size_gib);
-                    xml.text("volumeType", "gp3");
+                    xml.text("volumeType", IMAGE_VOLUME_TYPE);
                     xml.text("deleteOnTermination", true);
                     xml.text("encrypted", false);
                 });
@@ -80,6 +80,8 @@ impl Wire for DescribeImages {
 
 impl Wire for DescribeInstanceTypes {
     fn read(form: &Reader<'_>) -> Result<Self, ApiError> {
+        // Asks for types that no zone offers as well; here there are none of those.
+        form.optional::<bool>("IncludeUnsupportedInRegion")?;
         Ok(Self { instance_types: form.list("InstanceType")?, paged: paged(form)? })
     }
 
@@ -87,7 +89,6 @@ impl Wire for DescribeInstanceTypes {
         xml.items("instanceTypeSet", &page.items, |xml, info| {
             xml.text("instanceType", &info.instance_type);
             xml.text("currentGeneration", true);
-            xml.text("freeTierEligible", false);
             xml.values("supportedUsageClasses", ["on-demand"]);
             xml.values("supportedRootDeviceTypes", ["ebs"]);
             xml.values("supportedVirtualizationTypes", ["hvm"]);
@@ -96,8 +97,8 @@ impl Wire for DescribeInstanceTypes {
             xml.element("processorInfo", |xml| xml.values("supportedArchitectures", [info.architecture]));
             xml.element("vCpuInfo", |xml| {
                 xml.text("defaultVCpus", info.vcpus);
-                xml.text("defaultCores", info.vcpus);
-                xml.text("defaultThreadsPerCore", 1);
+                xml.text("defaultCores", info.cores());
+                xml.text("defaultThreadsPerCore", info.threads_per_core());
             });
             xml.element("memoryInfo", |xml| xml.text("sizeInMiB", info.memory_mib));
             xml.text("instanceStorageSupported", false);
@@ -108,14 +109,18 @@ impl Wire for DescribeInstanceTypes {
             });
             xml.element("networkInfo", |xml| {
                 xml.text("maximumNetworkInterfaces", 1);
+                xml.text("maximumNetworkCards", 1);
+                xml.text("defaultNetworkCardIndex", 0);
                 xml.text("ipv4AddressesPerInterface", info.ipv4_addresses_per_interface);
-                xml.text("ipv6Supported", false);
+                // As many as of the other kind, of each of these types.
+                xml.text("ipv6AddressesPerInterface", info.ipv4_addresses_per_interface);
+                xml.text("ipv6Supported", true);
                 xml.text("enaSupport", "required");
+                xml.text("efaSupported", false);
             });
-            xml.text("hibernationSupported", false);
             xml.text("burstablePerformanceSupported", info.burstable);
-            xml.text("dedicatedHostsSupported", false);
             xml.text("autoRecoverySupported", true);
+            xml.values("supportedBootModes", info.architecture.boot_modes());
         });
         xml.optional("nextToken", page.next_token.as_ref());
     }

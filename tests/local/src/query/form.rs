@@ -110,6 +110,17 @@ impl<'a> Reader<'a> {
         self.optional(name)?.ok_or_else(|| Malformed::MissingParameter(format!("{}{name}", self.prefix)))
     }
 
+    /// A parameter that may be sent, with the one value that everything has here.
+    pub fn only(&self, name: &str, default: &str) -> Result<(), Malformed> {
+        match self.optional::<String>(name)? {
+            Some(value) if value != default => {
+                let name = format!("{}{name}", self.prefix);
+                Err(Malformed::InvalidParameterValue { name, value, reason: "Only the default is supported here." })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// `Name.1`, `Name.2`, ... in the order of their numbers.
     pub fn list<T: Value>(&self, name: &str) -> Result<Vec<T>, Malformed> {
         let indices = self.indices(name)?;

@@ -1,15 +1,21 @@
 //! The actions on instances that are one line in and one set out; launching and attributes have files of their own.
 
 use drover_cloud::ec2::{
-    ApiError, BlockDevice, CheckStatus, DescribeInstanceStatus, DescribeInstances, DescribedInstance,
-    InstanceStateChange, InstanceStateName, InstanceStatus, PLATFORM_DETAILS, Page, RebootInstances, Reservation,
-    StartInstances, StopInstances, TerminateInstances, USAGE_OPERATION, VolumeAttachment, private_dns_name,
+    ApiError, BlockDevice, CAPACITY_PREFERENCE, CheckStatus, DescribeInstanceStatus, DescribeInstances,
+    DescribedInstance, InstanceStateChange, InstanceStateName, InstanceStatus, PLATFORM_DETAILS, Page, RebootInstances,
+    Reservation, StartInstances, StopInstances, TerminateInstances, USAGE_OPERATION, VolumeAttachment,
+    private_dns_name,
 };
 
-use super::{Reader, Wire, Xml, network::write_interface, paged, write_done, write_groups, write_tags};
+use super::{
+    Reader, Wire, Xml,
+    network::{write_dns_options, write_interface},
+    paged, with_managed, write_done, write_groups, write_tags,
+};
 
 impl Wire for DescribeInstances {
     fn read(form: &Reader<'_>) -> Result<Self, ApiError> {
+        with_managed(form)?;
         Ok(Self { instance_ids: form.list("InstanceId")?, paged: paged(form)? })
     }
 
@@ -21,6 +27,7 @@ impl Wire for DescribeInstances {
 
 impl Wire for DescribeInstanceStatus {
     fn read(form: &Reader<'_>) -> Result<Self, ApiError> {
+        with_managed(form)?;
         Ok(Self {
             instance_ids: form.list("InstanceId")?,
             include_all_instances: form.optional("IncludeAllInstances")?.unwrap_or(false),
@@ -36,6 +43,7 @@ impl Wire for DescribeInstanceStatus {
             write_state(xml, "instanceState", status.state);
             write_check(xml, "instanceStatus", status.instance_status);
             write_check(xml, "systemStatus", status.system_status);
+            write_check(xml, "attachedEbsStatus", status.instance_status);
             xml.items("eventsSet", [""; 0], |xml, event| xml.text("code", event));
         });
         xml.optional("nextToken", page.next_token.as_ref());
@@ -115,6 +123,7 @@ fn write_instance(xml: &mut Xml, described: &DescribedInstance) {
     xml.time("launchTime", instance.launch_time);
     xml.element("placement", |xml| {
         xml.text("availabilityZone", &instance.zone);
+        xml.text("availabilityZoneId", &instance.zone_id);
         xml.text("groupName", "");
         xml.text("tenancy", "default");
     });
@@ -169,6 +178,12 @@ fn write_options(xml: &mut Xml, described: &DescribedInstance) {
     xml.element("hibernationOptions", |xml| xml.text("configured", false));
     xml.element("enclaveOptions", |xml| xml.text("enabled", false));
     xml.element("maintenanceOptions", |xml| xml.text("autoRecovery", instance.auto_recovery));
+    xml.element("capacityReservationSpecification", |xml| {
+        xml.text("capacityReservationPreference", CAPACITY_PREFERENCE);
+    });
+    xml.text("currentInstanceBootMode", instance.architecture.boot_mode());
+    write_dns_options(xml, "privateDnsNameOptions");
+    xml.time("usageOperationUpdateTime", instance.launch_time);
     xml.text("platformDetails", PLATFORM_DETAILS);
     xml.text("usageOperation", USAGE_OPERATION);
 }

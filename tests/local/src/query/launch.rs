@@ -31,6 +31,7 @@ impl Wire for RunInstances {
             Ok(InstanceProfileSpecification { arn: profile.optional("Arn")?, name: profile.optional("Name")? })
         })?;
         let metadata = form.structure("MetadataOptions", |options| {
+            options.only("HttpProtocolIpv6", "disabled")?;
             Ok(MetadataOptionsRequest {
                 http_tokens: options.optional("HttpTokens")?,
                 http_put_response_hop_limit: options.optional("HttpPutResponseHopLimit")?,
@@ -38,6 +39,8 @@ impl Wire for RunInstances {
                 instance_metadata_tags: options.optional("InstanceMetadataTags")?,
             })
         })?;
+        form.only("HibernationOptions.Configured", "false")?;
+        form.only("EnclaveOptions.Enabled", "false")?;
         Ok(Self {
             image_id: form.optional("ImageId")?,
             instance_type: form.optional("InstanceType")?,
@@ -46,6 +49,7 @@ impl Wire for RunInstances {
             client_token: form.optional("ClientToken")?,
             subnet_id: form.optional("SubnetId")?,
             availability_zone: form.optional("Placement.AvailabilityZone")?,
+            availability_zone_id: form.optional("Placement.AvailabilityZoneId")?,
             tenancy: form.optional("Placement.Tenancy")?,
             cpu_credits: form.optional("CreditSpecification.CpuCredits")?,
             key_name: form.optional("KeyName")?,
@@ -73,6 +77,7 @@ impl Wire for RunInstances {
 }
 
 fn read_interface(interface: &Reader<'_>) -> Result<InterfaceSpecification, Malformed> {
+    interface.only("NetworkCardIndex", "0")?;
     Ok(InterfaceSpecification {
         device_index: interface.required("DeviceIndex")?,
         subnet_id: interface.optional("SubnetId")?,
@@ -84,6 +89,7 @@ fn read_interface(interface: &Reader<'_>) -> Result<InterfaceSpecification, Malf
                 primary: address.optional("Primary")?.unwrap_or(false),
             })
         })?,
+        secondary_private_ip_address_count: interface.optional("SecondaryPrivateIpAddressCount")?,
         description: interface.optional("Description")?,
         delete_on_termination: interface.optional("DeleteOnTermination")?,
         associate_public_ip_address: interface.optional("AssociatePublicIpAddress")?,
@@ -179,6 +185,9 @@ impl Wire for DescribeInstanceAttribute {
             AttributeValue::DisableApiStop(on) => xml.attribute("disableApiStop", on),
             AttributeValue::DisableApiTermination(on) => xml.attribute("disableApiTermination", on),
             AttributeValue::EbsOptimized(on) => xml.attribute("ebsOptimized", on),
+            AttributeValue::EnclaveOptions { enabled } => {
+                xml.element("enclaveOptions", |xml| xml.text("enabled", enabled));
+            }
             AttributeValue::EnaSupport(on) => xml.attribute("enaSupport", on),
             AttributeValue::SourceDestCheck(on) => xml.attribute("sourceDestCheck", on),
             AttributeValue::InstanceInitiatedShutdownBehavior(behavior) => {
@@ -187,6 +196,10 @@ impl Wire for DescribeInstanceAttribute {
             AttributeValue::InstanceType(name) => xml.attribute("instanceType", name),
             AttributeValue::RootDeviceName(name) => xml.attribute("rootDeviceName", name),
             AttributeValue::Kernel(id) => text("kernel", id.as_deref()),
+            AttributeValue::ProductCodes => {
+                xml.items("productCodes", [""; 0], |xml, code| xml.text("productCode", code))
+            }
+            AttributeValue::SriovNetSupport(value) => text("sriovNetSupport", value.as_deref()),
             AttributeValue::Ramdisk(id) => text("ramdisk", id.as_deref()),
             AttributeValue::UserData(data) => {
                 text("userData", data.as_ref().map(|data| STANDARD.encode(data)).as_deref())

@@ -164,6 +164,11 @@ fn paged(form: &Reader<'_>) -> Result<ec2::Paged, ApiError> {
     })
 }
 
+/// Asks for what services of AWS keep in the account as well; here there is none of it.
+fn with_managed(form: &Reader<'_>) -> Result<(), Malformed> {
+    form.optional::<bool>("IncludeManagedResources").map(drop)
+}
+
 fn filters(form: &Reader<'_>) -> Result<Vec<ec2::Filter>, Malformed> {
     form.structures("Filter", |filter| {
         Ok(ec2::Filter { name: filter.required("Name")?, values: filter.list("Value")? })

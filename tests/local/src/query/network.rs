@@ -2,15 +2,16 @@
 
 use drover_cloud::ec2::{
     ApiError, AssignPrivateIpAddresses, AssignedPrivateIpAddresses, CreateSecurityGroup, CreatedSecurityGroup,
-    DeleteSecurityGroup, DescribeNetworkInterfaces, DescribeSecurityGroups, DescribeSubnets, DescribeVpcs,
-    DescribedInterface, DescribedSubnet, InterfaceChange, IpPermission, ModifyNetworkInterfaceAttribute, Page,
-    SecurityGroup, UnassignPrivateIpAddresses, Vpc, private_dns_name,
+    DHCP_OPTIONS_ID, DeleteSecurityGroup, DescribeNetworkInterfaces, DescribeSecurityGroups, DescribeSubnets,
+    DescribeVpcs, DescribedInterface, DescribedSubnet, HOSTNAME_TYPE, InterfaceChange, IpPermission,
+    ModifyNetworkInterfaceAttribute, Page, SecurityGroup, UnassignPrivateIpAddresses, Vpc, private_dns_name,
 };
 
-use super::{Reader, Wire, Xml, paged, tag_specifications, write_done, write_groups, write_tags};
+use super::{Reader, Wire, Xml, paged, tag_specifications, with_managed, write_done, write_groups, write_tags};
 
 impl Wire for DescribeNetworkInterfaces {
     fn read(form: &Reader<'_>) -> Result<Self, ApiError> {
+        with_managed(form)?;
         Ok(Self { network_interface_ids: form.list("NetworkInterfaceId")?, paged: paged(form)? })
     }
 
@@ -19,6 +20,7 @@ impl Wire for DescribeNetworkInterfaces {
             write_interface(xml, described);
             let interface = &described.interface;
             xml.text("availabilityZone", &interface.zone);
+            xml.text("availabilityZoneId", &interface.zone_id);
             xml.text("requesterManaged", false);
             write_tags(xml, &interface.tags);
         });
@@ -92,8 +94,13 @@ impl Wire for DescribeVpcs {
             xml.text("ownerId", &vpc.owner_id);
             xml.text("state", "available");
             xml.text("cidrBlock", &vpc.cidr_block);
-            xml.text("dhcpOptionsId", "default");
+            xml.text("dhcpOptionsId", DHCP_OPTIONS_ID);
             xml.text("instanceTenancy", "default");
+            xml.items("cidrBlockAssociationSet", [vpc], |xml, vpc| {
+                xml.text("associationId", vpc.association_id());
+                xml.text("cidrBlock", &vpc.cidr_block);
+                xml.element("cidrBlockState", |xml| xml.text("state", "associated"));
+            });
             xml.text("isDefault", vpc.is_default);
             write_tags(xml, &vpc.tags);
         });
@@ -120,7 +127,12 @@ impl Wire for DescribeSubnets {
             xml.text("availabilityZoneId", &described.zone_id);
             xml.text("defaultForAz", subnet.default_for_az);
             xml.text("mapPublicIpOnLaunch", false);
+            xml.text("mapCustomerOwnedIpOnLaunch", false);
             xml.text("assignIpv6AddressOnCreation", false);
+            xml.text("enableDns64", false);
+            xml.text("ipv6Native", false);
+            xml.items("ipv6CidrBlockAssociationSet", [""; 0], |xml, range| xml.text("ipv6CidrBlock", range));
+            write_dns_options(xml, "privateDnsNameOptionsOnLaunch");
             write_tags(xml, &subnet.tags);
         });
         xml.optional("nextToken", page.next_token.as_ref());
@@ -139,6 +151,7 @@ impl Wire for CreateSecurityGroup {
 
     fn write(reply: &CreatedSecurityGroup, xml: &mut Xml) {
         xml.text("groupId", &reply.group_id);
+        xml.text("securityGroupArn", &reply.arn);
         write_tags(xml, &reply.tags);
         write_done(xml);
     }
@@ -167,6 +180,7 @@ impl Wire for DescribeSecurityGroups {
             xml.text("groupName", &group.group_name);
             xml.text("groupDescription", &group.description);
             xml.text("vpcId", &group.vpc_id);
+            xml.text("securityGroupArn", &group.arn);
             let permission = |xml: &mut Xml, permission| write_permission(xml, &group.owner_id, permission);
             xml.items("ipPermissions", &group.ingress, permission);
             xml.items("ipPermissionsEgress", &group.egress, permission);
@@ -187,6 +201,15 @@ fn write_permission(xml: &mut Xml, owner_id: &str, permission: &IpPermission) {
     xml.items("ipRanges", &permission.cidrs, |xml, cidr| xml.text("cidrIp", cidr));
     xml.items("ipv6Ranges", [""; 0], |xml, cidr| xml.text("cidrIpv6", cidr));
     xml.items("prefixListIds", [""; 0], |xml, id| xml.text("prefixListId", id));
+}
+
+/// How machines are called by DNS, of a subnet and of an instance.
+pub(super) fn write_dns_options(xml: &mut Xml, name: &str) {
+    xml.element(name, |xml| {
+        xml.text("hostnameType", HOSTNAME_TYPE);
+        xml.text("enableResourceNameDnsARecord", false);
+        xml.text("enableResourceNameDnsAAAARecord", false);
+    });
 }
 
 /// What DescribeNetworkInterfaces and DescribeInstances show alike.

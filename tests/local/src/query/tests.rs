@@ -199,6 +199,7 @@ fn a_volume_is_written_whole() {
         <snapshotId>
         </snapshotId>
         <availabilityZone>local-1a</availabilityZone>
+        <availabilityZoneId>l1-az1</availabilityZoneId>
         <status>creating</status>
         <createTime>1970-01-01T00:00:01.000Z</createTime>
         <attachmentSet>
@@ -211,6 +212,7 @@ fn a_volume_is_written_whole() {
         </item>
         </tagSet>
         <volumeType>gp2</volumeType>
+        <iops>100</iops>
         <encrypted>false</encrypted>
         <multiAttachEnabled>false</multiAttachEnabled>
         </CreateVolumeResponse>"#]];

@@ -5,12 +5,13 @@ use drover_cloud::ec2::{
     VolumeAttachment,
 };
 
-use super::{Reader, Wire, Xml, paged, tag_specifications, write_done, write_tags};
+use super::{Reader, Wire, Xml, paged, tag_specifications, with_managed, write_done, write_tags};
 
 impl Wire for CreateVolume {
     fn read(form: &Reader<'_>) -> Result<Self, ApiError> {
         Ok(Self {
             availability_zone: form.optional("AvailabilityZone")?,
+            availability_zone_id: form.optional("AvailabilityZoneId")?,
             size: form.optional("Size")?,
             volume_type: form.optional("VolumeType")?,
             iops: form.optional("Iops")?,
@@ -70,6 +71,7 @@ impl Wire for DetachVolume {
 
 impl Wire for DescribeVolumes {
     fn read(form: &Reader<'_>) -> Result<Self, ApiError> {
+        with_managed(form)?;
         Ok(Self { volume_ids: form.list("VolumeId")?, paged: paged(form)? })
     }
 
@@ -84,6 +86,7 @@ fn write_volume(xml: &mut Xml, volume: &Volume) {
     xml.text("size", volume.size_gib);
     xml.text("snapshotId", volume.snapshot_id());
     xml.text("availabilityZone", &volume.zone);
+    xml.text("availabilityZoneId", &volume.zone_id);
     xml.text("status", volume.state);
     xml.time("createTime", volume.create_time);
     xml.items("attachmentSet", &volume.attachment, |xml, attachment| {
@@ -91,7 +94,7 @@ fn write_volume(xml: &mut Xml, volume: &Volume) {
     });
     write_tags(xml, &volume.tags);
     xml.text("volumeType", &volume.volume_type);
-    xml.optional("iops", volume.iops);
+    xml.optional("iops", volume.shown_iops());
     xml.optional("throughput", volume.throughput);
     xml.text("encrypted", volume.encrypted);
     xml.optional("kmsKeyId", volume.kms_key_id.as_ref());

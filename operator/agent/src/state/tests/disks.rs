@@ -104,6 +104,9 @@ fn the_life_is_raised_by_an_unclean_boot_and_by_a_volume_that_is_not_as_this_mac
     let cases = [
         ("same boot", "boot-1", here, false, Durability::Standard, 1),
         ("same boot, not noted yet", "boot-1", None, false, Durability::Standard, 1),
+        ("same boot, mounted again", "boot-1", here, false, Durability::Standard, 8),
+        ("same boot, mounted again, strict", "boot-1", here, false, Durability::Strict, 1),
+        ("same boot, mounted again, and nothing noted", "boot-1", None, false, Durability::Standard, 8),
         ("another boot", "boot-2", here, false, Durability::Standard, 8),
         ("another boot after a clean end", "boot-2", here, true, Durability::Standard, 1),
         ("another boot, strict", "boot-2", here, false, Durability::Strict, 1),
@@ -113,11 +116,12 @@ fn the_life_is_raised_by_an_unclean_boot_and_by_a_volume_that_is_not_as_this_mac
         ("an older copy, strict", "boot-3", Some("boot-2"), false, Durability::Strict, 8),
     ];
     for (case, boot, left, clean, durability, life) in cases {
+        let anew = case.contains("mounted again");
         let mut record = Durable::fresh(me().incarnation, me().slot, voter(), UUID.into(), "boot-1".into());
         let mut order = orders(1, 1, RoleOrder::Closed);
         order.wanted.mysql.durability = durability;
         (record.orders, record.clean) = (Some(order), clean);
-        record.begin_boot(boot, left, minted(7).life_step);
+        record.begin_boot(boot, left, anew, minted(7).life_step);
         assert_eq!((record.voting.life, record.clean), (life, false), "{case}");
     }
 }

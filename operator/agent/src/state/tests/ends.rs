@@ -244,6 +244,27 @@ fn a_leader_whose_commit_waits_is_not_told_to_end_and_lets_clients_in_again() {
     assert_eq!((world.phase(), world.starts), (Some(LeaderPhase::Open), 2), "{:?}", world.done);
 }
 
+/// What waits then ends when the one that connected has acknowledged a beat that was written after; no close returns before.
+#[test]
+fn a_leader_is_not_closed_while_commits_wait_for_who_has_just_connected() {
+    for acknowledges in [true, false] {
+        let mut world = opened();
+        world.acknowledged = false;
+        world.seen.dumps = vec![Dump { id: 8, user: "drover_voter_m1".into(), semi_sync: true }];
+        world.wait(2).order(restarting(2, "t1", RoleOrder::Leader(leader(1, true)))).wait(4);
+        assert!(world.take_done().iter().all(|done| done == "Nudge"));
+        assert_eq!(world.problems(), [Reason::MysqldRestarts]);
+        // One that comes again and again is not waited for anew.
+        world.seen.dumps[0].id += 1;
+        world.acknowledged = acknowledges;
+        world.wait(2);
+        assert_eq!(world.take_done().contains(&"Close".into()), acknowledges);
+        // Who does not acknowledge is not waited for: what is asked for has an answer.
+        world.wait(10);
+        assert_eq!(world.starts, 2, "{:?}", world.done);
+    }
+}
+
 #[test]
 fn a_leader_that_only_reads_as_closed_is_closed_before_it_is_told_to_end() {
     let mut world = opened();

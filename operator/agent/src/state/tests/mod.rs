@@ -249,6 +249,7 @@ impl World {
                     return vec![Event::MarkerAcknowledged { start: up.start.clone(), epoch, n }];
                 }
             }
+            Effect::Nudge { .. } => self.done.push("Nudge".into()),
             Effect::Heartbeat { .. } => {
                 if let (true, Some(up)) = (self.acknowledged, &self.up) {
                     return vec![Event::HeartbeatAcknowledged { start: up.start.clone(), at: self.now }];
@@ -266,21 +267,22 @@ impl World {
             Task::User(step) => format!("{} {}", word(step), step.name()),
             _ => name,
         });
-        let mounted = |world: &World| Mounted {
+        let mounted = |world: &World, anew| Mounted {
             volume: volume(),
             record: world.persisted.clone().map_or(world.recorded.clone(), |record| Recorded::Record(Box::new(record))),
             data: world.data,
             left: world.left.clone(),
+            anew,
             minted: minted(world.life_step),
         };
         let outcome = match task {
             Task::LookAround => Outcome::Around {
                 server: self.up.clone(),
-                mounted: self.persisted.is_some().then(|| Box::new(mounted(self))),
+                mounted: self.persisted.is_some().then(|| Box::new(mounted(self, false))),
                 hint: None,
             },
             Task::LookAtVolume(_) => Outcome::Volume(self.content.clone()),
-            Task::Mount(_) => Outcome::Mounted(Box::new(mounted(self))),
+            Task::Mount(_) => Outcome::Mounted(Box::new(mounted(self, true))),
             Task::Initialise { .. } | Task::Seed { .. } => {
                 self.data = true;
                 Outcome::Plain

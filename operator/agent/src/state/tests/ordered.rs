@@ -10,6 +10,7 @@ fn before_it_has_looked_around_it_tells_nothing_and_takes_no_order() {
         record: Recorded::Record(Box::new(world.persisted.clone().expect("it follows"))),
         data: true,
         left: world.left.clone(),
+        anew: false,
         minted: minted(7),
     };
     let server = world.up.clone();
@@ -137,6 +138,7 @@ fn no_order_is_taken_before_the_volume_that_holds_the_highest_one_is_mounted_aga
         record: Recorded::Record(Box::new(record)),
         data: true,
         left: None,
+        anew: true,
         minted: minted(7),
     };
     state.step(Millis(1_000_000), Event::Done(Outcome::Mounted(Box::new(mounted))));

@@ -8,7 +8,8 @@ fn a_build_that_does_not_understand_the_record_leaves_mysqld_and_its_volume_alon
     let up = world.up.clone().expect("runs");
     let found = "the agent's record is of another build".to_owned();
     let record = Recorded::Unreadable { found: found.clone() };
-    let mounted = Some(Box::new(Mounted { volume: volume(), record, data: true, left: None, minted: minted(7) }));
+    let mounted =
+        Some(Box::new(Mounted { volume: volume(), record, data: true, left: None, anew: false, minted: minted(7) }));
     let mut state = State::new(me());
     state.step(world.now, Event::Tick);
     let around = Outcome::Around { server: Some(up.clone()), mounted, hint: Some(volume()) };
@@ -47,7 +48,8 @@ fn a_build_stays_only_when_it_found_the_mysqld_that_was_left() {
     assert!(world.state.is_settled(Some(&left)), "it was found, and ended since");
 
     let record = Recorded::Unreadable { found: "a record of another build".into() };
-    let mounted = Some(Box::new(Mounted { volume: volume(), record, data: true, left: None, minted: minted(7) }));
+    let mounted =
+        Some(Box::new(Mounted { volume: volume(), record, data: true, left: None, anew: false, minted: minted(7) }));
     let mut state = State::new(me());
     state.step(world.now, Event::Tick);
     state.step(world.now, Event::Done(Outcome::Around { server: up, mounted, hint: None }));
@@ -80,6 +82,42 @@ fn one_build_is_fetched_at_a_time_and_what_came_of_it_is_told() {
     world.tell(Event::Fence { to: 0, fence: 2 });
     assert!(world.state.order_build(now, &order("c")).is_err(), "by an operator that was replaced");
     assert_eq!(world.state.order_build(now, &BuildOrder { fence: 2, ..order("c") }), Ok(true));
+}
+
+/// systemd has sent its signal to this process, and sends no second: the next one would open a leader again.
+#[test]
+fn while_the_host_goes_down_no_other_build_takes_over() {
+    let mut world = opened();
+    let order = BuildOrder { fence: 1, build: BuildId::new("b".repeat(64)).expect("valid") };
+    assert_eq!((world.state.order_build(world.now, &order), world.state.stays()), (Ok(true), None));
+    world.tell(Event::HostShutdown);
+    assert!(world.state.stays().is_some(), "one that was fetched meanwhile");
+    assert!(world.state.order_build(world.now, &order).is_err());
+}
+
+/// Who connects to acknowledge may have all that waits, and acknowledges only what it is sent.
+#[test]
+fn whoever_comes_to_acknowledge_is_sent_something() {
+    let mut world = opened();
+    let nudges = |world: &mut World| world.take_done().iter().filter(|done| *done == "Nudge").count();
+    let dump = |id, semi_sync| Dump { id, user: "drover_voter_m1".into(), semi_sync };
+    world.acknowledged = false;
+    world.seen.dumps = vec![dump(7, false)];
+    world.wait(10);
+    assert_eq!(nudges(&mut world), 0);
+    world.seen.dumps.push(dump(8, true));
+    world.wait(3);
+    assert_eq!(nudges(&mut world), 1);
+    world.wait(10);
+    assert_eq!(nudges(&mut world), 2, "it may be lost");
+    world.acknowledged = true;
+    world.wait(3);
+    nudges(&mut world);
+    world.wait(10);
+    assert_eq!(nudges(&mut world), 0, "it has acknowledged");
+    world.seen.dumps = vec![dump(9, true)];
+    world.wait(3);
+    assert_eq!(nudges(&mut world), 1, "another connection");
 }
 
 #[test]
