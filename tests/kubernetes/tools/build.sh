@@ -18,6 +18,8 @@ umask 022
 containerd=v2.4.2
 runc=v1.5.2
 go_wanted=1.26
+# What is fetched where Go is too old to fetch by itself what each of these asks for: containerd, 1.26.6.
+go_fetched=1.26.8
 cni=/usr/lib/cni
 # While building, in MiB: 1 GiB of modules, up to 4.5 GiB of what Go compiles, and the programs.
 room=7168
@@ -94,12 +96,11 @@ work=$cache/.work
 
 # Go before 1.21, as Debian 12 has it, knows of no newer one. It fetches modules, and Go's own toolchains are modules too.
 toolchain() {
-  local minor wanted module fetched=$work/toolchain
+  local minor module fetched=$work/toolchain
   minor=$(cd / && go env GOVERSION | sed -n 's/^go1\.\([0-9]*\).*/\1/p')
   [ -n "$minor" ] && [ "$minor" -lt 21 ] || return 0
-  wanted=$(sed -n 's/^go //p' "$here/go.mod")
-  module=golang.org/toolchain@v0.0.1-go$wanted.$(cd / && go env GOOS)-$(cd / && go env GOARCH)
-  say "Go 1.$minor is too old; fetching Go $wanted for this build"
+  module=golang.org/toolchain@v0.0.1-go$go_fetched.$(cd / && go env GOOS)-$(cd / && go env GOARCH)
+  say "Go 1.$minor is too old; fetching Go $go_fetched for this build"
   mkdir -p "$fetched"
   printf 'module fetched\n' >"$fetched/go.mod"
   # It ends with this script, and holds the lock until it has.
