@@ -5,6 +5,7 @@ import re
 
 import boto3
 import pytest
+from botocore import xform_name
 from cloud import ONE_ATTEMPT, drover_only, refused, where_named
 
 DESCRIBES = [
@@ -64,9 +65,8 @@ def documented():
                 yield action, "tag:contract" if name in ("tag", "tag:&lt;key&gt;") else name
 
 
-def ask(cloud, action, name, value):
-    call = re.sub(r"(?<!^)(?=[A-Z])", "_", f"Describe{action}").lower()
-    answer = getattr(cloud.ec2, call)(Filters=[where_named(name, value)])
+def ask(cloud, action, *filters):
+    answer = getattr(cloud.ec2, xform_name(f"Describe{action}"))(Filters=list(filters))
     return next(found for key, found in answer.items() if key not in ("NextToken", "ResponseMetadata"))
 
 
@@ -79,9 +79,9 @@ def test_every_filter_is_known_or_refused_for_a_reason(cloud, action):
     for name in names:
         if name in unknown:
             with refused("InvalidParameterValue"):
-                ask(cloud, action, name, "*")
+                ask(cloud, action, where_named(name, "*"))
         else:
-            assert ask(cloud, action, name, "nothing-like-it") == [], name
+            assert ask(cloud, action, where_named(name, "nothing-like-it")) == [], name
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,5 @@ def test_every_filter_is_known_or_refused_for_a_reason(cloud, action):
     ],
 )
 def test_what_is_so_of_all(cloud, action, name, value):
-    call = re.sub(r"(?<!^)(?=[A-Z])", "_", f"Describe{action}").lower()
-    every = getattr(cloud.ec2, call)()
-    everything = next(found for key, found in every.items() if key not in ("NextToken", "ResponseMetadata"))
-    assert everything and ask(cloud, action, name, value) == everything
+    everything = ask(cloud, action)
+    assert everything and ask(cloud, action, where_named(name, value)) == everything

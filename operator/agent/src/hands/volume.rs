@@ -97,14 +97,15 @@ pub async fn mount(paths: &Paths, id: &VolumeId, minted: Minted) -> Result<Mount
     let (device, target) = (device(id.as_str()), paths.volume());
     std::fs::create_dir_all(&target)?;
     let known = read_hint(paths)?.filter(|hint| hint.volume == *id);
-    let begins = known.as_ref().is_some_and(|hint| hint.begins);
+    let begins = known.as_ref().is_none_or(|hint| hint.begins);
     let left = known.and_then(|hint| hint.boot_id);
-    let anew = begins || !is_mounted(&target).await?;
+    let is_there = is_mounted(&target).await?;
+    let anew = begins || !is_there;
     if anew {
         // An agent that is killed before the record is written anew leaves this to the next, which finds the volume mounted.
         write_hint(paths, &Hint { volume: id.clone(), boot_id: left.clone(), begins: true })?;
     }
-    if !is_mounted(&target).await? {
+    if !is_there {
         let options = ["-t".as_ref(), "ext4".as_ref(), "-o".as_ref(), "noatime".as_ref()];
         run("mount", &[&options[..], &[device.as_os_str(), target.as_os_str()]].concat(), COMMAND).await?;
     }

@@ -10,9 +10,9 @@ fn ports(rules: &[IpPermission], which: impl Fn((u16, u16)) -> u16) -> Vec<Strin
     rules.iter().filter_map(|rule| rule.ports).map(|ports| which(ports).to_string()).collect()
 }
 
-/// Whether a rule names the group itself, the only one that rules name here.
-fn of_groups(rules: &[IpPermission], group_id: &String) -> bool {
-    rules.iter().any(|rule| rule.groups.contains(group_id))
+/// What a group that rules name is called or owned by, once for each: rules here name no group but their own.
+fn named(rules: &[IpPermission], group: &SecurityGroup, told: &str) -> Vec<String> {
+    rules.iter().flat_map(|rule| &rule.groups).filter(|id| **id == group.group_id).map(|_| told.to_owned()).collect()
 }
 
 pub(in crate::ec2) const INTERFACE: Fields<DescribedInterface> = Fields {
@@ -78,22 +78,13 @@ pub(in crate::ec2) const GROUP: Fields<SecurityGroup> = Fields {
         ("owner-id", |it| one(&it.owner_id)),
         ("vpc-id", |it| one(&it.vpc_id)),
         ("ip-permission.from-port", |it| ports(&it.ingress, |(from, _)| from)),
-        ("ip-permission.group-name", |it| {
-            if of_groups(&it.ingress, &it.group_id) { one(&it.group_name) } else { Vec::new() }
-        }),
+        ("ip-permission.group-name", |it| named(&it.ingress, it, &it.group_name)),
         ("ip-permission.to-port", |it| ports(&it.ingress, |(_, to)| to)),
-        (
-            "ip-permission.user-id",
-            |it| if of_groups(&it.ingress, &it.group_id) { one(&it.owner_id) } else { Vec::new() },
-        ),
+        ("ip-permission.user-id", |it| named(&it.ingress, it, &it.owner_id)),
         ("egress.ip-permission.from-port", |it| ports(&it.egress, |(from, _)| from)),
-        ("egress.ip-permission.group-name", |it| {
-            if of_groups(&it.egress, &it.group_id) { one(&it.group_name) } else { Vec::new() }
-        }),
+        ("egress.ip-permission.group-name", |it| named(&it.egress, it, &it.group_name)),
         ("egress.ip-permission.to-port", |it| ports(&it.egress, |(_, to)| to)),
-        ("egress.ip-permission.user-id", |it| {
-            if of_groups(&it.egress, &it.group_id) { one(&it.owner_id) } else { Vec::new() }
-        }),
+        ("egress.ip-permission.user-id", |it| named(&it.egress, it, &it.owner_id)),
     ],
     absent: &[
         "ip-permission.ipv6-cidr",
